@@ -1,0 +1,1 @@
+"""kinema: make and edit video with any video diffusion model."""
