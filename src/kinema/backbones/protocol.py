@@ -1,0 +1,59 @@
+"""What a backbone is: the only thing the loop and the techniques know of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from kinema.core.attention import Site
+    from kinema.core.schedule import Solver
+    from kinema.request import Request
+
+
+@dataclass
+class Conditions:
+    """A batch of requests as the model wants them: sizes settled, text and images encoded."""
+
+    shape: tuple[int, int, int, int, int]  # latents (B, C, T, H, W)
+    num_inference_steps: int
+    fps: float
+    known: Tensor | None = None  # clean latents (B, C, T, H, W) of given frames; other frames are ignored
+    known_frames: Tensor | None = None  # (B or 1, 1, T, 1, 1) bool: which latent frames are given
+    inputs: dict[str, Any] = field(default_factory=dict)  # the family's own: text embeddings, masks, ...
+
+
+class Backbone(Protocol):
+    """A video diffusion model in kinema's convention (see core/path.py)."""
+
+    name: str  # what the user called it
+    family: str  # the file it lives in
+    hooks: frozenset[str]  # hooks of kinema.core.technique.HOOKS it honours
+    sites: tuple[Site, ...]  # its attention sites
+    device: torch.device
+    dtype: torch.dtype
+
+    def prepare(self, requests: Sequence[Request]) -> Conditions:
+        """Checks sizes, fills in the model's defaults, encodes text and images. Raises KinemaError."""
+
+    def solver(self, conditions: Conditions) -> Solver: ...
+
+    def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
+        """Unit normal latents of `conditions.shape`, one generator per sample."""
+
+    def velocity(self, x: Tensor, t: float, conditions: Conditions, dropped: frozenset[str]) -> Tensor:
+        """dx/dt at noise level t (given frames are at level 0), with the conditions in `dropped` left out."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""
+
+    def grid(self, shape: Sequence[int]) -> Tensor:
+        """For latents of `shape`: the (frame, row, column) of each token in latent cells, (L, 3)."""
+
+    def tapped(self, on: bool) -> AbstractContextManager[None]:
+        """While open and `on`, attention goes through `kinema.core.attention.current_taps`; undone on leaving."""

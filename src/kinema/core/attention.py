@@ -1,0 +1,63 @@
+"""How a technique sees attention: named sites of a model, and the taps a run puts on them.
+
+A backbone calls `taps.attend` from its attention processors. The taps of the run in progress travel in a context
+variable, so that two runs in two threads on one model do not see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from kinema.core.technique import Step, Technique
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention of a model."""
+
+    block: int  # index of the block, from 0
+    kind: str  # "self", "cross", "joint", "temporal" or "spatial"
+    heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The techniques of one run that asked for attention, during one model call."""
+
+    step: Step
+    techniques: Sequence[Technique]
+
+    def at(self, site: Site) -> list[Technique]:
+        """Techniques that act at `site` in this step, outermost first."""
+        return [t for t in self.techniques if t.active(self.step) and _in_blocks(t, site) and t.wants(site)]
+
+    def attend(
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Any, plain: Callable[..., Tensor]
+    ) -> Tensor:
+        """Nests the techniques around `plain(q, k, v, positions)`, which applies rotary positions and attends."""
+        call = plain
+        for t in reversed(self.at(site)):
+            call = _around(t, self.step, site, call)
+        return call(q, k, v, positions)
+
+
+def _in_blocks(technique: Technique, site: Site) -> bool:
+    blocks = technique.block_range
+    return blocks is None or blocks[0] <= site.block <= blocks[1]
+
+
+def _around(technique: Technique, step: Step, site: Site, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(q: Tensor, k: Tensor, v: Tensor, positions: Any) -> Tensor:
+        return technique.attend(step, site, q, k, v, positions, inner)
+
+    return call
+
+
+current_taps: ContextVar[Taps | None] = ContextVar("current_taps", default=None)

@@ -1,0 +1,40 @@
+"""The one denoising loop of kinema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kinema.core.run import Run
+from kinema.core.technique import Step, Technique
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
+    from kinema.request import Request
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    request: Request | Sequence[Request],
+    techniques: Sequence[Technique] = (),
+    on_step: Callable[[Step, Tensor], None] | None = None,
+) -> Tensor:
+    """Makes one video for each request; several requests are one batch and must agree in size and steps.
+
+    Returns frames (B, T, H, W, 3) uint8. `on_step` is called after each step with the step and its latents; what it
+    raises ends the run. Raises KinemaError, before the first step, for anything that cannot be honoured.
+    """
+    with Run.open(backbone, request, techniques) as run:  # every check that can fail fails here
+        x = run.hold(run.chain("init_noise", run.noise()))
+        for step in run.schedule:  # t = 1 (noise) -> 0 (data)
+            x = run.chain("before_step", x, step)
+            v = run.guided(step, x)  # branches, guidance, edits of the clean estimate
+            x = run.hold(run.solver.advance(x, v, step))
+            x = run.chain("after_step", x, step)
+            if on_step is not None:
+                on_step(step, x)
+        return backbone.decode(run.chain("finish", run.hold(x)))

@@ -1,0 +1,73 @@
+"""Techniques register themselves from their own file; lists, docs and tests are made from the registry."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.core.technique import Technique
+
+# Folders that hold techniques; one that does not exist yet is passed over.
+TOPICS = (
+    "guidance", "long", "events", "motion", "camera", "structure", "subjects", "sound", "scene", "speed", "quality",
+)  # fmt: skip
+
+T = TypeVar("T", bound="type[Technique]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the registry knows of a technique."""
+
+    name: str  # as on the command line
+    cls: type[Technique]
+    topic: str  # the folder it lives in
+    paper: str  # "arXiv:0000.00000"
+    base: str  # models the paper used
+    neutral: Mapping[str, Any]  # field values with which it changes nothing
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -> Callable[[T], T]:
+    """Class decorator: registers a Technique under `name`. A second class of the same name is an error."""
+
+    def register(cls: T) -> T:
+        known = _ENTRIES.get(name)
+        if known is not None and known.cls.__qualname__ != cls.__qualname__:
+            raise RuntimeError(f"technique {name!r} is registered twice: {known.cls.__module__} and {cls.__module__}")
+        topic = cls.__module__.split(".")[-2]
+        _ENTRIES[name] = Entry(name=name, cls=cls, topic=topic, paper=paper, base=base, neutral=dict(neutral))
+        cls.name = name
+        return cls
+
+    return register
+
+
+def techniques() -> dict[str, Entry]:
+    """All techniques by name. Imports every topic folder the first time."""
+    import kinema
+
+    for topic in TOPICS:
+        for root in kinema.__path__:
+            for module in pkgutil.iter_modules([f"{root}/{topic}"]):
+                importlib.import_module(f"kinema.{topic}.{module.name}")
+    return dict(sorted(_ENTRIES.items()))
+
+
+def find(name: str) -> Entry:
+    """The technique called `name`. Raises KinemaError with the nearest name when there is none."""
+    known = techniques()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    raise KinemaError(f"there is no technique {name!r}; {hint}")

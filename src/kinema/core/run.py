@@ -1,0 +1,137 @@
+"""One run of the loop: its techniques, its conditions, its state, and how hooks are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kinema.core.attention import Taps, current_taps
+from kinema.core.errors import KinemaError
+from kinema.core.path import Path, RectifiedFlow
+from kinema.core.technique import HOOKS, OWNED, Step, Technique
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone, Conditions
+    from kinema.request import Request
+
+
+class State:
+    """What techniques keep during a run, by object identity: two equal techniques do not share."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Any] = {}
+
+    def __getitem__(self, technique: Technique) -> Any:
+        return self._held[id(technique)]
+
+    def __setitem__(self, technique: Technique, value: Any) -> None:
+        self._held[id(technique)] = value
+
+
+class Run:
+    """Everything one call of `sample` knows. Opened once; nothing in it outlives the call."""
+
+    def __init__(self, backbone: Backbone, requests: Sequence[Request], techniques: Sequence[Technique]) -> None:
+        self.backbone = backbone
+        self.requests = tuple(requests)
+        self.techniques = tuple(techniques)
+        self.owner = _owner(self.techniques)
+        self.path: Path = RectifiedFlow()
+        self.state = State()
+        _refuse_unsupported(backbone, self.techniques)
+        self.conditions: Conditions = backbone.prepare(self.requests)
+        self.generators = [torch.Generator().manual_seed(r.seed) for r in self.requests]
+        self.solver = backbone.solver(self.conditions)
+        self.schedule = list(self.solver.steps(self))
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, backbone: Backbone, request: Request | Sequence[Request], techniques: Sequence[Technique]
+    ) -> Iterator[Run]:
+        """Checks everything that can fail, lets techniques start, and puts the model back as it was at the end."""
+        requests = request if isinstance(request, Sequence) else (request,)
+        run = cls(backbone, requests, techniques)
+        for t in run.techniques:
+            t.start(run)
+        with backbone.tapped(any(t.overrides("attend") for t in run.techniques)):
+            yield run
+
+    @property
+    def steps(self) -> int:
+        return len(self.schedule)
+
+    def noise(self) -> Tensor:
+        """Starting latents (B, C, T, H, W), one seed per sample."""
+        return self.backbone.noise(self.conditions, self.generators)
+
+    def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
+        """Passes x through one hook of every technique that acts now, in list order."""
+        for t in self.techniques:
+            if t.overrides(hook) and (step is None or t.active(step)):
+                x = getattr(t, hook)(self if step is None else step, x)
+        return x
+
+    def velocity(self, step: Step, x: Tensor, branch: str) -> Tensor:
+        """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
+
+        def model(x: Tensor) -> Tensor:
+            token = current_taps.set(Taps(step, [t for t in self.techniques if t.overrides("attend")]))
+            try:
+                return self.backbone.velocity(x, step.told, self.conditions, self.owner.dropped()[branch])
+            finally:
+                current_taps.reset(token)
+
+        call: Callable[[Tensor], Tensor] = model
+        for t in reversed(self.techniques):
+            if t.overrides("velocity") and t.active(step):
+                call = _around(t, step, branch, call)
+        return call(x)
+
+    def guided(self, step: Step, x: Tensor) -> Tensor:
+        """Velocity after guidance and after edits of the clean estimate; outside its window the owner rests."""
+        if not self.owner.active(step):
+            v = self.velocity(step, x, "cond")
+        else:
+            v = self.owner.guide(step, **{b: self.velocity(step, x, b) for b in self.owner.dropped()})
+        editors = [t for t in self.techniques if t.overrides("clean") and t.active(step)]
+        if not editors:
+            return v
+        x0 = self.path.clean(x, v, step.t)
+        for t in editors:
+            x0 = t.clean(step, x0)
+        return self.path.velocity_to(x0, x, step.t)
+
+    def hold(self, x: Tensor) -> Tensor:
+        """Puts back the latent frames that are given and clean, so that they stay what they are."""
+        known = self.conditions.known
+        return x if known is None else torch.where(self.conditions.known_frames, known.to(x.dtype), x)
+
+
+def _around(technique: Technique, step: Step, branch: str, inner: Callable[[Tensor], Tensor]) -> Callable:
+    return lambda x: technique.velocity(step, x, branch, inner)
+
+
+def _owner(techniques: Sequence[Technique]) -> Technique:
+    """The technique that owns the guidance; without one, the conditional velocity is used as it is."""
+    names = {t.name for t in techniques}
+    for t in techniques:
+        for other in t.conflicts:
+            if other in names:
+                raise KinemaError(f"{t.name} and {other} cannot run together; leave one of them out")
+    for hook in OWNED:
+        owners = [t for t in techniques if t.overrides(hook)]
+        if len(owners) > 1:
+            raise KinemaError(f"{owners[0].name} and {owners[1].name} both own {hook!r}; leave one of them out")
+    return next((t for t in techniques if t.overrides("guide")), Technique())
+
+
+def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> None:
+    for t in techniques:
+        for hook in HOOKS:
+            if t.overrides(hook) and hook not in backbone.hooks:
+                raise KinemaError(f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have")

@@ -1,0 +1,1 @@
+"""Who combines the branches: classifier-free guidance and its relatives."""

@@ -1,0 +1,45 @@
+"""Push the velocity away from what the model would do without the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from kinema.core.errors import KinemaError
+from kinema.core.registry import technique
+from kinema.core.technique import Step, Technique
+
+if TYPE_CHECKING:
+    from kinema.core.run import Run
+
+
+@technique("cfg", paper="arXiv:2207.12598", base="class-conditional ImageNet models", neutral=dict(scale=1.0))
+@dataclass(frozen=True, kw_only=True)
+class CFG(Technique):
+    """v = u + scale * (c - u), with c under the prompt and u under the negative prompt.
+
+    Paper: "Classifier-Free Diffusion Guidance", 2022, arXiv:2207.12598. Departures: `scale` counts as in diffusers,
+    so scale = 1 + w of the paper and 1 means no guidance; a model of two experts may have a second scale.
+    Shapes: cond (c), uncond (u) and the result are (B, C, T, H, W), in latent units per unit of t.
+    Raises: KinemaError at start, when a scale is negative.
+    """
+
+    branches = ("cond", "uncond")
+    scale: float = 5.0  # guidance weight, no unit; 0 or more, 1 returns c
+    low_noise_scale: float | None = None  # weight below the model's expert boundary; None is `scale`
+
+    def start(self, run: Run) -> None:
+        for value in (self.scale, self.low_noise_scale):
+            if value is not None and value < 0:
+                raise KinemaError(f"guidance_scale is {value}; use 0 or more, 1 for no guidance")
+
+    def guide(self, step: Step, cond: Tensor, uncond: Tensor) -> Tensor:  # type: ignore[override]
+        return uncond + self.at(step) * (cond - uncond)
+
+    def at(self, step: Step) -> float:
+        boundary = getattr(step.run.backbone, "expert_boundary", None) if step.run else None
+        if self.low_noise_scale is not None and boundary is not None and step.told < boundary:
+            return self.low_noise_scale
+        return self.scale
