@@ -1,0 +1,137 @@
+"""What a person sees of a training: a line with loss, speed and time left, a JSONL log, a loss curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from PIL import Image, ImageDraw
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42s, 3m05s or 2h07m."""
+    s = max(0, round(seconds))
+    if s < 60:
+        return f"{s}s"
+    return f"{s // 60}m{s % 60:02d}s" if s < 3600 else f"{s // 3600}h{s % 3600 // 60:02d}m"
+
+
+class Progress:
+    """One line, rewritten in place on a terminal, and printed every `every` seconds elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 15.0) -> None:
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.every = 0.2 if self.terminal else every
+        self.recent: deque[tuple[float, int]] = deque(maxlen=50)  # (time, clips seen)
+        self.smooth: float | None = None
+        self.shown = -math.inf
+
+    def update(self, step: int, clips: int, loss: float, done: float, left: float | None) -> None:
+        """Take in one step: `clips` seen in all, `done` the fraction 0..1, `left` seconds or None to estimate."""
+        now = time.monotonic()
+        self.recent.append((now, clips))
+        self.smooth = loss if self.smooth is None else 0.98 * self.smooth + 0.02 * loss
+        if now - self.shown >= self.every or done >= 1.0:
+            self.shown = now
+            self._show(self.line(step, done, left))
+
+    def line(self, step: int, done: float, left: float | None) -> str:
+        """The text of the line."""
+        remaining = "" if left is None else f"  {duration(left)} left"
+        return f"step {step}  {100 * done:5.1f}%  loss {self.smooth:.4f}  {self.speed():.1f} clips/s{remaining}"
+
+    def speed(self) -> float:
+        """Clips a second over the last 50 steps."""
+        if len(self.recent) < 2:
+            return 0.0
+        (t0, n0), (t1, n1) = self.recent[0], self.recent[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+    def close(self, message: str = "") -> None:
+        """End the line, and say `message` on a line of its own."""
+        if self.terminal:
+            self.stream.write("\n")
+        if message:
+            self.stream.write(message + "\n")
+        self.stream.flush()
+
+    def _show(self, text: str) -> None:
+        self.stream.write(f"\r\033[K{text}" if self.terminal else text + "\n")
+        self.stream.flush()
+
+
+class Log:
+    """A JSONL file with one object a step; reopened at a step, what came later is dropped."""
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_log(path) if row["step"] < step] if path.exists() else []
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(path)
+        self.file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, float]) -> None:
+        self.file.write(json.dumps({k: v if isinstance(v, int) else float(f"{v:.9g}") for k, v in row.items()}) + "\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a JSONL log; a half-written last line (after a kill) is left out."""
+    rows: list[dict[str, float]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss", width: int = 900) -> None:
+    """Draw `key` over the steps as a PNG: every step pale, a running mean dark, logarithmic where all are positive."""
+    points = [(row["step"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
+    if len(points) < 2:
+        return
+    steps, values = [p[0] for p in points], [p[1] for p in points]
+    logarithmic = min(values) > 0
+    scaled = [math.log10(v) for v in values] if logarithmic else values
+    order = sorted(scaled)
+    low, high = order[0], order[min(len(order) - 1, int(0.995 * len(order)))]  # a rare spike must not flatten the rest
+    high = high if high > low else low + 1e-6
+    height, left, bottom, top = 420, 80, 36, 24
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        x = left + (width - left - 16) * (step - steps[0]) / max(1, steps[-1] - steps[0])
+        y = height - bottom - (height - bottom - top) * (min(value, high) - low) / (high - low)
+        return x, y
+
+    for i in range(5):
+        value = low + (high - low) * i / 4
+        y = place(steps[0], value)[1]
+        draw.line((left, y, width - 16, y), fill="#dddddd")
+        draw.text((8, y - 6), f"{10**value if logarithmic else value:.4g}", fill="black")
+        step = steps[0] + (steps[-1] - steps[0]) * i / 4
+        draw.text((place(step, low)[0] - 14, height - bottom + 8), f"{step:.0f}", fill="black")
+    draw.text((left, 6), f"{key} over steps, {len(points)} points", fill="black")
+    draw.line([place(s, v) for s, v in zip(steps, scaled, strict=True)], fill="#b9cde8", width=1)
+    window, mean, smooth = min(100, max(1, len(scaled) // 20)), scaled[0], []
+    for value in scaled:
+        mean += (value - mean) / window
+        smooth.append(mean)
+    draw.line([place(s, v) for s, v in zip(steps, smooth, strict=True)], fill="#1b4f9c", width=2)
+    image.save(path)
