@@ -1,1 +1,1 @@
-""""""
+"""What kinema and the methods on it reach, measured again."""

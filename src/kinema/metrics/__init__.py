@@ -1,1 +1,1 @@
-""""""
+"""One file for each number, with unit, range and direction; and the judge."""
