@@ -414,7 +414,8 @@ def _load_folder(path: Path) -> Video:
             fps, metadata = float(card["fps"]), dict(card.get("metadata", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path / FOLDER_CARD} is broken; delete it or write it again") from error
-    sound, sample_rate = (None, 16000)
+    sound: np.ndarray | None = None
+    sample_rate = 16000
     if (path / "sound.wav").is_file():
         import av
 

@@ -1,0 +1,156 @@
+"""Request: the one description of a job. The command line, Python and anything that comes later all build it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kinema.core.errors import KinemaError
+from kinema.timeline import Timeline
+
+MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
+
+
+class Part(BaseModel):
+    """A technique by its registered name, with values for its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="registered name of the technique, for example 'cfg'")
+    options: dict[str, Any] = Field(default_factory=dict, description="values for its fields")
+
+
+class Request(BaseModel):
+    """One video to make. A field that is None takes the model's own default.
+
+    Raises: KinemaError (a ValueError), one sentence, for anything out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+
+    prompt: str = Field(max_length=20_000, description="what the video shows; not empty")
+    negative_prompt: str = Field("", max_length=20_000, description="what the video should not show")
+    image: str | None = Field(None, description="first frame: path of a picture, or a data: address with a PNG")
+    last_image: str | None = Field(None, description="last frame: path of a picture, or a data: address with a PNG")
+    num_frames: int | None = Field(None, ge=1, le=100_000, description="length in frames; most models want 4k + 1")
+    height: int | None = Field(None, ge=8, le=8192, description="rows, pixels")
+    width: int | None = Field(None, ge=8, le=8192, description="columns, pixels")
+    fps: float | None = Field(None, gt=0, le=240, description="frames per second of the video")
+    num_inference_steps: int | None = Field(None, ge=1, le=1000, description="solver steps, count")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="weight of the prompt, no unit; 1 is none")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="start of the random numbers; None draws one")
+    model: str = Field("mini", min_length=1, description="'mini', a folder in diffusers layout, or a hub id")
+    device: str | None = Field(None, description="'cpu', 'cuda', 'cuda:1', 'mps'; None takes the fastest there is")
+    dtype: str | None = Field(None, description="'float32', 'bfloat16' or 'float16'; None suits model and device")
+    techniques: tuple[Part, ...] = Field((), description="techniques in order, the first is the outermost")
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise KinemaError(sentence(error)) from None
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("prompt is empty; say what the video shows")
+        Timeline.parse(value)
+        return value
+
+    @field_validator("image", "last_image", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return str(value) if hasattr(value, "__fspath__") else value
+
+    @field_validator("num_frames", "height", "width", "num_inference_steps", "seed", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a number; use a whole number")
+        return value
+
+    @field_validator("dtype")
+    @classmethod
+    def _dtype(cls, value: str | None) -> str | None:
+        if value not in (None, "float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype is {value!r}; use float32, bfloat16 or float16")
+        return value
+
+    @field_validator("techniques", mode="before")
+    @classmethod
+    def _techniques(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple({"name": item} if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _length(self) -> Request:
+        if self.last_image is not None and self.num_frames == 1:
+            raise ValueError("last_image needs a video of at least 2 frames, num_frames is 1")
+        return self
+
+    def changed(self, **changes: Any) -> Request:
+        """A copy with some fields changed and everything checked again. Raises: KinemaError."""
+        return Request(**{**self.model_dump(), **changes})
+
+    def seeded(self) -> Request:
+        """The same request with its seed drawn, when it has none."""
+        return self if self.seed is not None else self.changed(seed=secrets.randbelow(2**32))
+
+
+def request_schema() -> dict[str, Any]:
+    """JSON schema of a request: every field with its unit, range and default."""
+    return Request.model_json_schema()
+
+
+def sentence(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, as one plain sentence with what is allowed."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "request"
+    value, kind, context = first.get("input"), first["type"], first.get("ctx", {})
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return f"{field} is {shown}; use {_range(field)}"
+    if kind == "string_too_short":
+        return f"{field} is empty; give it or leave it out"
+    if kind == "string_too_long":
+        return f"{field} has {len(str(value))} characters; use at most {context['max_length']}"
+    if kind == "value_error":
+        return str(context.get("error", first["msg"]).__str__())
+    if kind == "missing":
+        return f"{field} is missing; give it"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"there is no field {field!r} in a request; {_near(field)}"
+    wanted = {
+        "int": "a whole number",
+        "float": "a number",
+        "string": "a text",
+        "finite": "a finite number",
+        "tuple": "a list",
+        "dict": "an object",
+    }
+    expected = next((words for prefix, words in wanted.items() if kind.startswith(prefix)), None)
+    return f"{field} is {shown}; use {expected}" if expected else f"{field} is {shown}: {first['msg']}"
+
+
+def _range(field: str) -> str:
+    """The range of a number, for example "1 to 1000"."""
+    bounds = {
+        key: getattr(m, key)
+        for m in Request.model_fields[field].metadata
+        for key in ("ge", "gt", "le")
+        if hasattr(m, key)
+    }
+    return (
+        f"more than {bounds['gt']}, at most {bounds['le']}" if "gt" in bounds else f"{bounds['ge']} to {bounds['le']}"
+    )
+
+
+def _near(field: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(field, list(Request.model_fields), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Request.model_fields)}"
