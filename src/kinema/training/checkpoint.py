@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinema.training.ema import EMA
+from kinema.training.optimizer import Joined
 
 
 def save_checkpoint(
@@ -26,7 +26,7 @@ def save_checkpoint(
     step: int,
     modules: Mapping[str, nn.Module],
     ema: EMA,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Joined,
     state: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
@@ -56,7 +56,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], ema: EMA, optimizer: torch.optim.Optimizer
+    path: Path, modules: Mapping[str, nn.Module], ema: EMA, optimizer: Joined
 ) -> dict[str, Any]:
     """Put a checkpoint back into the given objects, in place; gives the content of `state.json`.
 
@@ -108,7 +108,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def _flatten_optimizer(optimizer: Joined) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Per-parameter tensors under "<index>/<key>"; param groups as plain values."""
     state = optimizer.state_dict()
     tensors = {f"{i}/{key}": value for i, entry in state["state"].items() for key, value in entry.items()}
@@ -119,7 +119,7 @@ def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tens
 
 
 def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+    optimizer: Joined, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
     entries: dict[int, dict[str, Tensor]] = {}
     for place, value in tensors.items():

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from kinema.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from kinema.training.ema import EMA
+from kinema.training.optimizer import build_optimizer
 from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
 
 Batch = Mapping[str, Any]
@@ -58,6 +59,7 @@ class TrainerSettings:
     seconds: float | None = None  # time budget of the training itself, over all its resumes
     batch_size: int = 8  # clips of a micro-batch; for the speed shown, the stage makes the batch
     accumulate: int = 1  # micro-batches of an optimizer step
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: hidden matrices by Muon, the rest by AdamW
     lr: float = 1e-3  # peak learning rate
     betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
     weight_decay: float = 0.01  # of AdamW, on matrices and kernels only
@@ -142,14 +144,8 @@ class Trainer:
         self.parameters = [p for m in stage.modules.values() for p in m.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("nothing to train: no parameter of the stage's modules needs a gradient")
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=settings.lr,
-            betas=settings.betas,
-            fused=True,
+        self.optimizer = build_optimizer(
+            stage.modules.values(), settings.optimizer, settings.lr, settings.betas, settings.weight_decay
         )
         self.ema = EMA(stage.modules, settings.ema)
         self.progress = progress or Progress()
