@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kinema.core.errors import KinemaError
+
 _HASHES: dict[tuple[str, int, int], str] = {}  # (real path, size in bytes, mtime in ns) -> sha256, for this process
 
 
@@ -34,21 +36,21 @@ def reason(error: OSError) -> str:
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Refuse a place that cannot be written to, before any work is done for it; touches nothing.
 
-    Raises: ValueError, one sentence, when the folder is missing, is no folder or is not writable.
+    Raises: KinemaError, one sentence, when the folder is missing, is no folder or is not writable.
     """
     path = Path(path)
     folder = path.parent
     try:
         if not folder.exists():
-            raise ValueError(f"cannot write {path}: the folder {folder} does not exist, make it first")
+            raise KinemaError(f"cannot write {path}: the folder {folder} does not exist, make it first")
         if not folder.is_dir():
-            raise ValueError(f"cannot write {path}: {folder} is not a folder")
+            raise KinemaError(f"cannot write {path}: {folder} is not a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise ValueError(f"cannot write {path}: permission is denied in {folder}")
+            raise KinemaError(f"cannot write {path}: permission is denied in {folder}")
         if path.is_file() and not os.access(path, os.W_OK):
-            raise ValueError(f"cannot write {path}: the file is there and is read-only")
+            raise KinemaError(f"cannot write {path}: the file is there and is read-only")
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {reason(error)}") from error
+        raise KinemaError(f"cannot write {path}: {reason(error)}") from error
     return path
 
 
@@ -58,7 +60,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary name keeps the extension and starts with a dot. What the block leaves there may be a file or a
     folder; a folder replaces an older folder as a whole.
-    Raises: ValueError, one sentence, when the folder is missing or the system refuses to write (permission, space).
+    Raises: KinemaError, one sentence, when the folder is missing or the system refuses to write (permission, space).
     """
     path = check_writable(path)
     temporary = path.parent / f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}.part{path.suffix}"
@@ -72,7 +74,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {reason(error)}") from error
+        raise KinemaError(f"cannot write {path}: {reason(error)}") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -81,7 +83,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file as a whole or not at all. Raises: ValueError, one sentence."""
+    """Write a UTF-8 text file as a whole or not at all. Raises: KinemaError, one sentence."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

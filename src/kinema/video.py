@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinema.core.errors import KinemaError
 from kinema.files import reason, replacing
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Video:
     `frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` is frames per second, `sound` is None, (S,) mono or
     (S, 2) stereo float32 in -1..1 with `sample_rate` samples per second, `metadata` is any JSON object; the recipe of
     a generated video stands there under "kinema".
-    Raises: ValueError, when a shape, a type or a rate is none of these.
+    Raises: KinemaError, when a shape, a type or a rate is none of these.
     """
 
     frames: np.ndarray
@@ -44,20 +45,20 @@ class Video:
     def __post_init__(self) -> None:
         self.frames = np.asarray(self.frames)
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or 0 in self.frames.shape:
-            raise ValueError(f"frames have shape {self.frames.shape}; give (T, H, W, 3) with at least one frame")
+            raise KinemaError(f"frames have shape {self.frames.shape}; give (T, H, W, 3) with at least one frame")
         if self.frames.dtype != np.uint8:
-            raise ValueError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
+            raise KinemaError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
         self.fps = float(self.fps)
         if not 0 < self.fps <= 1000:
-            raise ValueError(f"fps is {self.fps}; use more than 0 and at most 1000")
+            raise KinemaError(f"fps is {self.fps}; use more than 0 and at most 1000")
         if self.sound is not None:
             self.sound = np.asarray(self.sound, dtype=np.float32)
             if self.sound.ndim not in (1, 2) or (self.sound.ndim == 2 and self.sound.shape[1] not in (1, 2)):
-                raise ValueError(f"sound has shape {self.sound.shape}; give (S,) for mono or (S, 2) for stereo")
+                raise KinemaError(f"sound has shape {self.sound.shape}; give (S,) for mono or (S, 2) for stereo")
             if not np.isfinite(self.sound).all():
-                raise ValueError("sound holds values that are not numbers; give float32 in -1..1")
+                raise KinemaError("sound holds values that are not numbers; give float32 in -1..1")
             if not 8000 <= self.sample_rate <= 96000:
-                raise ValueError(f"sample_rate is {self.sample_rate}; use 8000 to 96000 samples per second")
+                raise KinemaError(f"sample_rate is {self.sample_rate}; use 8000 to 96000 samples per second")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -87,11 +88,11 @@ class Video:
 
         Pictures of a folder are taken in the order of their names. A gif with uneven timing is resampled to the rate
         of its shortest frame. Metadata written by `save` comes back in `metadata`.
-        Raises: ValueError, one sentence, when the file is missing, broken or holds no picture.
+        Raises: KinemaError, one sentence, when the file is missing, broken or holds no picture.
         """
         path = Path(path)
         if not path.exists():
-            raise ValueError(f"there is no file or folder {path}")
+            raise KinemaError(f"there is no file or folder {path}")
         try:
             if path.is_dir():
                 return _load_folder(path)
@@ -101,7 +102,7 @@ class Video:
                 return cls(frames=load_picture(path)[None], fps=1.0)
             return _load_container(path)
         except OSError as error:
-            raise ValueError(f"cannot read {path}: {reason(error)}") from error
+            raise KinemaError(f"cannot read {path}: {reason(error)}") from error
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
         """Write the video as a whole or not at all; the extension decides: .mp4, .webm, .gif, none for a folder.
@@ -109,7 +110,7 @@ class Video:
         `metadata` (any JSON object, default: the video's own) is kept in the file and read back by `load`. The same
         video gives the same bytes on the same machine. mp4 is H.264 4:2:0, which needs even sizes: an odd row or
         column is repeated once. Sound is left out of gif; in a folder it becomes sound.wav.
-        Raises: ValueError, one sentence, for an unknown extension, a missing folder, no permission, no space.
+        Raises: KinemaError, one sentence, for an unknown extension, a missing folder, no permission, no space.
         """
         path = check_extension(path)
         metadata = self.metadata if metadata is None else metadata
@@ -135,35 +136,35 @@ class Video:
 
 
 def check_extension(path: str | os.PathLike[str]) -> Path:
-    """The path, when `Video.save` can write it. Raises: ValueError for an extension that it does not know, for a
+    """The path, when `Video.save` can write it. Raises: KinemaError for an extension that it does not know, for a
     folder that holds other things than frames, and for a file where a folder was asked for (or the reverse)."""
     text, path = os.fspath(path), Path(path)
     suffix = path.suffix.lower()
     if suffix and suffix not in CONTAINERS:
-        raise ValueError(f"cannot write {path}: use .mp4, .webm or .gif, or a folder (a name without extension)")
+        raise KinemaError(f"cannot write {path}: use .mp4, .webm or .gif, or a folder (a name without extension)")
     if not path.name or (text.endswith(os.sep) and suffix):
-        raise ValueError(f"cannot write {text}: give a file name, or a folder name without a dot")
+        raise KinemaError(f"cannot write {text}: give a file name, or a folder name without a dot")
     if suffix and path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder")
+        raise KinemaError(f"cannot write {path}: it is a folder")
     if not suffix and path.is_file():
-        raise ValueError(f"cannot write {path}: it is a file; name a folder, or add .mp4, .webm or .gif")
+        raise KinemaError(f"cannot write {path}: it is a file; name a folder, or add .mp4, .webm or .gif")
     if not suffix and path.is_dir():
         other = [p.name for p in sorted(path.iterdir()) if not _is_ours(p)]
         if other:
-            raise ValueError(f"cannot write {path}: the folder holds other things ({other[0]}); name a new folder")
+            raise KinemaError(f"cannot write {path}: the folder holds other things ({other[0]}); name a new folder")
     return path
 
 
 def load_picture(path: str | os.PathLike[str]) -> np.ndarray:
     """One picture as (H, W, 3) uint8, upright as its camera says; transparent parts become black.
 
-    Raises: ValueError, one sentence, when the file is missing or is not a picture.
+    Raises: KinemaError, one sentence, when the file is missing or is not a picture.
     """
     from PIL import Image, ImageOps
 
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no picture {path}" if not path.exists() else f"{path} is a folder, not a picture")
+        raise KinemaError(f"there is no picture {path}" if not path.exists() else f"{path} is a folder, not a picture")
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
@@ -172,7 +173,7 @@ def load_picture(path: str | os.PathLike[str]) -> np.ndarray:
                 picture = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
             return np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
-        raise ValueError(f"{path} is not a picture that can be read") from error
+        raise KinemaError(f"{path} is not a picture that can be read") from error
 
 
 def contact_sheet(
@@ -182,13 +183,13 @@ def contact_sheet(
 
     `columns` and `count` (pictures, default at most 25, evenly spread, first and last included) are counts, `cell`
     is the longer side of one picture in pixels (default: between 128 and 256, near the video's own size).
-    Raises: ValueError when a number is below 1.
+    Raises: KinemaError when a number is below 1.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     for name, value in (("columns", columns), ("count", count), ("cell", cell)):
         if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; use 1 or more")
+            raise KinemaError(f"{name} is {value}; use 1 or more")
     count = min(len(video), count or 25)
     picked = np.linspace(0, len(video) - 1, count).round().astype(int)
     columns = min(count, columns or max(1, int(np.ceil(np.sqrt(count * video.height / video.width * 1.4)))))
@@ -286,7 +287,7 @@ def _load_container(path: Path) -> Video:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ValueError(f"{path} holds no video")
+                raise KinemaError(f"{path} holds no video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate or stream.guessed_rate or 0) or FOLDER_FPS
@@ -296,10 +297,10 @@ def _load_container(path: Path) -> Video:
                 frames.append(np.rot90(frame.to_ndarray(format="rgb24", interpolation="LANCZOS"), turns))
             metadata = _parse(container.metadata.get("comment") or container.metadata.get("COMMENT"))
         if not frames:
-            raise ValueError(f"{path} holds no picture that can be read")
+            raise KinemaError(f"{path} holds no picture that can be read")
         sound, sample_rate = _load_sound(path)
     except av.FFmpegError as error:
-        raise ValueError(f"{path} is not a video that can be read, or it is broken") from error
+        raise KinemaError(f"{path} is not a video that can be read, or it is broken") from error
     return Video(np.stack(frames), fps=min(fps, 1000.0), sound=sound, sample_rate=sample_rate, metadata=metadata)
 
 
@@ -359,7 +360,7 @@ def _load_gif(path: Path) -> Video:
                 durations.append(float(gif.info.get("duration", 100) or 100))
                 pictures.append(np.asarray(gif.convert("RGB")))
     except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
-        raise ValueError(f"{path} is not a gif that can be read, or it is broken") from error
+        raise KinemaError(f"{path} is not a gif that can be read, or it is broken") from error
     card = _parse(comment.decode("utf-8", "replace"))
     if {"fps", "frames", "metadata"} <= card.keys():
         fps, count, metadata = float(card["fps"]), int(card["frames"]), dict(card["metadata"])
@@ -368,8 +369,8 @@ def _load_gif(path: Path) -> Video:
         fps = 1000 * len(durations) / sum(durations) if even else 1000 / min(durations)
         count, metadata = max(1, round(sum(durations) / 1000 * fps)), card
     ends = np.cumsum(durations) / 1000  # seconds; frames that look the same were stored once with a longer time
-    index = np.searchsorted(ends, (np.arange(count) + 0.5) / fps, side="right").clip(max=len(pictures) - 1)
-    return Video(np.stack(pictures)[index], fps=fps, metadata=metadata)
+    shown = np.searchsorted(ends, (np.arange(count) + 0.5) / fps, side="right").clip(max=len(pictures) - 1)
+    return Video(np.stack(pictures)[shown], fps=fps, metadata=metadata)
 
 
 def _is_ours(path: Path) -> bool:
@@ -402,18 +403,18 @@ def _save_wav(path: Path, sound: np.ndarray, sample_rate: int) -> None:
 def _load_folder(path: Path) -> Video:
     names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     if not names:
-        raise ValueError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
+        raise KinemaError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
     pictures = [load_picture(p) for p in names]
     odd = next((n for n, p in zip(names, pictures, strict=True) if p.shape != pictures[0].shape), None)
     if odd is not None:
-        raise ValueError(f"{odd} differs in size from {names[0].name}; all pictures of a folder need the same size")
+        raise KinemaError(f"{odd} differs in size from {names[0].name}; all pictures of a folder need the same size")
     fps, metadata = FOLDER_FPS, {}
     if (path / FOLDER_CARD).is_file():
         try:
             card = json.loads((path / FOLDER_CARD).read_text(encoding="utf-8"))
             fps, metadata = float(card["fps"]), dict(card.get("metadata", {}))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path / FOLDER_CARD} is broken; delete it or write it again") from error
+            raise KinemaError(f"{path / FOLDER_CARD} is broken; delete it or write it again") from error
     sound: np.ndarray | None = None
     sample_rate = 16000
     if (path / "sound.wav").is_file():
@@ -422,5 +423,5 @@ def _load_folder(path: Path) -> Video:
         try:
             sound, sample_rate = _load_sound(path / "sound.wav")
         except av.FFmpegError as error:
-            raise ValueError(f"{path / 'sound.wav'} is not a sound that can be read") from error
+            raise KinemaError(f"{path / 'sound.wav'} is not a sound that can be read") from error
     return Video(np.stack(pictures), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)

@@ -30,11 +30,10 @@ def test_muon_moves_the_matrices_of_blocks_only():
     optimizer = build_optimizer([model], "muon", 0.01, (0.9, 0.99), 0.0)
     before = copy.deepcopy(model.state_dict())
     train(model, optimizer, 1)
-    # Orthogonal updates of a square matrix have equal singular values; Newton-Schulz leaves them within 0.7..1.2.
+    # Orthogonal updates have equal singular values; five Newton-Schulz steps bring the large ones close together.
     change = model["blocks"][0].weight.detach() - before["blocks.0.weight"]
     singular = torch.linalg.svdvals(change.double())
-    kept = singular[singular > 1e-4]  # the gradient has rank 2 at most in the last layer's direction
-    assert kept.max() / kept.min() < 2.5
+    assert singular[0] / singular[4] < 2.0
     assert not torch.equal(model["out"].weight, before["out.weight"])
 
 

@@ -1,0 +1,226 @@
+"""Tiny random Wan models in diffusers folder layout: the same classes and switches as the real checkpoints, kilobytes.
+
+Every builder writes a folder and returns its path; the same seed gives the same weights on any machine. The sizes obey
+the real ratios (8x8x4 autoencoder of Wan 2.1 and 2.2 A14B, 16x16x4 with patches of 2 for TI2V-5B), so that what is
+tested on them holds for the checkpoints of the same kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = "a an the red green blue ball cube cone ring rolls bounces jumps left right on in grass sand sky then and".split()
+TEXT_DIM = 16  # width of the text embeddings
+MAX_TOKENS = 512  # the length real Wan checkpoints pad the prompt to
+
+
+def tokenizer(max_tokens: int = MAX_TOKENS) -> Any:
+    """A word tokenizer with T5's special tokens (<pad> 0, </s> 1, <unk> 2), closing every prompt with </s>."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=max_tokens,
+        padding_side="right",
+    )
+
+
+def text_encoder() -> Any:
+    """A UMT5 encoder of one layer, width 16."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=3 + len(WORDS),
+        d_model=TEXT_DIM,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=16,
+    )
+    return UMT5EncoderModel(config).eval()
+
+
+def image_encoder() -> Any:
+    """A CLIP vision model of two layers; 32x32 pixels in patches of 16, thus 1 + 4 tokens of width 8."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    return CLIPVisionModel(config).eval()
+
+
+def image_processor() -> Any:
+    """The picture preparation that belongs to `image_encoder`."""
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+def autoencoder(ti2v: bool = False) -> Any:
+    """AutoencoderKLWan: 8x8x4 with 16 channels, or as in TI2V-5B 16x16x4 with 48 channels and pixel patches of 2."""
+    from diffusers import AutoencoderKLWan
+
+    shared: dict[str, Any] = dict(dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True])
+    if not ti2v:
+        return AutoencoderKLWan(base_dim=3, z_dim=16, **shared).eval()
+    return AutoencoderKLWan(
+        base_dim=3,
+        z_dim=48,
+        in_channels=12,
+        out_channels=12,
+        is_residual=True,
+        patch_size=2,
+        scale_factor_spatial=16,
+        latents_mean=[0.01 * i - 0.2 for i in range(48)],  # not zero and one, so that a forgotten step shows
+        latents_std=[0.5 + 0.02 * i for i in range(48)],
+        **shared,
+    ).eval()
+
+
+def transformer(in_channels: int, out_channels: int, **more: Any) -> Any:
+    """WanTransformer3DModel of two blocks, two heads of width 12."""
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        text_dim=TEXT_DIM,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+        **more,
+    ).eval()
+
+
+def unipc(flow_shift: float = 3.0) -> Any:
+    """The solver of the Wan checkpoints: UniPC on flow sigmas."""
+    from diffusers import UniPCMultistepScheduler
+
+    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
+
+
+def euler(shift: float = 3.0) -> Any:
+    """The first-order solver."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=shift)
+
+
+def wan21_t2v(folder: Path, scheduler: Any = None) -> Path:
+    """Wan 2.1 text to video: one transformer, no image."""
+    return _save(folder, "WanPipeline", scheduler, transformer=lambda: transformer(16, 16))
+
+
+def wan21_i2v(folder: Path, scheduler: Any = None, last_image: bool = False) -> Path:
+    """Wan 2.1 image to video: 4 mask and 16 picture channels beside the latents, CLIP tokens in cross-attention.
+
+    With last_image the first-and-last-frame kind (FLF2V), which adds a position to the tokens of both pictures.
+    """
+    tokens = dict(pos_embed_seq_len=2 * 5) if last_image else {}
+    return _save(
+        folder,
+        "WanImageToVideoPipeline",
+        scheduler,
+        transformer=lambda: transformer(36, 16, image_dim=8, added_kv_proj_dim=24, **tokens),
+        image_encoder=image_encoder,
+        image_processor=image_processor,
+    )
+
+
+def wan22_t2v(folder: Path, scheduler: Any = None) -> Path:
+    """Wan 2.2 A14B text to video: two experts, the first above boundary_ratio, the second below."""
+    return _save(
+        folder,
+        "WanPipeline",
+        scheduler,
+        config=dict(boundary_ratio=0.875),
+        transformer=lambda: transformer(16, 16),
+        transformer_2=lambda: transformer(16, 16),
+    )
+
+
+def wan22_i2v(folder: Path, scheduler: Any = None) -> Path:
+    """Wan 2.2 A14B image to video: two experts, picture channels, no image encoder."""
+    return _save(
+        folder,
+        "WanImageToVideoPipeline",
+        scheduler,
+        config=dict(boundary_ratio=0.9),
+        transformer=lambda: transformer(36, 16),
+        transformer_2=lambda: transformer(36, 16),
+    )
+
+
+def wan22_ti2v(folder: Path, scheduler: Any = None) -> Path:
+    """Wan 2.2 TI2V-5B: text or image to video in one model, each token with its own time."""
+    return _save(
+        folder,
+        "WanPipeline",
+        scheduler,
+        config=dict(expand_timesteps=True),
+        transformer=lambda: transformer(48, 48),
+        vae=lambda: autoencoder(ti2v=True),
+    )
+
+
+BUILDERS: dict[str, Callable[..., Path]] = {
+    "wan21_t2v": wan21_t2v,
+    "wan21_i2v": wan21_i2v,
+    "wan22_t2v": wan22_t2v,
+    "wan22_i2v": wan22_i2v,
+    "wan22_ti2v": wan22_ti2v,
+}
+
+
+def _save(
+    folder: Path, pipeline: str, scheduler: Any, config: dict[str, Any] | None = None, **parts: Callable[[], Any]
+) -> Path:
+    """Build the parts under one seed without touching the global generator, fill and save them with a model_index."""
+    makers: dict[str, Callable[[], Any]] = {
+        "tokenizer": tokenizer,
+        "text_encoder": text_encoder,
+        "vae": autoencoder,
+        "scheduler": unipc if scheduler is None else (lambda: scheduler),
+        **parts,
+    }
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1", **(config or {})}
+    for number, (name, make) in enumerate(makers.items()):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1000 + number)
+            part = make()
+        if isinstance(part, torch.nn.Module):
+            _wake(part, torch.Generator().manual_seed(2000 + number))
+        part.save_pretrained(folder / name)
+        library = "diffusers" if type(part).__module__.startswith("diffusers") else "transformers"
+        index[name] = [library, type(part).__name__]
+    index.setdefault("transformer_2", [None, None])
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    return folder
+
+
+def _wake(model: torch.nn.Module, generator: torch.Generator) -> None:
+    """Make every part of the model matter: biases, norms and position tables that start at 0 or 1 become random."""
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            if weight.ndim == 1 or not weight.any():
+                weight += 0.1 * torch.randn(weight.shape, generator=generator)
