@@ -1,0 +1,87 @@
+"""The command line. `main` is the console script and the one place where errors become exit codes.
+
+0 done; 2 bad input, with exactly one sentence on stderr; 130 interrupted; 1 anything else, with one sentence.
+`--debug` anywhere, or KINEMA_DEBUG=1, shows the traceback as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code."""
+    words = list(sys.argv[1:] if args is None else args)
+    ours = words[: words.index("--")] if "--" in words else words
+    debug = "--debug" in ours or os.environ.get("KINEMA_DEBUG", "") not in ("", "0")
+    if "--debug" in ours:
+        words.remove("--debug")
+    code = run(words, debug)
+    try:
+        sys.stdout.flush()
+    except OSError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(words: list[str], debug: bool = False) -> int:
+    """Runs one command and returns its exit code; every error ends here."""
+    import typer
+
+    from kinema.cli.main import command
+
+    # Another's wish to stop (kill, a closed terminal) cleans up as Ctrl-C does.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    try:
+        result = command().main(args=words, prog_name="kinema", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if isinstance(error, usage_error):
+            code, text = 2, error.format_message()  # type: ignore[attr-defined]
+        elif _is_bad_input(error):
+            code, text = 2, str(error)
+        else:
+            code, text = 1, _unexpected(error)
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
+        return code
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """KinemaError, or a plain ValueError that kinema itself raised; one from inside a library is not the user's."""
+    from kinema.core.errors import KinemaError
+
+    if isinstance(error, KinemaError) or type(error) is not ValueError:
+        return isinstance(error, KinemaError)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("kinema")
+
+
+def _unexpected(error: Exception) -> str:
+    from kinema.files import reason
+
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "there is not enough memory; try fewer frames, a smaller size or --dtype bfloat16"
+    what = reason(error) if isinstance(error, OSError) else str(error)
+    first = next((line for line in what.splitlines() if line.strip()), "no reason given")
+    return f"{type(error).__name__}: {first.strip()} (--debug shows where)"

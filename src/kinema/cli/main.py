@@ -1,0 +1,62 @@
+"""The tree of commands. Each one lives in its own module, which is imported when it is called and not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+# name -> (module that holds a typer app called `app`, what the list of commands says)
+COMMANDS = {
+    "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
+    "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
+    "score": ("kinema.cli.score", "Read what a video shows and compare it with a prompt."),
+    "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),
+    "world": ("kinema.cli.world", "Clips of the procedural world, with their ground truth."),
+    "models": ("kinema.cli.info:models", "The models at hand, and how to name others."),
+    "schema": ("kinema.cli.info:schema", "A request as JSON schema."),
+    "doctor": ("kinema.cli.info:doctor", "What is installed here, and what would make it faster."),
+}
+
+
+class Later(TyperCommand):
+    """Stands for a command until it is called."""
+
+    def __init__(self, name: str, place: str, summary: str) -> None:
+        super().__init__(name, help=summary, callback=None)
+        self.place = place
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        module, _, attribute = self.place.partition(":")
+        app = getattr(importlib.import_module(module), attribute or "app")
+        return typer.main.get_command(app).make_context(info_name, args, parent=parent, **extra)
+
+
+def command() -> Any:
+    """The whole command line as one click group."""
+    app = typer.Typer(help="Make video with any video diffusion model.", no_args_is_help=True, add_completion=False)
+    app.callback()(_kinema)
+    group: Any = typer.main.get_command(app)
+    for name, (place, summary) in COMMANDS.items():
+        group.add_command(Later(name, place, summary), name)
+    return group
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kinema import __version__
+
+        typer.echo(f"kinema {__version__}")
+        raise typer.Exit
+
+
+def _kinema(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show where an error came from (KINEMA_DEBUG=1 does it too)."),
+) -> None:
+    """Make video with any video diffusion model.
+
+    Exit codes: 0 done, 2 bad input, 130 interrupted, 1 anything else.
+    """
