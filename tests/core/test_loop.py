@@ -22,6 +22,7 @@ class ToTarget:
     """v = (x - target) / t, the exact flow to `target`; without text it flows to zero."""
 
     name, family, sites, expert_boundary = "target", "closed form", (), None
+    droppable = frozenset({"text"})
     hooks = frozenset(HOOKS) - {"context"}
     device, dtype = torch.device("cpu"), torch.float32
 

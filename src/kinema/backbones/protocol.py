@@ -28,12 +28,28 @@ class Conditions:
     inputs: dict[str, Any] = field(default_factory=dict)  # the family's own: text embeddings, masks, ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a request that leaves a field open gets: what the model was trained for, or its authors recommend."""
+
+    height: int  # pixels
+    width: int  # pixels
+    num_frames: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float  # no unit
+    low_noise_guidance_scale: float | None = None  # of the second expert; None is guidance_scale
+
+
 class Backbone(Protocol):
     """A video diffusion model in kinema's convention (see core/path.py)."""
 
     name: str  # what the user called it
     family: str  # the file it lives in
     hooks: frozenset[str]  # hooks of kinema.core.technique.HOOKS it honours
+    droppable: frozenset[str]  # conditions that a branch of the guidance may leave out
+    defaults: Defaults
+    expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     sites: tuple[Site, ...]  # its attention sites
     device: torch.device
     dtype: torch.dtype
@@ -46,8 +62,13 @@ class Backbone(Protocol):
     def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
         """Unit normal latents of `conditions.shape`, one generator per sample."""
 
-    def velocity(self, x: Tensor, t: float, conditions: Conditions, dropped: frozenset[str]) -> Tensor:
-        """dx/dt at noise level t (given frames are at level 0), with the conditions in `dropped` left out."""
+    def velocity(
+        self, x: Tensor, t: float | Tensor, conditions: Conditions, dropped: frozenset[str] = frozenset()
+    ) -> Tensor:
+        """dx/dt at noise level t, with the conditions in `dropped` left out.
+
+        t: a float, or (B,), or (B, T) with one level a latent frame; the frames given in `conditions` are at level 0.
+        """
 
     def decode(self, x: Tensor) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -28,23 +28,46 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Positions:
+    """Where the tokens of one attention stand, in latent cells (frame, row, column); fractions are allowed.
+
+    A technique that moves tokens returns a new object; whoever keeps the tensors keeps the model's own table.
+    """
+
+    q: Tensor  # (L, 3)
+    k: Tensor  # (L, 3)
+
+
+@dataclass(frozen=True)
 class Taps:
     """The techniques of one run that asked for attention, during one model call."""
 
     step: Step
-    techniques: Sequence[Technique]
+    techniques: Sequence[Technique]  # those that override a hook of HOOKS
+    positions: Positions | None = None  # the backbone's token grid for this call
+
+    HOOKS: ClassVar = ("attend", "positions")
 
     def at(self, site: Site) -> list[Technique]:
         """Techniques that act at `site` in this step, outermost first."""
         return [t for t in self.techniques if t.active(self.step) and _in_blocks(t, site) and t.wants(site)]
 
+    def place(self, site: Site) -> Positions | None:
+        """Token positions at `site` after every technique that moves them, in list order; None where a site has none."""
+        positions = self.positions
+        for t in self.at(site):
+            if positions is not None and t.overrides("positions"):
+                positions = t.positions(self.step, site, positions)
+        return positions
+
     def attend(
-        self, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Any, plain: Callable[..., Tensor]
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, plain: Callable[..., Tensor]
     ) -> Tensor:
         """Nests the techniques around `plain(q, k, v, positions)`, which applies rotary positions and attends."""
         call = plain
         for t in reversed(self.at(site)):
-            call = _around(t, self.step, site, call)
+            if t.overrides("attend"):
+                call = _around(t, self.step, site, call)
         return call(q, k, v, positions)
 
 
@@ -54,7 +77,7 @@ def _in_blocks(technique: Technique, site: Site) -> bool:
 
 
 def _around(technique: Technique, step: Step, site: Site, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def call(q: Tensor, k: Tensor, v: Tensor, positions: Any) -> Tensor:
+    def call(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
         return technique.attend(step, site, q, k, v, positions, inner)
 
     return call

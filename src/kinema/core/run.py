@@ -42,6 +42,7 @@ class Run:
         self.owner = _owner(self.techniques)
         self.path: Path = RectifiedFlow()
         self.state = State()
+        self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
         _refuse_unsupported(backbone, self.techniques)
         self.conditions: Conditions = backbone.prepare(self.requests)
         self.generators = [torch.Generator().manual_seed(r.seed) for r in self.requests]
@@ -58,7 +59,7 @@ class Run:
         run = cls(backbone, requests, techniques)
         for t in run.techniques:
             t.start(run)
-        with backbone.tapped(any(t.overrides("attend") for t in run.techniques)):
+        with backbone.tapped(bool(run.tapping)):
             yield run
 
     @property
@@ -80,7 +81,7 @@ class Run:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
         def model(x: Tensor) -> Tensor:
-            token = current_taps.set(Taps(step, [t for t in self.techniques if t.overrides("attend")]))
+            token = current_taps.set(Taps(step, self.tapping) if self.tapping else None)
             try:
                 return self.backbone.velocity(x, step.told, self.conditions, self.owner.dropped()[branch])
             finally:
@@ -135,3 +136,9 @@ def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> 
         for hook in HOOKS:
             if t.overrides(hook) and hook not in backbone.hooks:
                 raise KinemaError(f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have")
+        for branch, left_out in t.dropped().items():
+            for condition in sorted(left_out - backbone.droppable):
+                raise KinemaError(
+                    f"{t.name} leaves out {condition!r} in its branch {branch!r}, which the {backbone.family} family "
+                    f"cannot do; it can leave out {', '.join(sorted(backbone.droppable)) or 'nothing'}"
+                )

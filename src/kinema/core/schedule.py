@@ -25,6 +25,7 @@ class Solver:
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device, **options: Any) -> None:
         self.scheduler = copy.deepcopy(scheduler)
         self.scheduler.set_timesteps(num_inference_steps, device=device, **options)
+        self.scheduler.set_begin_index(0)  # rounded timesteps may repeat; the first step is still the first
         self.timesteps: Tensor = self.scheduler.timesteps
         self.levels: list[float] = [float(s) for s in self.scheduler.sigmas]
         self.train_steps: int = self.scheduler.config.num_train_timesteps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from kinema.core.attention import Site
+    from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
 
 # What a branch of the guidance leaves out; a technique may name more with a mapping of its own.
@@ -81,7 +81,7 @@ class Technique:
     def clean(self, step: Step, x0: Tensor) -> Tensor:
         return x0
 
-    def positions(self, step: Step, site: Site, positions: Any) -> Any:
+    def positions(self, step: Step, site: Site, positions: Positions) -> Positions:
         return positions
 
     def finish(self, run: Run, x: Tensor) -> Tensor:
@@ -92,7 +92,14 @@ class Technique:
         return next(x)
 
     def attend(
-        self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Any, next: Callable[..., Tensor]
+        self,
+        step: Step,
+        site: Site,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: Positions | None,
+        next: Callable[..., Tensor],
     ) -> Tensor:
         return next(q, k, v, positions)
 

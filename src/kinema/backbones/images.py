@@ -1,0 +1,58 @@
+"""Pictures that a request gives, as PIL images."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from kinema.core.errors import KinemaError
+
+
+def open_picture(source: Any, what: str = "image") -> Image.Image:
+    """An RGB picture from a path, a `data:` address with base64, a PIL image or an array (H, W, 3) uint8.
+
+    Turned upright as the camera noted it; transparent parts become black. `what` names the field in errors.
+    Raises: KinemaError, one sentence, when there is no such file or it is not a picture.
+    """
+    if isinstance(source, Image.Image):
+        return _upright(source)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise KinemaError(f"{what} is an array {source.shape} {source.dtype}; use (height, width, 3) uint8")
+        return Image.fromarray(source)
+    text = str(source)
+    shown = text if len(text) <= 80 else text[:60] + "..."
+    try:
+        data = io.BytesIO(_data(text)) if text.startswith("data:") else Path(text)
+        with Image.open(data) as picture:
+            return _upright(picture)
+    except FileNotFoundError:
+        raise KinemaError(f"{what} {shown!r} does not exist; give the path of a picture") from None
+    except IsADirectoryError:
+        raise KinemaError(f"{what} {shown!r} is a folder; give the path of a picture") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise KinemaError(f"{what} {shown!r} cannot be read as a picture; use PNG, JPEG or WebP") from error
+
+
+def _data(address: str) -> bytes:
+    header, _, body = address.partition(",")
+    try:
+        if not header.endswith(";base64"):
+            raise ValueError(header)
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not a base64 data address") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+        opaque = Image.new("RGBA", turned.size, (0, 0, 0, 255))
+        turned = Image.alpha_composite(opaque, turned.convert("RGBA"))
+    return turned.convert("RGB")
