@@ -1,0 +1,346 @@
+"""From a seed to a scene: which objects stand where, what happens to them, how the camera moves.
+
+A `Curriculum` says which part of the world may be drawn; `sample_spec` draws one scene from it. Everything
+comes from one `random.Random(seed)`, whose stream Python keeps stable, so a seed means the same scene on any
+machine.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from kinema.world.layout import Layout, place
+from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
+from kinema.world.vocabulary import (
+    ACTIONS,
+    CAMERAS,
+    COLOURS,
+    DIRECTED,
+    DIRECTIONS,
+    GROUNDS,
+    KINDS,
+    MATERIALS,
+    SIZES,
+    SKIES,
+)
+
+Split = Literal["train", "held_out", "all"]
+T = TypeVar("T")
+
+PRIMITIVES = ("ball", "cube", "cylinder", "cone", "ring")
+ROLLERS = ("ball", "cylinder", "ring")
+# Round about the vertical axis: turning them shows only when they carry a pattern.
+ROUND = ("ball", "cylinder", "cone")
+FLAT = ("picture", "letter")
+OPPOSITE = {"left": "right", "right": "left", "towards": "away", "away": "towards"}
+LETTERS = "ABCDEFGHJKLMNPRSTUVXYZ"
+PICTURES = ("star", "heart", "flower", "fish", "house", "tree")
+# Gentle moves for "jump" and "fall": they last as long as gravity makes them, not as long as the clip.
+JUMP_SECONDS = (1.1, 1.35)
+FALL_SECONDS = (1.5, 2.1)
+MIN_EVENT_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """The part of the world that scenes are drawn from."""
+
+    kinds: tuple[str, ...] = PRIMITIVES
+    colours: tuple[str, ...] = tuple(COLOURS)
+    materials: tuple[str, ...] = ("matte",)
+    sizes: tuple[str, ...] = tuple(SIZES)
+    grounds: tuple[str, ...] = GROUNDS
+    skies: tuple[str, ...] = SKIES
+    actions: tuple[str, ...] = ("roll", "slide", "bounce", "jump", "grow", "shrink", "fall")
+    cameras: tuple[str, ...] = CAMERAS
+    still_probability: float = 0.4  # share of clips whose camera does not move, 0..1
+    object_weights: tuple[float, ...] = (1.0,)  # weights of 1, 2, 3 ... objects
+    event_weights: tuple[float, ...] = (0.65, 0.35)  # weights of 1, 2, 3 ... events in a row
+    num_frames: int = 25
+    height: int = 128  # pixels
+    width: int = 128  # pixels
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        tables = {
+            "kinds": (self.kinds, KINDS),
+            "colours": (self.colours, tuple(COLOURS)),
+            "materials": (self.materials, MATERIALS),
+            "sizes": (self.sizes, tuple(SIZES)),
+            "grounds": (self.grounds, GROUNDS),
+            "skies": (self.skies, SKIES),
+            "actions": (self.actions, ACTIONS),
+            "cameras": (self.cameras, CAMERAS),
+        }
+        for name, (words, known) in tables.items():
+            unknown = [word for word in words if word not in known]
+            if unknown or not words:
+                raise ValueError(f"{name} has {unknown or 'nothing'}; use some of {', '.join(known)}")
+        if self.num_frames < 1 or self.fps <= 0 or min(self.height, self.width) < 8:
+            raise ValueError(
+                f"num_frames {self.num_frames}, fps {self.fps}, size {self.height}x{self.width}: "
+                "use at least 1 frame, a positive fps and at least 8 pixels a side"
+            )
+
+    @property
+    def max_objects(self) -> int:
+        return len(self.object_weights)
+
+    @property
+    def duration(self) -> float:
+        """Time of the last frame, seconds."""
+        return (self.num_frames - 1) / self.fps
+
+
+CURRICULA: dict[str, Curriculum] = {
+    "first": Curriculum(
+        cameras=(
+            "still",
+            "pan left",
+            "pan right",
+            "tilt up",
+            "tilt down",
+            "zoom in",
+            "zoom out",
+            "orbit left",
+            "orbit right",
+        ),
+    ),
+    "full": Curriculum(
+        kinds=KINDS,
+        materials=MATERIALS,
+        actions=ACTIONS,
+        object_weights=(0.5, 0.35, 0.15),
+        event_weights=(0.45, 0.35, 0.13, 0.07),
+    ),
+}
+
+
+def is_held_out(kind: str, colour: str, ground: str) -> bool:
+    """Whether a combination is kept out of all training: a fixed eighth of (kind, colour, ground).
+
+    A linear rule modulo 8, so that every kind, colour and ground keeps seven eighths of its combinations, and
+    every pair of two of them is still seen in training.
+    """
+    return (3 * KINDS.index(kind) + 5 * list(COLOURS).index(colour) + GROUNDS.index(ground)) % 8 == 0
+
+
+def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split = "train") -> SceneSpec:
+    """Draw the scene of a seed.
+
+    Args:
+        seed: any integer; the same seed, curriculum and split give the same scene everywhere.
+        curriculum: a `Curriculum` or the name of one in `CURRICULA`.
+        split: "train" has no held-out combination at all; in "held_out" the first object is one; "all" draws
+            from both.
+
+    Raises:
+        ValueError: when the curriculum or the split is not known.
+    """
+    cur = get_curriculum(curriculum)
+    if split not in ("train", "held_out", "all"):
+        raise ValueError(f"split is {split!r}; use train, held_out or all")
+    rng = random.Random(seed)
+    ground, sky = pick(rng, cur.grounds), pick(rng, cur.skies)
+    camera = sample_camera(rng, cur)
+    count = 1 + weighted(rng, cur.object_weights)
+    for _ in range(200):
+        objects = [draw_object(rng, cur, ground, split, first=i == 0) for i in range(count)]
+        events = draw_events(rng, cur, objects)
+        objects, events = fit_words(rng, cur, objects, events, ground, split)
+        placed = place(rng, objects, events, Layout.of(camera, cur.height, cur.width))
+        if placed is not None:
+            return SceneSpec(
+                seed=seed,
+                objects=tuple(placed),
+                events=tuple(events),
+                camera=camera,
+                ground=ground,
+                sky=sky,
+                num_frames=cur.num_frames,
+                height=cur.height,
+                width=cur.width,
+                fps=cur.fps,
+            )
+        count = max(count - 1, 1) if rng.random() < 0.1 else count
+    raise ValueError(f"no scene of seed {seed} fits into the picture; use fewer objects or events")
+
+
+def get_curriculum(curriculum: Curriculum | str) -> Curriculum:
+    """A curriculum by name, or the one given."""
+    if isinstance(curriculum, Curriculum):
+        return curriculum
+    if curriculum not in CURRICULA:
+        raise ValueError(f"curriculum is {curriculum!r}; use one of {', '.join(CURRICULA)}")
+    return CURRICULA[curriculum]
+
+
+def sample_camera(rng: random.Random, cur: Curriculum) -> CameraSpec:
+    moving = [move for move in cur.cameras if move != "still"]
+    still = "still" in cur.cameras and (not moving or rng.random() < cur.still_probability)
+    return CameraSpec(
+        move="still" if still else pick(rng, moving),
+        distance=round(rng.uniform(6.0, 7.5), 3),
+        height=round(rng.uniform(1.6, 2.6), 3),
+        azimuth=round(rng.uniform(-0.3, 0.3), 3) if cur.max_objects > 1 else 0.0,
+        amount=round(rng.uniform(0.85, 1.15), 3),
+    )
+
+
+def draw_object(rng: random.Random, cur: Curriculum, ground: str, split: Split, first: bool) -> ObjectSpec:
+    """One object with a colour that the split allows on this ground; it gets its place later."""
+    while True:
+        kind, colour = pick(rng, cur.kinds), pick(rng, tuple(cur.colours))
+        out = is_held_out(kind, colour, ground)
+        if split == "all" or (split == "held_out" and (out or not first)) or (split == "train" and not out):
+            break
+    material = pick(rng, cur.materials) if kind in PRIMITIVES else "matte"
+    text = {"letter": pick(rng, LETTERS), "picture": pick(rng, PICTURES)}.get(kind, "")
+    turn = rng.uniform(-0.5, 0.5) if kind in ("ring", "figure", *FLAT) else rng.uniform(-math.pi, math.pi)
+    return ObjectSpec(
+        kind=kind,
+        colour=colour,
+        material=material,
+        size=pick(rng, cur.sizes),
+        heading=round(turn, 3),
+        text=text,
+    )
+
+
+def possible_actions(cur: Curriculum, kind: str, others: int, first: bool, last: bool, previous: str) -> list[str]:
+    """The actions that an object of this kind can do next, in the order of ACTIONS."""
+    allowed = []
+    for action in cur.actions:
+        ok = {
+            "roll": kind in ROLLERS,
+            "slide": kind not in (*ROLLERS, "figure") or (kind == "cylinder" and "shiny" in cur.materials),
+            "bounce": kind != "figure",
+            "fall": first and kind != "figure",
+            "spin": kind not in ROUND or bool({"striped", "checked"} & set(cur.materials)),
+            "stop": previous in DIRECTED,
+            "appear": first,
+            "disappear": last,
+            "change colour": kind != "picture",
+            "circle": others > 0 and kind not in FLAT,
+            "push": others > 0 and kind not in FLAT,
+            "walk": kind == "figure",
+            "wave": kind == "figure",
+        }.get(action, True)
+        if ok and (action != previous or action in DIRECTED):
+            allowed.append(action)
+    return allowed
+
+
+def draw_events(rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpec]) -> list[EventSpec]:
+    """Events in a row that fill the clip, none when the clip is too short for one."""
+    count = 1 + weighted(rng, cur.event_weights)
+    count = min(count, int(cur.duration / MIN_EVENT_SECONDS))
+    if count == 0:
+        return []
+    subjects = [0] + [pick(rng, range(len(objects))) if rng.random() < 0.5 else 0 for _ in range(count - 1)]
+    plans: list[tuple[int, str, str]] = []  # subject, action, direction
+    for i, subject in enumerate(subjects):
+        before = [plan for plan in plans if plan[0] == subject]
+        others = len(objects) - 1
+        last = subject not in subjects[i + 1 :]
+        previous = before[-1] if before and plans[-1][0] == subject else (subject, "", "")
+        actions = possible_actions(cur, objects[subject].kind, others, not before, last, previous[1])
+        if any(plan[1] in ("push", "circle") for plan in plans):  # the second one would start from anywhere
+            actions = [a for a in actions if a not in ("push", "circle")]
+        if before:
+            actions = [a for a in actions if a not in ("push", "circle")]
+        if not actions:
+            continue
+        action = pick(rng, actions)
+        direction = ""
+        if action in DIRECTED:
+            direction = pick(rng, [d for d in DIRECTIONS if (action, d) != previous[1:]])
+        plans.append((subject, action, direction))
+    spans = split_time(rng, cur.duration, [action for _, action, _ in plans])
+    return [
+        EventSpec(
+            action=action,
+            start=start,
+            end=end,
+            subject=subject,
+            direction=direction,
+            target=pick(rng, [i for i in range(len(objects)) if i != subject]) if action in ("circle", "push") else None,
+            colour=pick(rng, [c for c in cur.colours if c != objects[subject].colour])
+            if action == "change colour"
+            else "",
+        )
+        for (subject, action, direction), (start, end) in zip(plans, spans, strict=True)
+    ]
+
+
+def split_time(rng: random.Random, duration: float, actions: Sequence[str]) -> list[tuple[float, float]]:
+    """Exact start and end of each event: equal shares of the clip with small random margins between them."""
+    share = duration / max(len(actions), 1)
+    spans = []
+    for i, action in enumerate(actions):
+        start = i * share + rng.uniform(0.0, 0.05) * share
+        end = (i + 1) * share - rng.uniform(0.0, 0.05) * share
+        natural = {"jump": JUMP_SECONDS, "fall": FALL_SECONDS}.get(action)
+        if natural is not None:
+            length = min(rng.uniform(*natural), end - start)
+            room = end - start - length
+            # A thing that falls hangs in the air until it starts, so it starts soon.
+            start += room * rng.random() * (0.15 if action == "fall" else 1.0)
+            end = start + length
+        if i + 1 < len(actions) and actions[i + 1] == "stop":
+            end = (i + 1) * share
+        if action == "stop":
+            start = i * share
+        spans.append((round(start, 3), round(end, 3)))
+    return spans
+
+
+def fit_words(
+    rng: random.Random,
+    cur: Curriculum,
+    objects: Sequence[ObjectSpec],
+    events: Sequence[EventSpec],
+    ground: str,
+    split: Split,
+) -> tuple[list[ObjectSpec], list[EventSpec]]:
+    """Give objects the size and pattern that make their events visible."""
+    fitted = []
+    for i, thing in enumerate(objects):
+        actions = {e.action for e in events if e.subject == i}
+        size, material = thing.size, thing.material
+        if "grow" in actions and size == cur.sizes[-1] and len(cur.sizes) > 1:
+            size = pick(rng, cur.sizes[:-1])
+        if "shrink" in actions and "grow" not in actions and size == cur.sizes[0] and len(cur.sizes) > 1:
+            size = pick(rng, cur.sizes[1:])
+        if "spin" in actions and thing.kind in ROUND:
+            material = pick(rng, [m for m in cur.materials if m in ("striped", "checked")])
+        fitted.append(
+            ObjectSpec(
+                kind=thing.kind,
+                colour=thing.colour,
+                material=material,
+                size=size,
+                heading=thing.heading,
+                text=thing.text,
+            )
+        )
+    del ground, split
+    return fitted, list(events)
+
+
+def pick(rng: random.Random, items: Sequence[T]) -> T:
+    return items[int(rng.random() * len(items))]
+
+
+def weighted(rng: random.Random, weights: Sequence[float]) -> int:
+    """An index with probability proportional to its weight."""
+    mark = rng.random() * sum(weights)
+    for i, weight in enumerate(weights):
+        mark -= weight
+        if mark < 0:
+            return i
+    return len(weights) - 1
