@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kinema.world.cameras import DOLLY, FOCAL, LOOK_AT, ORBIT, PAN, RISE, TILT, ZOOM
 from kinema.world.dynamics import (
     GROW,
     PUSH_CONTACT,
@@ -24,57 +25,87 @@ TAN_HALF_FOV = 0.3  # a little inside the field of view of the cameras
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The part of the ground that the first camera sees: a wedge, in metres to the right of and along the view."""
+    """What the camera sees of the ground, in metres to the right of and along the first view."""
 
-    distance: float
-    azimuth: float
-    slope: float  # half width of the picture at one metre from the camera, metres
+    camera: CameraSpec
+    aspect: float  # width over height of the picture
+    duration: float  # seconds
 
-    @classmethod
-    def of(cls, camera: CameraSpec, height: int, width: int) -> Layout:
-        return cls(distance=camera.distance, azimuth=camera.azimuth, slope=TAN_HALF_FOV * min(1.5, width / height))
+    @property
+    def azimuth(self) -> float:
+        return self.camera.azimuth
 
     def half_width(self, depth: float) -> float:
-        """Half of the visible width at `depth` metres beyond the point looked at."""
-        return self.slope * (self.distance + depth)
+        """Half of the width that a still camera sees at `depth` metres beyond the point looked at."""
+        return TAN_HALF_FOV * min(1.5, self.aspect) * (self.camera.distance + depth)
 
     def to_world(self, right: float, depth: float) -> tuple[float, float]:
         c, s = math.cos(self.azimuth), math.sin(self.azimuth)
         return round(right * c - depth * s, 4), round(right * s + depth * c, 4)
 
+    def margin(self, right: float, depth: float, radius: float, time: float) -> float:
+        """How far inside the picture a resting ball is at a time, over the picture height; negative: outside.
+
+        The same camera as `cameras.camera_path`, without its soft onset. A third of the ball may be cut off.
+        """
+        camera = self.camera
+        word, _, side = camera.move.partition(" ")
+        sign = -1.0 if side in ("right", "down", "out") else 1.0
+        off = sign * camera.amount * (min(time / self.duration, 1.0) - 0.5) if self.duration else 0.0
+        if word == "orbit":
+            c, s = math.cos(off * ORBIT), math.sin(off * ORBIT)
+            right, depth = right * c - depth * s, right * s + depth * c
+        drop = camera.height - LOOK_AT[2]
+        away = math.sqrt(camera.distance**2 - drop**2)
+        level = (away + depth) * (1 - off * DOLLY if word == "dolly" else 1.0)
+        if level <= 0.5:
+            return -1.0
+        height = camera.height + (off * RISE if word == "rise" else 0.0)
+        pitch = -math.atan2(height - LOOK_AT[2], away) + (off * TILT if word == "tilt" else 0.0)
+        focal = FOCAL * (ZOOM**off if word == "zoom" else 1.0)
+        across = math.tan(math.atan2(right, level) + (off * PAN if word == "pan" else 0.0))
+        up = math.tan(math.atan2(radius - height, level) - pitch)
+        reach = radius / level / 3
+        return min(0.5 * self.aspect - focal * (abs(across) + reach), 0.5 - focal * (abs(up) + reach))
+
 
 @dataclass
 class Sweep:
-    """The places (right, depth) that an object passes, seen from its start, and its largest half extent."""
+    """The places (right, depth) that an object passes, seen from its start, with times, and its largest half extent."""
 
     points: list[tuple[float, float]]
+    times: list[tuple[float, float]]  # from when to when it is at each point, seconds
     radius: float
 
 
-def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec]) -> Sweep:
+def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec], duration: float) -> Sweep:
     """Corners of the path of one object: a path is a chain of straight pieces."""
-    x = y = 0.0
+    x = y = since = 0.0
     scale, largest = 1.0, 1.0
-    points = [(0.0, 0.0)]
+    points: list[tuple[float, float]] = [(0.0, 0.0)]
+    times: list[tuple[float, float]] = []
     for i, event in enumerate(events):
         if event.subject != index:
             continue
         if event.direction:
             stops = any(e.action == "stop" and e.subject == index for e in events[i + 1 : i + 2])
-            length = travel_distance(event.end - event.start, event.direction) * (1.4 if stops else 1.0)
+            length = travel_distance(event.end - event.start, event.direction) * (1.6 if stops else 1.0)
             dx, dy = direction_vector(event.direction, 0.0)
             x, y = x + dx * length, y + dy * length
+            times.append((since, event.start))
             points.append((x, y))
+            since = event.end
         scale *= {"grow": GROW, "shrink": SHRINK}.get(event.action, 1.0)
         largest = max(largest, scale)
-    return Sweep(points, SIZES[thing.size] * largest)
+    times.append((since, duration))
+    return Sweep(points, times, SIZES[thing.size] * largest)
 
 
 def place(
     rng: random.Random, objects: Sequence[ObjectSpec], events: Sequence[EventSpec], layout: Layout
 ) -> list[ObjectSpec] | None:
     """The objects with positions, or None when they do not fit."""
-    sweeps = [sweep(i, thing, events) for i, thing in enumerate(objects)]
+    sweeps = [sweep(i, thing, events, layout.duration) for i, thing in enumerate(objects)]
     pair = next(((e.subject, e.target, e.action) for e in events if e.target is not None), None)
     order = list(range(len(objects)))
     placed: dict[int, list[tuple[float, float]]] = {}  # object -> world path in (right, depth)
@@ -100,34 +131,30 @@ def place_one(
     layout: Layout,
     placed: dict[int, list[tuple[float, float]]],
 ) -> bool:
-    path, radius = sweeps[index].points, sweeps[index].radius
+    path, times, radius = sweeps[index].points, sweeps[index].times, sweeps[index].radius
     low_x, high_x = min(p[0] for p in path), max(p[0] for p in path)
     low_y, high_y = min(p[1] for p in path), max(p[1] for p in path)
-    still = len(path) == 1
-    for _ in range(20):
-        near, far = (-1.0, 1.6) if still else (NEAR, FAR)
+    alone, still = len(sweeps) == 1, len(path) == 1
+    near, far = (-1.0, 1.6) if still else (NEAR, FAR)
+    best, best_margin = None, -0.12 if alone else -0.03  # further outside than this is not accepted
+    for _ in range(30):
         first, last = near - low_y, far - high_y
         if first > last:  # longer than the stage is deep: centred
             first = last = (first + last) / 2
         y = rng.uniform(first, last)
-        # The narrowest place decides how far to the side the path may lie.
-        limits = [(layout.half_width(y + py) - radius, px) for px, py in path]
-        left = max(-half - px for half, px in limits)
-        right = min(half - px for half, px in limits)
         middle = -(low_x + high_x) / 2
-        if left > right:
-            if right - left < -0.5:
-                continue
-            x = (left + right) / 2
-        else:
-            x = min(max(rng.triangular(left, right, min(max(middle, left), right)), left), right)
-            if len(sweeps) == 1:  # alone on the stage: stay near the middle of the picture
-                x = min(max(x, middle - 0.6), middle + 0.6)
+        width = 0.5 if alone else 1.8
+        x = middle + rng.uniform(-width, width)
         moved = [(x + px, y + py) for px, py in path]
-        if all(apart(moved, radius, other, sweeps[j].radius) for j, other in placed.items()):
-            placed[index] = moved
-            return True
-    return False
+        margin = min(layout.margin(*at, radius, t) for at, span in zip(moved, times, strict=True) for t in span)
+        if margin > best_margin and all(apart(moved, radius, o, sweeps[j].radius) for j, o in placed.items()):
+            best, best_margin = moved, margin
+            if margin >= 0:
+                break
+    if best is None:
+        return False
+    placed[index] = best
+    return True
 
 
 def place_pair(

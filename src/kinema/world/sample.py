@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from kinema.world.layout import Layout, place
@@ -56,6 +56,7 @@ class Curriculum:
     grounds: tuple[str, ...] = GROUNDS
     skies: tuple[str, ...] = SKIES
     actions: tuple[str, ...] = ("roll", "slide", "bounce", "jump", "grow", "shrink", "fall")
+    rollers: tuple[str, ...] = ROLLERS  # kinds that roll; the others slide
     cameras: tuple[str, ...] = CAMERAS
     still_probability: float = 0.4  # share of clips whose camera does not move, 0..1
     object_weights: tuple[float, ...] = (1.0,)  # weights of 1, 2, 3 ... objects
@@ -98,6 +99,7 @@ class Curriculum:
 
 CURRICULA: dict[str, Curriculum] = {
     "first": Curriculum(
+        rollers=("ball", "ring"),  # a rolling cylinder seen from its end is a disc, and easily taken for a ball
         cameras=(
             "still",
             "pan left",
@@ -152,7 +154,9 @@ def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split 
         objects = [draw_object(rng, cur, ground, split, first=i == 0) for i in range(count)]
         events = draw_events(rng, cur, objects)
         objects, events = fit_words(rng, cur, objects, events, ground, split)
-        placed = place(rng, objects, events, Layout.of(camera, cur.height, cur.width))
+        camera = calm(camera, events)
+        layout = Layout(camera=camera, aspect=cur.width / cur.height, duration=cur.duration)
+        placed = place(rng, objects, events, layout)
         if placed is not None:
             return SceneSpec(
                 seed=seed,
@@ -191,6 +195,15 @@ def sample_camera(rng: random.Random, cur: Curriculum) -> CameraSpec:
     )
 
 
+def calm(camera: CameraSpec, events: Sequence[EventSpec]) -> CameraSpec:
+    """Smaller camera moves where a whole one would lose what happens: pans against a travel, tilts under a fall."""
+    word, _, side = camera.move.partition(" ")
+    against = any(e.direction == OPPOSITE.get(side) for e in events)
+    if (word == "pan" and against) or (word == "tilt" and any(e.action == "fall" for e in events)):
+        return replace(camera, amount=round(0.65 * camera.amount, 3))
+    return camera
+
+
 def draw_object(rng: random.Random, cur: Curriculum, ground: str, split: Split, first: bool) -> ObjectSpec:
     """One object with a colour that the split allows on this ground; it gets its place later."""
     while True:
@@ -216,8 +229,8 @@ def possible_actions(cur: Curriculum, kind: str, others: int, first: bool, last:
     allowed = []
     for action in cur.actions:
         ok = {
-            "roll": kind in ROLLERS,
-            "slide": kind not in (*ROLLERS, "figure") or (kind == "cylinder" and "shiny" in cur.materials),
+            "roll": kind in cur.rollers,
+            "slide": kind not in (*cur.rollers, "figure") or (kind == "cylinder" and "shiny" in cur.materials),
             "bounce": kind != "figure",
             "fall": first and kind != "figure",
             "spin": kind not in ROUND or bool({"striped", "checked"} & set(cur.materials)),
@@ -255,7 +268,7 @@ def draw_events(rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpe
             actions = [a for a in actions if a not in ("push", "circle")]
         if not actions:
             continue
-        action = pick(rng, actions)
+        action = actions[weighted(rng, [2.5 if a in DIRECTED else 1.0 for a in actions])]
         direction = ""
         if action in DIRECTED:
             direction = pick(rng, [d for d in DIRECTIONS if (action, d) != previous[1:]])

@@ -25,7 +25,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 MATERIALS = ("matte", "shiny", "striped", "checked")
 
 # Half extent of an object in metres: radius of a ball, half the edge of a cube, half the height of the others.
-SIZES: dict[str, float] = {"small": 0.34, "medium": 0.5, "large": 0.72}
+SIZES: dict[str, float] = {"small": 0.4, "medium": 0.56, "large": 0.78}
 
 GROUNDS = ("grass", "sand", "snow", "stone", "wood", "water")
 SKIES = ("day", "sunset", "night")
