@@ -32,7 +32,7 @@ def run(words: list[str], debug: bool = False) -> int:
     """Runs one command and returns its exit code; every error ends here."""
     import typer
 
-    from kinema.cli.main import command
+    from kinema.cli.commands import command
 
     # Another's wish to stop (kill, a closed terminal) cleans up as Ctrl-C does.
     for name in ("SIGTERM", "SIGHUP"):

@@ -1,0 +1,218 @@
+"""`kinema generate`: a sentence in, a video out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.pipeline import Progress
+    from kinema.video import Video
+
+app = typer.Typer(add_completion=False)
+
+WORDS = {"load": "loading the model", "sample": "sampling", "decode": "decoding", "save": "saving"}
+
+
+@app.command()
+def generate(
+    prompt: str = typer.Argument(None, help="What the video shows. Left out with --from."),
+    image: str = typer.Option(None, metavar="PICTURE", help="First frame."),
+    last_image: str = typer.Option(None, metavar="PICTURE", help="Last frame, where the model can."),
+    negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
+    num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 4k + 1."),
+    height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
+    width: int = typer.Option(None, metavar="PIXELS", help="Columns."),
+    num_inference_steps: int = typer.Option(None, metavar="STEPS", help="Solver steps, 1 to 1000."),
+    guidance_scale: float = typer.Option(None, metavar="WEIGHT", help="Weight of the prompt; 1 is no guidance."),
+    seed: int = typer.Option(
+        None, metavar="NUMBER", help="Start of the random numbers; drawn and printed if left out."
+    ),
+    fps: float = typer.Option(None, metavar="RATE", help="Frames per second."),
+    out: str = typer.Option(None, metavar="PATH", help="out.mp4 (default), .webm, .gif, or a folder for pictures."),
+    model: str = typer.Option(None, help="'mini' (default), a folder in diffusers layout, or a hub id."),
+    device: str = typer.Option(None, help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
+    dtype: str = typer.Option(None, help="float32, bfloat16 or float16; default: what suits model and device."),
+    remake: str = typer.Option(
+        None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Make a video from a sentence, and from a first frame if there is one."""
+    given = {
+        "prompt": prompt,
+        "image": image,
+        "last_image": last_image,
+        "negative_prompt": negative_prompt,
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "seed": seed,
+        "fps": fps,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if prompt is None and remake is None:
+        raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
+
+    from kinema import recipe
+    from kinema.files import check_writable
+    from kinema.request import Request
+    from kinema.video import check_extension
+
+    before = recipe.read(remake) if remake is not None else None
+    request = Request(**{**(before["request"] if before else {}), **given})
+    path = check_extension(out or _default_out(remake))
+    check_writable(path)
+    beside = recipe.sidecar(path)
+    clock = Stopwatch()
+    with _shown(clock) as progress:
+        video, differing = _make(request, before, remake, given, progress)
+        progress("save", 0, 1)
+        _save(video, path, beside)
+        progress("save", 1, 1)
+    _report(video, path, beside, clock, before, given, differing, as_json)
+
+
+class Stopwatch:
+    """Seconds in each phase, told by the same callback that moves the bar."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def __call__(self, phase: str, done: int, count: int) -> None:
+        now = time.perf_counter()
+        if done == 0:
+            self._began = now
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._began
+        self._began = now
+
+
+@contextmanager
+def _shown(clock: Stopwatch) -> Iterator[Progress]:
+    """A bar on stderr, with time left; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<17}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(WORDS["load"], total=None)
+
+        def tell(phase: str, done: int, count: int) -> None:
+            clock(phase, done, count)
+            if phase == "sample" and done == 1:
+                bar.reset(task)
+            bar.update(task, description=WORDS[phase], completed=done, total=count if count > 1 else None)
+
+        yield tell
+
+
+def _make(
+    request: Any, before: dict[str, Any] | None, remake: str | None, given: dict[str, Any], progress: Progress
+) -> tuple[Video, list[str]]:
+    from kinema import pipeline
+
+    if before is None or remake is None:
+        return pipeline.run_request(request, progress), []
+    return pipeline.replay(remake, progress, **given)
+
+
+def _save(video: Video, path: Path, beside: Path | None) -> None:
+    """The video and its sidecar, both or none of them."""
+    from kinema import recipe
+    from kinema.files import replacing
+
+    if beside is None:
+        video.save(path)
+        return
+    with replacing(beside) as temporary:
+        recipe.write(video.metadata[recipe.KEY], temporary)
+        video.save(path)
+
+
+def _default_out(remake: str | None) -> str:
+    if remake is None:
+        return "out.mp4"
+    source = Path(remake)
+    return f"{source.stem}-again{source.suffix if source.suffix.lower() in ('.mp4', '.webm', '.gif') else '.mp4'}"
+
+
+def _report(
+    video: Video,
+    path: Path,
+    beside: Path | None,
+    clock: Stopwatch,
+    before: dict[str, Any] | None,
+    given: dict[str, Any],
+    differing: list[str],
+    as_json: bool,
+) -> None:
+    from kinema import recipe
+
+    made = video.metadata[recipe.KEY]
+    changed = sorted(name for name in given if before and given[name] != before["request"].get(name))
+    same = None if before is None or changed else made["frames"] == before.get("frames")
+    seconds = {phase: round(value, 3) for phase, value in clock.seconds.items()}
+    if as_json:
+        answer = {
+            "path": str(path),
+            "recipe": str(beside) if beside else None,
+            "seed": made["request"]["seed"],
+            "num_frames": len(video),
+            "height": video.height,
+            "width": video.width,
+            "fps": video.fps,
+            "model": made["request"]["model"],
+            "device": made["device"],
+            "dtype": made["dtype"],
+            "seconds": {**seconds, "total": round(sum(clock.seconds.values()), 3)},
+            "peak_memory_mb": _peak_memory(),
+        }
+        if before is not None:
+            answer |= {"same_frames": same, "changed": changed, "differences": differing}
+        print(json.dumps(answer))
+        return
+    print(path)
+    print(f"{len(video)} frames of {video.width}x{video.height} at {video.fps:g} fps, seed {made['request']['seed']}")
+    print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
+    for line in _comparison(before, changed, same, differing):
+        print(line)
+
+
+def _comparison(before: Any, changed: list[str], same: bool | None, differing: list[str]) -> Iterator[str]:
+    """How a remade video relates to the first one."""
+    if before is None:
+        return
+    if changed:
+        yield f"not the same request: {', '.join(changed)} changed"
+    elif same:
+        yield "the same frames as the first time, bit for bit"
+    else:
+        yield "not the same frames as the first time"
+    for sentence in differing:
+        yield f"  {sentence}"
+
+
+def _peak_memory() -> int | None:
+    """The most memory this process held at one time, in MB."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

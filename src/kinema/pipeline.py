@@ -1,0 +1,228 @@
+"""From a request to a video: load the model, run the loop, write down the recipe."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinema import recipe
+from kinema.backbones.images import open_picture
+from kinema.core.errors import KinemaError
+from kinema.request import Part, Request
+from kinema.timeline import Timeline
+from kinema.video import Video
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from kinema.backbones.protocol import Backbone
+    from kinema.core.technique import Step, Technique
+
+# What is being done ("load", "sample", "decode"), how much of it is done, out of how much.
+Progress = Callable[[str, int, int], None]
+
+
+def generate(
+    prompt: str,
+    *,
+    image: str | os.PathLike[str] | np.ndarray | Any | None = None,
+    last_image: str | os.PathLike[str] | np.ndarray | Any | None = None,
+    negative_prompt: str = "",
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    fps: float | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    seed: int | None = None,
+    model: str | os.PathLike[str] | Backbone = "mini",
+    device: str | None = None,
+    dtype: str | None = None,
+    techniques: Sequence[str | Part | Technique] = (),
+    progress: Progress | None = None,
+) -> Video:
+    """Makes one video; what is None takes the model's default, a seed is drawn.
+
+    `image` and `last_image` are the first and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model`
+    is "mini", a folder in diffusers layout, a hub id, or what `kinema.load` returned (quicker when called often).
+    Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
+    Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
+    Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
+    """
+    loaded = None if isinstance(model, str | os.PathLike) else model
+    request = Request(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        image=_address(image),
+        last_image=_address(last_image),
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+        model=os.fspath(model) if isinstance(model, str | os.PathLike) else model.name,
+        device=device,
+        dtype=dtype,
+        techniques=tuple(_part(t) for t in techniques),
+    )
+    return run_request(request, progress, loaded)
+
+
+def run_request(request: Request, progress: Progress | None = None, backbone: Backbone | None = None) -> Video:
+    """Makes the video of a request; `backbone` is its model when it is loaded already.
+
+    The returned video's recipe holds the request with everything filled in that the model decided.
+    Raises: KinemaError, one sentence, before the first step, for anything that cannot be done.
+    """
+    tell = progress or (lambda phase, done, count: None)
+    request = request.seeded()
+    techniques = [_build(part) for part in request.techniques]
+    _check_times(request, techniques)
+    inputs = recipe.hash_inputs(request)  # before loading: a missing or broken picture is known at once
+    for field in ("image", "last_image"):
+        if getattr(request, field) is not None:
+            open_picture(getattr(request, field), field)
+    tell("load", 0, 1)
+
+    import torch
+
+    from kinema.backbones.load import load
+    from kinema.core.loop import sample
+
+    if backbone is None:
+        backbone = load(request.model, request.device, request.dtype)
+    request, techniques = _guided(request, techniques, backbone)
+    weights = recipe.hash_weights(Path(backbone.folder))
+    tell("load", 1, 1)
+    settled: dict[str, Any] = {}
+
+    def on_step(step: Step, x: Tensor) -> None:
+        if step.run is not None:
+            settled.update(fps=step.run.conditions.fps, num_inference_steps=step.count)
+        tell("sample", step.index + 1, step.count)
+        if step.index + 1 == step.count:
+            tell("decode", 0, 1)
+
+    frames = sample(backbone, request, techniques, on_step)[0].cpu().numpy()
+    tell("decode", 1, 1)
+    settled.update(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
+    made = recipe.build(
+        request.changed(**settled),
+        weights=weights,
+        inputs=inputs,
+        device=str(backbone.device),
+        machine=_machine(backbone.device),
+        dtype=str(backbone.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        frames=frames,
+    )
+    return Video(frames, fps=settled["fps"], metadata={recipe.KEY: made})
+
+
+def replay(path: str | os.PathLike[str], progress: Progress | None = None, **changes: Any) -> tuple[Video, list[str]]:
+    """Makes the video of a recipe again, from a video kinema made or from the JSON beside it.
+
+    `changes` are fields of the request to take instead of the recipe's. Sums are taken over as many CPU threads as
+    the first time. Returns the video and what differs from the first time, a sentence each; when nothing differs
+    and nothing was changed, the frames and the saved file are the same bit for bit on the same machine.
+    Raises: KinemaError, one sentence, when there is no recipe or it cannot be made here.
+    """
+    before = recipe.read(path)
+    request = Request(**{**before["request"], **changes})
+
+    import torch
+
+    threads = torch.get_num_threads()
+    if isinstance(before.get("threads"), int) and 1 <= before["threads"] <= 1024:
+        torch.set_num_threads(before["threads"])
+    try:
+        video = run_request(request, progress)
+    finally:
+        torch.set_num_threads(threads)
+    return video, recipe.differences(before, video.metadata[recipe.KEY])
+
+
+def _machine(device: torch.device) -> str:
+    """The kind of processor, as far as it decides which kernels run."""
+    import platform
+
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
+
+
+def _address(picture: Any) -> str | None:
+    """A picture in memory becomes part of the request, so that its recipe is complete."""
+    if picture is None or isinstance(picture, str | os.PathLike):
+        return None if picture is None else os.fspath(picture)
+    from PIL import Image
+
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise KinemaError(f"image is an array {picture.shape} {picture.dtype}; use (height, width, 3) uint8")
+        picture = Image.fromarray(picture)
+    if not isinstance(picture, Image.Image):
+        raise KinemaError(f"image is a {type(picture).__name__}; give a path, a PIL picture or an array")
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    return recipe.DATA + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def _part(technique: str | Part | Technique) -> Part:
+    """A technique as a request names it: its registered name and the fields that are not at their defaults."""
+    if isinstance(technique, Part):
+        return technique
+    if isinstance(technique, str):
+        return Part(name=technique)
+    if not dataclasses.is_dataclass(technique) or not getattr(technique, "name", ""):
+        raise KinemaError(f"{technique!r} is not a registered technique; put @technique(...) on its class")
+    values = {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique) if f.init}
+    defaults = {f.name: f.default for f in dataclasses.fields(technique)}
+    return Part(name=technique.name, options={k: v for k, v in values.items() if v != defaults[k]})
+
+
+def _build(part: Part) -> Technique:
+    from kinema.core.registry import find
+
+    cls = find(part.name).cls
+    known = [f.name for f in dataclasses.fields(cls) if f.init]
+    for name in part.options:
+        if name not in known:
+            raise KinemaError(f"the technique {part.name!r} has no field {name!r}; it has {', '.join(known)}")
+    # JSON knows lists only; fields of techniques are tuples, because they are frozen.
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()})
+
+
+def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> tuple[Request, list[Technique]]:
+    """Adds plain classifier-free guidance at the request's weight, unless a technique owns the guidance already."""
+    if any(t.overrides("guide") for t in techniques):
+        if request.guidance_scale is not None:
+            owner = next(t.name for t in techniques if t.overrides("guide"))
+            raise KinemaError(f"guidance_scale is given and {owner} owns the guidance; set its own fields instead")
+        return request, techniques
+    from kinema.guidance.cfg import CFG
+
+    scale = request.guidance_scale if request.guidance_scale is not None else backbone.guidance_scale
+    if scale == 1:  # the same without the second call of the model
+        return request.changed(guidance_scale=scale), techniques
+    return request.changed(guidance_scale=scale), [*techniques, CFG(scale=scale)]
+
+
+def _check_times(request: Request, techniques: list[Technique]) -> None:
+    """A prompt with times is never taken for plain words."""
+    if Timeline.parse(request.prompt).timed and not any(t.overrides("context") for t in techniques):
+        raise KinemaError(
+            "the prompt gives times, and no technique of this request follows them; write 'a, then b' without times"
+        )

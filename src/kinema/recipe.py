@@ -1,0 +1,172 @@
+"""The recipe of a video: everything that is needed to make it again, and to know whether it can be the same.
+
+A recipe is a JSON object that stands under "kinema" in the metadata of the video and in the JSON file beside it. It
+holds no time and no path of the output, so that the same request gives the same file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinema.core.errors import KinemaError
+from kinema.files import reason, sha256
+from kinema.request import Request
+
+FORMAT = 1
+LIBRARIES = ("kinema", "torch", "diffusers", "transformers", "av", "numpy")
+KEY = "kinema"  # where the recipe stands in a video's metadata
+DATA = "data:image/png;base64,"  # how a picture stands inside a request
+
+
+def build(
+    request: Request,
+    *,
+    weights: dict[str, str],
+    inputs: dict[str, str],
+    device: str,
+    machine: str,
+    dtype: str,
+    threads: int,
+    frames: np.ndarray,
+) -> dict[str, Any]:
+    """The recipe of one finished request.
+
+    `weights` and `inputs` map names to SHA-256 (see `hash_weights`, `hash_inputs`); `device` and `dtype` are what the
+    model ran on, `machine` what kind of processor that is; `threads` is the number of CPU threads, which decides in
+    which order sums are taken; `frames` (T, H, W, 3) uint8 is kept as its SHA-256, to know later whether they are
+    the same.
+    """
+    return {
+        "format": FORMAT,
+        "request": request.model_dump(mode="json"),
+        "versions": versions(),
+        "weights": weights,
+        "inputs": inputs,
+        "device": device,
+        "machine": machine,
+        "dtype": dtype,
+        "threads": threads,
+        "frames": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a video looks like."""
+    from kinema import __version__
+
+    found = {name: metadata.version(name) for name in LIBRARIES if name != "kinema"}
+    return {"kinema": __version__, **found}
+
+
+def hash_weights(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under a model's folder that decides its output: weights, configurations, vocabularies."""
+    names = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.is_file() and path.name != "card.json"
+    )
+    with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter free
+        return dict(zip((p.relative_to(folder).as_posix() for p in names), pool.map(sha256, names), strict=True))
+
+
+def hash_inputs(request: Request) -> dict[str, str]:
+    """SHA-256 of the pictures a request names. Raises: KinemaError when one is gone."""
+    found = {}
+    for name in ("image", "last_image"):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        try:
+            found[name] = (
+                hashlib.sha256(base64.b64decode(value[len(DATA) :])).hexdigest()
+                if value.startswith(DATA)
+                else sha256(value)
+            )
+        except OSError as error:
+            raise KinemaError(f"cannot read {name} {value}: {reason(error)}") from error
+    return found
+
+
+def write(recipe: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes the JSON that goes beside a video."""
+    Path(path).write_text(json.dumps({KEY: recipe}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The recipe of a video kinema made, from the video itself or from the JSON beside it.
+
+    Raises: KinemaError, one sentence, when the file is missing, broken, or holds no recipe that this version reads.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise KinemaError(f"cannot read {path}: {reason(error)}") from error
+        except ValueError as error:
+            raise KinemaError(f"{path} is not JSON that can be read") from error
+    else:
+        from kinema.video import Video
+
+        data = Video.load(path).metadata
+    recipe = data.get(KEY) if isinstance(data, dict) else None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("request"), dict):
+        raise KinemaError(f"{path} holds no recipe; it was not made by kinema, or its metadata was removed")
+    if recipe.get("format") != FORMAT:
+        raise KinemaError(f"the recipe in {path} has format {recipe.get('format')}; this version reads {FORMAT}")
+    return recipe
+
+
+def sidecar(path: str | os.PathLike[str]) -> Path | None:
+    """Where the recipe of a video goes: beside it with .json, or None for a folder, which carries it inside.
+
+    Raises: KinemaError when another file of that name is there already and is no recipe.
+    """
+    path = Path(path)
+    if not path.suffix:
+        return None
+    beside = path.with_suffix(".json")
+    if beside.exists():
+        try:
+            read(beside)
+        except KinemaError:
+            raise KinemaError(f"{beside} is there and is not a recipe; choose another name for {path}") from None
+    return beside
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, each as a short sentence; empty when the video must come out the same bit for bit."""
+    found = []
+    for table, noun in (("versions", ""), ("weights", "the file "), ("inputs", "the picture of ")):
+        old, new = before.get(table) or {}, now.get(table) or {}
+        found += list(_changes(old, new, noun, exact=table == "versions"))
+    nouns = {
+        "device": "the device",
+        "machine": "the processor",
+        "dtype": "the number type",
+        "threads": "the number of threads",
+    }
+    for name, noun in nouns.items():
+        if before.get(name) != now.get(name):
+            found.append(f"{noun} was {before.get(name)} and is {now.get(name)}")
+    return found
+
+
+def _changes(old: dict[str, str], new: dict[str, str], noun: str, exact: bool) -> Iterable[str]:
+    for name in sorted({*old, *new}):
+        if name not in new:
+            yield f"{noun}{name} is missing now"
+        elif name not in old:
+            yield f"{noun}{name} is new"
+        elif old[name] != new[name]:
+            yield f"{name} was {old[name]} and is {new[name]}" if exact else f"{noun}{name} has changed"
