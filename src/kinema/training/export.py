@@ -1,0 +1,117 @@
+"""From trained parts to a model folder in diffusers layout, which `kinema generate --model FOLDER` loads."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler, __version__
+from safetensors.torch import load_file
+from torch import nn
+
+SHARD_SIZE = "15MB"  # no file of weights is larger
+
+
+def export_pipeline(
+    folder: Path,
+    *,
+    transformer: nn.Module,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    autoencoder: nn.Module,
+    flow_shift: float,
+    card: Mapping[str, Any],
+    dtype: torch.dtype = torch.bfloat16,
+) -> Path:
+    """Write a `WanPipeline` folder with per-token times (as Wan 2.2 TI2V 5B) and a `card.json`; gives its path.
+
+    transformer, text_encoder: saved with their present weights as `dtype`, and left as they are.
+    autoencoder: a diffusers model; saved as float16, whose finer steps pictures need.
+    flow_shift: of the UniPC scheduler saved with them, above 0.
+    The folder is written under another name and renamed, so that a reader sees the old one or the new one.
+    """
+    temporary = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _save(transformer, temporary / "transformer", dtype)
+    _save(text_encoder, temporary / "text_encoder", dtype)
+    tokenizer.save_pretrained(temporary / "tokenizer")
+    _save(autoencoder, temporary / "vae", torch.float16)
+    scheduler(flow_shift).save_pretrained(temporary / "scheduler")
+    index = {
+        "_class_name": "WanPipeline",
+        "_diffusers_version": __version__,
+        "boundary_ratio": None,
+        "expand_timesteps": True,
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", type(text_encoder).__name__],
+        "tokenizer": ["transformers", type(tokenizer).__name__],
+        "transformer": ["diffusers", type(transformer).__name__],
+        "transformer_2": [None, None],
+        "vae": [type(autoencoder).__module__, type(autoencoder).__name__],
+    }
+    _write_json(temporary / "model_index.json", index)
+    _write_json(temporary / "card.json", card)
+    old = folder.with_name(f".old-{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def scheduler(flow_shift: float) -> UniPCMultistepScheduler:
+    """The solver of Wan 2.2: UniPC of order 2 on the flow's own noise levels (Zhao et al., 2023, arXiv:2302.04867)."""
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=flow_shift,
+        num_train_timesteps=1000,
+        solver_order=2,
+        final_sigmas_type="zero",
+    )
+
+
+def load_averaged(module: nn.Module, checkpoint: Path, name: str) -> None:
+    """Put the averaged weights of module `name` of a checkpoint into `module`; tied weights follow their twin.
+
+    Raises: ValueError when the checkpoint is of other settings.
+    """
+    averaged = load_file(checkpoint / f"{name}.ema.safetensors")
+    parameters = dict(module.named_parameters())
+    if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in parameters.items()}:
+        raise ValueError(f"the checkpoint {checkpoint.name} was made with other settings for its {name}")
+    with torch.no_grad():
+        for key, value in averaged.items():
+            parameters[key].copy_(value)
+
+
+def hardware(device: str) -> str:
+    """What a training ran on, in words: the GPU, or the number of CPU threads and the processor."""
+    if torch.device(device).type == "cuda":
+        return str(torch.cuda.get_device_name(torch.device(device)))
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return f"{torch.get_num_threads()} CPU threads, {names[0] if names else platform.machine()}"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _save(module: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    """`save_pretrained` of a copy with weights of `dtype`; the module itself is untouched."""
+    copied: Any = copy.deepcopy(module).to("cpu", dtype)
+    copied.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

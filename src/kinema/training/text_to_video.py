@@ -1,0 +1,278 @@
+"""Stage 2 of `mini`: a text encoder and a Wan transformer learn to make latents from captions.
+
+Every micro-batch has one length (a whole clip, a shorter one, or an image: the first latent frames of cached
+clips) and is either without given frames, one time for the whole clip, or has clean ones and a time for each
+frame (text to video and image to video in one model). Captions are drawn anew each time a clip is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+
+from kinema.models.text import build_text_encoder, build_tokenizer, encode_text, tokenize
+from kinema.training.latents import CacheSettings, Filler, LatentCache, decode_latents
+from kinema.training.preview import contact_sheet, euler_sample
+from kinema.training.rectified_flow import (
+    FLOW,
+    bucket_losses,
+    clean_frames,
+    frame_times,
+    sample_times,
+    token_timesteps,
+    velocity_loss,
+)
+from kinema.training.trainer import TrainerSettings
+
+REFRESH = 25  # micro-batches between looks for new shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings:
+    """Size of the `WanTransformer3DModel`; its width is num_attention_heads * attention_head_dim."""
+
+    num_layers: int = 8
+    num_attention_heads: int = 4
+    attention_head_dim: int = 64  # a multiple of 2; rotary positions split it into frame, row and column
+    ffn_dim: int = 768
+    freq_dim: int = 128  # sines and cosines that a time is written in
+    rope_max_seq_len: int = 64  # longest side of the token grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """Size of the text encoder, and what its words are counted in."""
+
+    d_model: int = 128
+    d_ff: int = 256
+    num_layers: int = 3
+    num_heads: int = 4
+    max_tokens: int = 48
+    captions: int = 20_000  # captions the tokenizer takes its words from
+    min_count: int = 2  # a word seen less often is spelled with pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings:
+    """The sample sheets drawn during the training."""
+
+    prompts: tuple[str, ...] = (
+        "a red ball rolls to the left on the grass",
+        "a small blue cube slides to the right on the snow at night",
+        "a yellow cone grows on the sand while the camera zooms in",
+        "a purple ring bounces on the stone, then rolls away from the camera",
+        "a green cylinder jumps on the wood at sunset while the camera pans left",
+        "a large white ball falls into the water, then rolls to the right",
+    )
+    steps: int = 20
+    guidance_scale: float = 4.0
+    shift: float = 3.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToVideoSettings:
+    """Section `text_to_video` of a recipe."""
+
+    trainer: TrainerSettings
+    transformer: TransformerSettings = field(default_factory=TransformerSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    preview: PreviewSettings = field(default_factory=PreviewSettings)
+    time_shift: float = 2.0  # of the logit-normal training times; above 1 is more noise
+    image_share: float = 0.1  # share of micro-batches of single frames, 0..1
+    short_share: float = 0.1  # share of micro-batches shorter than a clip and longer than an image, 0..1
+    given_share: float = 0.3  # share of the other micro-batches, not images, with clean frames, 0..1
+    caption_dropout: float = 0.1  # share of clips that see the empty prompt, 0..1
+    dense_share: float = 0.25  # share of captions in the dense style, 0..1
+    flow_shift: float = 3.0  # of the scheduler saved with the model
+
+    def __post_init__(self) -> None:
+        for name in ("image_share", "short_share", "given_share", "caption_dropout", "dense_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
+        if self.image_share + self.short_share > 1:
+            raise ValueError("image_share and short_share together are above 1; use less")
+        if min(self.time_shift, self.flow_shift) <= 0:
+            raise ValueError("time_shift and flow_shift must be above 0")
+
+
+# -- building ----------------------------------------------------------------------------------------------------
+
+
+def build_transformer(settings: TransformerSettings, channels: int, text_dim: int, seed: int) -> WanTransformer3DModel:
+    """A fresh transformer for latents of `channels`; the weights come from `seed` alone.
+
+    Xavier-uniform matrices and zero biases as in Wan's own code; the gates' modulation and the output start at
+    zero, so that every block begins as the identity (adaLN-Zero; "Scalable Diffusion Models with Transformers",
+    Peebles and Xie, 2022, arXiv:2212.09748). Cross attention has no gate in Wan; its output matrix starts at zero.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=settings.num_attention_heads,
+            attention_head_dim=settings.attention_head_dim,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=text_dim,
+            freq_dim=settings.freq_dim,
+            ffn_dim=settings.ffn_dim,
+            num_layers=settings.num_layers,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_max_seq_len=settings.rope_max_seq_len,
+        )
+        with torch.no_grad():
+            initialise(model)
+    return model
+
+
+def initialise(model: WanTransformer3DModel) -> None:
+    """The starting values that `build_transformer` describes, drawn from the global random state."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            nn.init.xavier_uniform_(module.weight.flatten(1))
+            nn.init.zeros_(module.bias)
+    embedder = model.condition_embedder
+    nn.init.normal_(embedder.time_embedder.linear_1.weight, std=0.02)
+    nn.init.normal_(embedder.time_embedder.linear_2.weight, std=0.02)
+    for zero in (embedder.time_proj.weight, model.proj_out.weight, model.scale_shift_table):
+        nn.init.zeros_(zero)
+    for block in model.blocks:
+        nn.init.zeros_(block.scale_shift_table)
+        nn.init.zeros_(block.attn2.to_out[0].weight)
+
+
+def draw_captions(scenes: Sequence[Any], dense_share: float, dropout: float, generator: torch.Generator) -> list[str]:
+    """A caption for each scene, in fresh words; the empty one with probability `dropout`."""
+    from kinema.world.caption import caption
+
+    dense = torch.rand(len(scenes), generator=generator) < dense_share
+    empty = torch.rand(len(scenes), generator=generator) < dropout
+    seeds = torch.randint(2**31, (len(scenes),), generator=generator)
+    return [
+        "" if empty[i] else caption(scene, int(seeds[i]), "dense" if dense[i] else "short")
+        for i, scene in enumerate(scenes)
+    ]
+
+
+def tokenizer_of_world(settings: TextSettings, curriculum: str, seed: int = 0) -> Any:
+    """The tokenizer for captions of a curriculum: half of them short, half dense."""
+    from kinema.world.sample import sample_spec
+
+    generator = torch.Generator().manual_seed(seed)
+    scenes = [sample_spec(i, curriculum) for i in range(min(settings.captions, 2000))]
+    captions: list[str] = []
+    while len(captions) < settings.captions:
+        captions += draw_captions(scenes, 0.5, 0.0, generator)
+    return build_tokenizer(captions, min_count=settings.min_count, max_tokens=settings.max_tokens)
+
+
+# -- the stage ---------------------------------------------------------------------------------------------------
+
+
+class TextToVideo:
+    """The stage a `Trainer` trains: see the head of this file.
+
+    With a cache that still grows, which clips a step sees depends on how far it has grown; with a full one a
+    resumed training equals an unbroken one.
+    """
+
+    def __init__(
+        self,
+        settings: TextToVideoSettings,
+        cache: LatentCache,
+        tokenizer: Any,
+        autoencoder: Any,
+        filler: Filler | None = None,
+    ) -> None:
+        self.settings, self.cache, self.tokenizer = settings, cache, tokenizer
+        self.autoencoder, self.filler = autoencoder, filler
+        seed, text = settings.trainer.seed, settings.text
+        self.shape = tuple(cache.shards[0].shape[1:]) if len(cache) else ()
+        if not self.shape:
+            raise ValueError("the latent cache is empty; fill it first")
+        self.text_encoder = build_text_encoder(
+            len(tokenizer),
+            d_model=text.d_model,
+            d_ff=text.d_ff,
+            num_layers=text.num_layers,
+            num_heads=text.num_heads,
+            seed=seed,
+        )
+        self.transformer = build_transformer(settings.transformer, self.shape[0], text.d_model, seed + 1)
+        self.modules: Mapping[str, nn.Module] = {"transformer": self.transformer, "text_encoder": self.text_encoder}
+
+    def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Latents (B, C, T, H, W), token ids and mask (B, P), times (B,) and given frames (B, T) bool."""
+        if step % REFRESH == 0:
+            if self.filler is not None:
+                self.filler.check()
+            self.cache.refresh()
+        s = self.settings
+        size = s.trainer.batch_size
+        frames = self._length(generator)
+        indices = torch.randint(len(self.cache), (size,), generator=generator).tolist()
+        scenes = [self.cache.scene(i) for i in indices]
+        prompts = draw_captions(scenes, s.dense_share, s.caption_dropout, generator)
+        ids, mask = tokenize(self.tokenizer, prompts, s.text.max_tokens)
+        t = sample_times(size, s.time_shift, generator)
+        given = torch.zeros(size, frames, dtype=torch.bool)
+        if frames > 1 and float(torch.rand(1, generator=generator)) < s.given_share:
+            given = clean_frames(size, frames, generator)
+        return {"latents": self.cache.latents(indices, frames), "ids": ids, "mask": mask, "t": t, "given": given}
+
+    def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """The velocity's mean squared error, and the same for each fifth of the time."""
+        x0, times = batch["latents"], frame_times(batch["t"], batch["given"])
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        text = encode_text(self.text_encoder, batch["ids"], batch["mask"])
+        x = FLOW.add_noise(x0, noise, times)
+        timesteps = token_timesteps(times, x.shape[3] // 2, x.shape[4] // 2)
+        velocity = self.transformer(x, timesteps, text, return_dict=False)[0]
+        loss, clips = velocity_loss(velocity, x0, noise, times)
+        return loss, dict(bucket_losses(clips.detach(), batch["t"]))
+
+    @torch.no_grad()
+    def sheet(self, path: Path) -> None:
+        """A row for each prompt of the preview settings."""
+        s = self.settings.preview
+        frames = self.sample(list(s.prompts), s.seed)
+        contact_sheet(path, frames, s.prompts)
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seed: int) -> Tensor:
+        """Clips (B, T, H, W, 3) uint8 of prompts, with the weights as they are and the preview's settings."""
+        s = self.settings.preview
+        device = next(self.transformer.parameters()).device
+        noise = torch.randn(len(prompts), *self.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        ids, mask = tokenize(self.tokenizer, [*prompts, *[""] * len(prompts)], self.settings.text.max_tokens)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.trainer.precision == "bf16"):
+            text, empty = encode_text(self.text_encoder, ids.to(device), mask.to(device)).chunk(2)
+            latents = euler_sample(
+                self.transformer,
+                text,
+                empty,
+                noise,
+                steps=s.steps,
+                guidance_scale=s.guidance_scale,
+                shift=s.shift,
+            )
+        return decode_latents(self.autoencoder, latents)
+
+    def _length(self, generator: torch.Generator) -> int:
+        """Latent frames of a micro-batch: images, shorter clips, whole clips."""
+        whole = self.shape[1]
+        choice = float(torch.rand(1, generator=generator))
+        if choice < self.settings.image_share or whole == 1:
+            return 1
+        if choice < self.settings.image_share + self.settings.short_share and whole > 2:
+            return int(torch.randint(2, whole, (1,), generator=generator))
+        return whole
