@@ -128,12 +128,12 @@ def euler(shift: float = 3.0) -> Any:
     return FlowMatchEulerDiscreteScheduler(shift=shift)
 
 
-def wan21_t2v(folder: Path, scheduler: Any = None) -> Path:
+def wan21_t2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.1 text to video: one transformer, no image."""
     return _save(folder, "WanPipeline", scheduler, transformer=lambda: transformer(16, 16))
 
 
-def wan21_i2v(folder: Path, scheduler: Any = None, last_image: bool = False) -> Path:
+def wan21_i2v(folder: Path, scheduler: str = "unipc", last_image: bool = False) -> Path:
     """Wan 2.1 image to video: 4 mask and 16 picture channels beside the latents, CLIP tokens in cross-attention.
 
     With last_image the first-and-last-frame kind (FLF2V), which adds a position to the tokens of both pictures.
@@ -149,7 +149,7 @@ def wan21_i2v(folder: Path, scheduler: Any = None, last_image: bool = False) -> 
     )
 
 
-def wan22_t2v(folder: Path, scheduler: Any = None) -> Path:
+def wan22_t2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.2 A14B text to video: two experts, the first above boundary_ratio, the second below."""
     return _save(
         folder,
@@ -161,7 +161,7 @@ def wan22_t2v(folder: Path, scheduler: Any = None) -> Path:
     )
 
 
-def wan22_i2v(folder: Path, scheduler: Any = None) -> Path:
+def wan22_i2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.2 A14B image to video: two experts, picture channels, no image encoder."""
     return _save(
         folder,
@@ -173,7 +173,7 @@ def wan22_i2v(folder: Path, scheduler: Any = None) -> Path:
     )
 
 
-def wan22_ti2v(folder: Path, scheduler: Any = None) -> Path:
+def wan22_ti2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.2 TI2V-5B: text or image to video in one model, each token with its own time."""
     return _save(
         folder,
@@ -195,14 +195,14 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 
 
 def _save(
-    folder: Path, pipeline: str, scheduler: Any, config: dict[str, Any] | None = None, **parts: Callable[[], Any]
+    folder: Path, pipeline: str, scheduler: str, config: dict[str, Any] | None = None, **parts: Callable[[], Any]
 ) -> Path:
     """Build the parts under one seed without touching the global generator, fill and save them with a model_index."""
     makers: dict[str, Callable[[], Any]] = {
         "tokenizer": tokenizer,
         "text_encoder": text_encoder,
         "vae": autoencoder,
-        "scheduler": unipc if scheduler is None else (lambda: scheduler),
+        "scheduler": {"unipc": unipc, "euler": euler}[scheduler],
         **parts,
     }
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1", **(config or {})}

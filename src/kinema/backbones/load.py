@@ -1,0 +1,135 @@
+"""From a name to a model: an embedded model, a folder in diffusers layout, or a hub id."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+
+from kinema.backbones.folder import INDEX, Folder
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# All that is ever fetched: configurations, tokenizers and safetensors. No code, no pickles.
+HUB_FILES = ("*.json", "*.safetensors", "tokenizer/*.model", "tokenizer/*.txt")
+
+
+def load(
+    model: str | os.PathLike[str] = "mini",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Backbone:
+    """Loads a video model, ready to sample.
+
+    model: the name of an embedded model, a folder in diffusers layout, or a hub id ("owner/name"). Only safetensors
+    are read, and no code that comes with a model is run.
+    device: None takes the first of cuda, mps and cpu that there is.
+    dtype: of the transformer and the text encoder; None is bfloat16 on cuda and float32 elsewhere. The autoencoder
+    always computes in float32.
+    Raises: KinemaError, one sentence, when there is no such model, it is of no family kinema knows, or it is damaged.
+    """
+    where = pick_device(device)
+    folder = Folder.open(locate(os.fspath(model)), name=os.fspath(model))
+    return _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
+
+
+def embedded() -> dict[str, Path]:
+    """The models that ship inside the package: name -> folder."""
+    root = Path(__file__).parent.parent / "weights"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{INDEX}"))}
+
+
+def checkpoints() -> list[str]:
+    """Hub ids that the families list as checked."""
+    return [id for family in families() for id in family.CHECKPOINTS]
+
+
+def families() -> list[ModuleType]:
+    """The modules of this folder that open models: those with PIPELINES, the pipeline classes they know."""
+    package = importlib.import_module("kinema.backbones")
+    modules = [importlib.import_module(f"kinema.backbones.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    return [module for module in modules if hasattr(module, "PIPELINES")]
+
+
+def locate(model: str) -> Path:
+    """The folder of a model; fetches it from the hub when it is neither embedded nor a folder."""
+    ours = embedded()
+    if model in ours:
+        return ours[model]
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise KinemaError(f"model {model!r} is a file; give the folder that holds {INDEX}")
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", model):
+        return _from_hub(model)
+    raise KinemaError(f"there is no model {model!r}: it is no embedded model and no folder; {_hint(model)}")
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device meant by `device`. Raises KinemaError when this machine does not have it."""
+    if device is None:
+        names = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
+        return torch.device(next(name for name, there in names if there))
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise KinemaError(f"device {str(device)!r} is not on this machine; use cpu, or leave device out") from error
+    return found
+
+
+def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The number type meant by `dtype`. Raises KinemaError for one that kinema does not compute in."""
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    found = DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise KinemaError(f"dtype is {str(dtype)!r}; use {', '.join(DTYPES)}")
+    return found
+
+
+def _family(folder: Folder) -> ModuleType:
+    known = {name: family for family in families() for name in family.PIPELINES}
+    if folder.pipeline not in known:
+        raise KinemaError(
+            f"model {folder.name!r} is a {folder.pipeline}, which kinema cannot run; it runs {', '.join(sorted(known))}"
+        )
+    return known[folder.pipeline]
+
+
+def _from_hub(model: str) -> Path:
+    """Fetches the index first, so that a model of no known family costs kilobytes, then the rest."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        index = Path(hf_hub_download(model, INDEX))
+        _family(Folder.open(index.parent, name=model))
+        return Path(snapshot_download(model, allow_patterns=list(HUB_FILES)))
+    except LocalEntryNotFoundError:
+        why = "the hub cannot be reached and there is no copy on this machine"
+    except (HfHubHTTPError, HFValidationError) as error:
+        why = f"the hub answered: {str(error).strip().splitlines()[0].rstrip('.')}"
+    except OSError as error:
+        why = f"fetching it failed: {error.strerror or error}"
+    raise KinemaError(
+        f"there is no model {model!r} here: it is no embedded model, no folder, and {why}; {_hint(model)}"
+    )
+
+
+def _hint(model: str) -> str:
+    ours = list(embedded())
+    near = difflib.get_close_matches(model, [*ours, *checkpoints()], n=1, cutoff=0.6)
+    meant = f"did you mean {near[0]!r}? " if near and near[0] != model else ""
+    return f"{meant}embedded models: {', '.join(ours) or 'none in this installation'}"

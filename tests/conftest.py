@@ -1,0 +1,32 @@
+"""Fixtures of all tests: folders of tiny models, built once a session."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """tiny_folder("wan21_i2v", ...) gives the folder of a tiny model of that kind (see tiny.BUILDERS)."""
+    made = {}
+
+    def folder(kind: str, **options) -> Path:
+        key = (kind, *sorted(options.items()))
+        if key not in made:
+            made[key] = tiny.BUILDERS[kind](tmp_path_factory.mktemp(kind), **options)
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(tiny_folder) -> Path:
+    """Folder of a tiny text and image to video model, as Wan 2.2 TI2V-5B."""
+    return tiny_folder("wan22_ti2v")
