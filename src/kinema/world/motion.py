@@ -444,9 +444,7 @@ def push(stage: Stage, body: Body, event: EventSpec, span: Span, following: Even
     if time <= stage.time[-1]:
         pair = (body.spec.material, other.spec.material)
         stage.contacts.append(
-            Contact(
-                time=time, position=where, speed=v, materials=pair, subject=body.index, target=other.index, size=r2
-            )
+            Contact(time=time, position=where, speed=v, materials=pair, subject=body.index, target=other.index, size=r2)
         )
     other.busy, other.used = event.end, True
 

@@ -281,7 +281,9 @@ def draw_events(rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpe
             end=end,
             subject=subject,
             direction=direction,
-            target=pick(rng, [i for i in range(len(objects)) if i != subject]) if action in ("circle", "push") else None,
+            target=pick(rng, [i for i in range(len(objects)) if i != subject])
+            if action in ("circle", "push")
+            else None,
             colour=pick(rng, [c for c in cur.colours if c != objects[subject].colour])
             if action == "change colour"
             else "",
