@@ -107,11 +107,13 @@ def weights_hash(folder: Path) -> str:
 
 def render_latents(autoencoder: Any, specs: Sequence[SceneSpec], batch: int, device: str = "cpu") -> Tensor:
     """Latents (N, C, T, H, W) float16 of N scenes, rendered and encoded `batch` at a time."""
-    from kinema.world.clip import render_frames
+    from kinema.world.motion import simulate
+    from kinema.world.render import render_frames
 
     parts = []
     for i in range(0, len(specs), batch):
-        frames = render_frames(specs[i : i + batch], device=device)
+        state, _ = simulate(list(specs[i : i + batch]))
+        frames = render_frames(state.to(device))
         parts.append(encode_clips(autoencoder, frames).half().cpu())
     return torch.cat(parts)
 
@@ -289,7 +291,7 @@ class Filler:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m kinema.training.latents FOLDER AUTOENCODER SETTINGS_JSON DEVICE PARENT_PID`; started by `Filler`."""
-    from kinema.models.autoencoder import CausalAutoencoder
+    from kinema.models.autoencoder import AutoencoderKLKinema
 
     parser = argparse.ArgumentParser(description="Fill a cache of latents.")
     for name in ("folder", "autoencoder", "settings", "device"):
@@ -298,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     os.nice(5)
     torch.set_num_threads(1)
-    autoencoder = CausalAutoencoder.from_pretrained(given.autoencoder).to(given.device).eval()
+    autoencoder = AutoencoderKLKinema.from_pretrained(given.autoencoder).to(given.device).eval()
     begun = time.monotonic()
 
     def say(clips: int) -> None:
