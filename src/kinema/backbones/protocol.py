@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
     from kinema.core.schedule import Solver
     from kinema.request import Request
@@ -46,6 +47,7 @@ class Backbone(Protocol):
 
     name: str  # what the user called it
     family: str  # the file it lives in
+    folder: Folder  # where its weights were read
     hooks: frozenset[str]  # hooks of kinema.core.technique.HOOKS it honours
     droppable: frozenset[str]  # conditions that a branch of the guidance may leave out
     defaults: Defaults
