@@ -7,7 +7,6 @@ import dataclasses
 import io
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,14 +100,15 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
 
     if backbone is None:
         backbone = load(request.model, request.device, request.dtype)
-    request, techniques = _guided(request, techniques, backbone)
-    weights = recipe.hash_weights(Path(backbone.folder))
+    techniques = _guided(request, techniques, backbone)
+    weights = recipe.hash_weights(backbone.folder.path)
     tell("load", 1, 1)
     settled: dict[str, Any] = {}
 
     def on_step(step: Step, x: Tensor) -> None:
         if step.run is not None:
-            settled.update(fps=step.run.conditions.fps, num_inference_steps=step.count)
+            asked = step.run.conditions
+            settled.update(fps=asked.fps, num_inference_steps=asked.num_inference_steps)
         tell("sample", step.index + 1, step.count)
         if step.index + 1 == step.count:
             tell("decode", 0, 1)
@@ -205,19 +205,23 @@ def _build(part: Part) -> Technique:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()})
 
 
-def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> tuple[Request, list[Technique]]:
+def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:
     """Adds plain classifier-free guidance at the request's weight, unless a technique owns the guidance already."""
     if any(t.overrides("guide") for t in techniques):
         if request.guidance_scale is not None:
             owner = next(t.name for t in techniques if t.overrides("guide"))
             raise KinemaError(f"guidance_scale is given and {owner} owns the guidance; set its own fields instead")
-        return request, techniques
+        return techniques
     from kinema.guidance.cfg import CFG
 
-    scale = request.guidance_scale if request.guidance_scale is not None else backbone.guidance_scale
-    if scale == 1:  # the same without the second call of the model
-        return request.changed(guidance_scale=scale), techniques
-    return request.changed(guidance_scale=scale), [*techniques, CFG(scale=scale)]
+    default = backbone.defaults
+    if request.guidance_scale is None:  # a model of two experts may want a second weight
+        guidance = CFG(scale=default.guidance_scale, low_noise_scale=default.low_noise_guidance_scale)
+    else:
+        guidance = CFG(scale=request.guidance_scale)
+    if guidance.scale == 1 and guidance.low_noise_scale in (None, 1):
+        return techniques  # the same without the second call of the model
+    return [*techniques, guidance]
 
 
 def _check_times(request: Request, techniques: list[Technique]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any
 
 import typer
@@ -195,8 +194,6 @@ def _advice(found: dict[str, Any]) -> list[str]:
         advice.append(
             f"this build of PyAV lacks {', '.join(missing)}; reinstall it from its wheel with: pip install av"
         )
-    if sys.version_info < (3, 11):
-        advice.append("kinema needs Python 3.11 or newer")
     return advice or ["nothing stands in the way"]
 
 
