@@ -13,7 +13,9 @@ THUD = 0.38  # the same for things that are dropped
 PUSH_RESTITUTION = 0.6  # between two objects
 JUMP_HEIGHT = 1.25  # metres, highest hop
 BOUNCE_HEIGHT = 1.15  # metres, highest bounce
-FALL_TOP = 2.2  # metres: a falling thing starts with its bottom here, less half of its half extent
+FALL_TOP = (
+    1.95  # metres: a falling thing starts with its bottom here, less 0.75 of its half extent, to be in the picture
+)
 SIDE_TRAVEL = 2.1  # metres that "left" and "right" cover at most, about half of the picture
 DEPTH_TRAVEL = 3.6  # metres that "towards" and "away" cover at most
 SIDE_SPEED, DEPTH_SPEED = 1.8, 2.8  # m/s, mean over an event, at most
@@ -60,7 +62,7 @@ def travel_distance(duration: float, direction: str) -> float:
 
 def fall_height(half_extent: float, duration: float) -> float:
     """How high the bottom of a falling thing starts, metres; less when it would not land within the event."""
-    return min(FALL_TOP - 0.5 * half_extent, 0.5 * GRAVITY * (0.95 * duration) ** 2)
+    return min(FALL_TOP - 0.75 * half_extent, 0.5 * GRAVITY * (0.95 * duration) ** 2)
 
 
 def bounce_flights(duration: float) -> list[tuple[float, float]]:

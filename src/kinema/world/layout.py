@@ -76,6 +76,7 @@ class Sweep:
     points: list[tuple[float, float]]
     times: list[tuple[float, float]]  # from when to when it is at each point, seconds
     radius: float
+    high: bool  # whether it starts in the air
 
 
 def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec], duration: float) -> Sweep:
@@ -98,7 +99,8 @@ def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec], duration: 
         scale *= {"grow": GROW, "shrink": SHRINK}.get(event.action, 1.0)
         largest = max(largest, scale)
     times.append((since, duration))
-    return Sweep(points, times, SIZES[thing.size] * largest)
+    high = any(e.action == "fall" and e.subject == index for e in events)
+    return Sweep(points, times, SIZES[thing.size] * largest, high)
 
 
 def place(
@@ -107,9 +109,8 @@ def place(
     """The objects with positions, or None when they do not fit."""
     sweeps = [sweep(i, thing, events, layout.duration) for i, thing in enumerate(objects)]
     pair = next(((e.subject, e.target, e.action) for e in events if e.target is not None), None)
-    order = list(range(len(objects)))
     placed: dict[int, list[tuple[float, float]]] = {}  # object -> world path in (right, depth)
-    for index in order:
+    for index in range(len(objects)):
         if index in placed:
             continue
         if pair and index in pair[:2]:
@@ -136,6 +137,8 @@ def place_one(
     low_y, high_y = min(p[1] for p in path), max(p[1] for p in path)
     alone, still = len(sweeps) == 1, len(path) == 1
     near, far = (-1.0, 1.6) if still else (NEAR, FAR)
+    if sweeps[index].high:
+        near = 0.0  # seen from farther off, more of the air is in the picture
     best, best_margin = None, -0.12 if alone else -0.03  # further outside than this is not accepted
     for _ in range(30):
         first, last = near - low_y, far - high_y
