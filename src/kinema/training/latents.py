@@ -115,7 +115,7 @@ def render_latents(autoencoder: Any, specs: Sequence[SceneSpec], batch: int, dev
         state, _ = simulate(list(specs[i : i + batch]))
         frames = render_frames(state.to(device))
         parts.append(encode_clips(autoencoder, frames).half().cpu())
-    return torch.cat(parts)
+    return torch.cat(parts).contiguous()
 
 
 def open_cache(folder: Path, settings: CacheSettings, autoencoder_folder: Path) -> None:
