@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-WORDS = (
-    "a an the red green blue ball cube cone ring rolls bounces jumps left right on in grass sand sky then and".split()
-)
+WORDS = ("a", "the", "red", "green", "blue", "ball", "cube", "ring", "rolls", "bounces", "jumps", "left", "right", "on")
 TEXT_DIM = 16  # width of the text embeddings
 MAX_TOKENS = 512  # the length real Wan checkpoints pad the prompt to
 

@@ -87,14 +87,13 @@ class Folder:
             if found := sorted(str(key) for key in info.get(trouble) or ()):
                 what = trouble.removesuffix("_keys")
                 raise KinemaError(f"{part} of model {self.name!r} has {len(found)} {what} weights, first {found[0]}")
-        return module.to(device).eval().requires_grad_(False)
+        network: torch.nn.Module = module.to(device).eval().requires_grad_(False)
+        return network
 
     def _known(self, kind: Any, known: Mapping[str, type], part: str) -> Any:
         if kind not in known:
             allowed = ", ".join(sorted(known))
-            raise KinemaError(
-                f"{part} of model {self.name!r} is a {kind}, which kinema does not know; known: {allowed}"
-            )
+            raise KinemaError(f"{part} of model {self.name!r} is a {kind}; kinema knows {allowed}")
         return known[kind]
 
     @contextmanager

@@ -40,7 +40,8 @@ def load(
     """
     where = pick_device(device)
     folder = Folder.open(locate(os.fspath(model)), name=os.fspath(model))
-    return _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
+    backbone: Backbone = _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
+    return backbone
 
 
 def embedded() -> dict[str, Path]:

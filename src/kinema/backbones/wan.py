@@ -13,13 +13,13 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
+from kinema.backbones import wan_images
 from kinema.backbones.folder import Folder
-from kinema.backbones.images import open_picture
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.wan_attention import AttentionDoor, attentions
 from kinema.core.attention import Positions, current_taps
@@ -197,12 +197,12 @@ class WanBackbone:
             height // self.pixels_per_cell,
             width // self.pixels_per_cell,
         )
-        self._check_images(requests)
+        wan_images.check(self, requests)
         conditions = Conditions(shape=shape, num_inference_steps=steps, fps=fps)
         conditions.inputs["text"] = self.encode_prompt([r.prompt for r in requests])
-        conditions.inputs["negative_text"] = self.encode_prompt([r.negative_prompt or "" for r in requests])
+        conditions.inputs["negative_prompt"] = [r.negative_prompt or "" for r in requests]
         if requests[0].image is not None:
-            self._condition_on_images(conditions, requests, frames, height, width)
+            wan_images.condition(self, conditions, requests, (frames, height, width))
         return conditions
 
     def solver(self, conditions: Conditions) -> Solver:
@@ -230,10 +230,10 @@ class WanBackbone:
             places = self.grid(x.shape)
             token = current_taps.set(dataclasses.replace(taps, positions=Positions(places, places)))
         try:
-            v = model(
+            v: Tensor = model(
                 hidden_states=latents.to(self.dtype),
                 timestep=self._timestep(t, x, conditions.known_frames),
-                encoder_hidden_states=inputs["negative_text" if "text" in dropped else "text"],
+                encoder_hidden_states=self._text(conditions, dropped),
                 encoder_hidden_states_image=inputs.get("image_tokens"),
                 return_dict=False,
             )[0]
@@ -247,7 +247,7 @@ class WanBackbone:
         """Latents (B, C, T, H, W) -> frames (B, 1 + 4 (T - 1), H', W', 3) uint8."""
         mean, scale = self._latent_statistics
         z = x.to(self.vae.dtype)
-        video = self.vae.decode(z / scale + mean, return_dict=False)[0]  # (B, 3, T', H', W'), -1..1
+        video: Tensor = self.vae.decode(z / scale + mean, return_dict=False)[0]  # (B, 3, T', H', W'), -1..1
         video = (video.float() * 0.5 + 0.5).clamp(0, 1)
         return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
@@ -255,7 +255,7 @@ class WanBackbone:
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 1 + 4k, H', W') in -1..1 -> normalised latents (B, C, 1 + k, H, W) float32, without sampling."""
         mean, scale = self._latent_statistics
-        z = self.vae.encode(video.to(self.device, self.vae.dtype)).latent_dist.mode()
+        z: Tensor = self.vae.encode(video.to(self.device, self.vae.dtype)).latent_dist.mode()
         return (z.float() - mean) * scale
 
     def grid(self, shape: Sequence[int]) -> Tensor:
@@ -280,6 +280,13 @@ class WanBackbone:
             # Behind image tokens diffusers counts 512 text tokens from the end, whatever the tokenizer says.
             text = torch.nn.functional.pad(text, (0, 0, 0, MAX_TOKENS - text.shape[1]))
         return text
+
+    def _text(self, conditions: Conditions, dropped: frozenset[str]) -> Tensor:
+        """The prompt's embeddings, or the negative prompt's, made when they are first asked for."""
+        inputs, name = conditions.inputs, "negative_text" if "text" in dropped else "text"
+        if name not in inputs:
+            inputs[name] = self.encode_prompt(inputs["negative_prompt"])
+        return cast(Tensor, inputs[name])
 
     # Time.
 
@@ -323,70 +330,6 @@ class WanBackbone:
             multiple = self.pixels_per_cell * patch[axis]
             _check_multiple(name, value, multiple, reach * multiple, least=multiple)
         return frames, height, width, steps, float(fps)
-
-    # Images.
-
-    def _check_images(self, requests: Sequence[Request]) -> None:
-        given = {(r.image is not None, r.last_image is not None) for r in requests}
-        if len(given) != 1:
-            raise KinemaError("the requests of a batch differ in their images; give each of them the same kinds")
-        image, last_image = given.pop()
-        two_pictures = self.transformer.config.image_dim is not None
-        two_pictures = two_pictures and self.transformer.config.pos_embed_seq_len is not None
-        if image and not self.takes_image:
-            raise KinemaError(f"model {self.name!r} makes video from text alone; leave image out")
-        if self.needs_image and not image:
-            raise KinemaError(f"model {self.name!r} makes video from an image; give one")
-        if last_image and not image:
-            raise KinemaError("last_image needs an image for the first frame; give both")
-        if two_pictures and not last_image:
-            raise KinemaError(f"model {self.name!r} wants a first and a last picture; give last_image too")
-        one_picture = self.transformer.config.image_dim is not None and not two_pictures
-        if last_image and (self.time_per_frame or one_picture):
-            raise KinemaError(f"model {self.name!r} takes a first image only; leave last_image out")
-
-    def _condition_on_images(
-        self, conditions: Conditions, requests: Sequence[Request], frames: int, height: int, width: int
-    ) -> None:
-        """Enters the pictures as clean latent frames (TI2V), or as channels and image tokens (I2V)."""
-        from diffusers.video_processor import VideoProcessor
-
-        prepare = VideoProcessor(vae_scale_factor=self.pixels_per_cell).preprocess
-        first = [open_picture(r.image, "image") for r in requests]
-        pixels = torch.cat([prepare(p, height=height, width=width) for p in first]).to(self.device)[:, :, None]
-        if self.time_per_frame:
-            known = torch.zeros(conditions.shape, device=self.device)
-            known[:, :, :1] = self.encode(pixels)
-            given = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=self.device)
-            given[:, :, 0] = True
-            conditions.known, conditions.known_frames = known, given
-            return
-        last: list[Any] = []
-        if requests[0].last_image is not None:
-            last = [open_picture(r.last_image, "last_image") for r in requests]
-        video = torch.cat([pixels, pixels.new_zeros(*pixels.shape[:2], frames - 1, height, width)], dim=2)
-        given = torch.zeros(len(requests), frames, device=self.device)
-        given[:, 0] = 1
-        if last:
-            video[:, :, -1] = torch.cat([prepare(p, height=height, width=width) for p in last]).to(self.device)
-            given[:, -1] = 1
-        conditions.inputs["picture"] = torch.cat([self._given_mask(given, conditions.shape), self.encode(video)], dim=1)
-        if self.transformer.config.image_dim is not None:
-            pairs = [[a, b] for a, b in zip(first, last, strict=True)] if last else [[a] for a in first]
-            conditions.inputs["image_tokens"] = torch.cat([self._image_tokens(pictures) for pictures in pairs])
-
-    def _given_mask(self, given: Tensor, shape: Sequence[int]) -> Tensor:
-        """Which frames are given, (B, frames), as channels (B, 4, T, H, W): one a frame of the latent frame."""
-        k = self.frames_per_latent
-        spread = torch.cat([given[:, :1].repeat(1, k), given[:, 1:]], dim=1)  # the first frame fills its latent frame
-        spread = spread.reshape(given.shape[0], shape[2], k).transpose(1, 2)  # (B, 4, T)
-        return spread[..., None, None].expand(-1, -1, -1, shape[3], shape[4])
-
-    def _image_tokens(self, pictures: list[Any]) -> Tensor:
-        """CLIP's last but one layer for the pictures of one video: (number of pictures, tokens, D)."""
-        inputs = self.image_processor(images=pictures, return_tensors="pt").to(self.device, self.image_encoder.dtype)
-        seen = self.image_encoder(**inputs, output_hidden_states=True)
-        return seen.hidden_states[-2].to(self.dtype)
 
 
 def clean_prompt(text: str) -> str:

@@ -38,7 +38,8 @@ class TappedProcessor:
     ) -> Tensor:
         taps = current_taps.get()
         if taps is None or not taps.at(self.site):
-            return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+            plain: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+            return plain
         return self._tapped(taps, attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
 
     def _tapped(
@@ -67,7 +68,8 @@ class TappedProcessor:
             v_picture = attn.add_v_proj(picture).unflatten(2, (attn.heads, -1))
             seen = self._attend(q.transpose(1, 2), k_picture, v_picture, None, False)
             out = out + seen.flatten(2, 3).type_as(x)
-        return attn.to_out[1](attn.to_out[0](out))
+        projected: Tensor = attn.to_out[1](attn.to_out[0](out))
+        return projected
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_self: bool) -> Tensor:
         from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -81,7 +83,9 @@ class TappedProcessor:
             parallel_config=getattr(self.original, "_parallel_config", None) if is_self else None,
         )
 
-    def _table(self, positions: Tensor, default: Tensor | None, rotary: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _table(
+        self, positions: Tensor, default: Tensor | None, rotary: tuple[Tensor, Tensor], like: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The model's own table for positions nobody changed, else a new one."""
         if positions is default:
             return rotary
@@ -106,7 +110,7 @@ def rotary_table(places: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns pairs of channels of x (B, L, N, D) by the angles of a rotary table (1, L, 1, D)."""
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x[..., 0::2], x[..., 1::2]
     cos, sin = cos[..., 0::2], sin[..., 1::2]
     out = torch.empty_like(x)
     out[..., 0::2] = a * cos - b * sin

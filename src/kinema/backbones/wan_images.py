@@ -1,0 +1,93 @@
+"""How Wan models see pictures: as clean latent frames (TI2V), or as extra channels and CLIP tokens (I2V)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kinema.backbones.images import open_picture
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Conditions
+    from kinema.backbones.wan import WanBackbone
+    from kinema.request import Request
+
+
+def check(backbone: WanBackbone, requests: Sequence[Request]) -> None:
+    """Raises: KinemaError when the pictures of a batch are not those this model wants."""
+    given = {(r.image is not None, r.last_image is not None) for r in requests}
+    if len(given) != 1:
+        raise KinemaError("the requests of a batch differ in their images; give each of them the same kinds")
+    image, last_image = given.pop()
+    config, name = backbone.transformer.config, backbone.name
+    tokens = config.image_dim is not None
+    pairs = tokens and config.pos_embed_seq_len is not None  # FLF2V: its tokens are always those of two pictures
+    if image and not backbone.takes_image:
+        raise KinemaError(f"model {name!r} makes video from text alone; leave image out")
+    if backbone.needs_image and not image:
+        raise KinemaError(f"model {name!r} makes video from an image; give one")
+    if last_image and not image:
+        raise KinemaError("last_image needs an image for the first frame; give both")
+    if pairs and not last_image:
+        raise KinemaError(f"model {name!r} wants a first and a last picture; give last_image too")
+    if last_image and (backbone.time_per_frame or (tokens and not pairs)):
+        raise KinemaError(f"model {name!r} takes a first image only; leave last_image out")
+
+
+def condition(
+    backbone: WanBackbone, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]
+) -> None:
+    """Enters the pictures of a batch into its conditions. size: frames, height and width of the video, pixels.
+
+    Pictures are stretched to the size, as diffusers does; cut them to its proportions before.
+    Raises: KinemaError when a picture cannot be read.
+    """
+    frames, height, width = size
+    first = [open_picture(r.image, "image") for r in requests]
+    last = [open_picture(r.last_image, "last_image") for r in requests if r.last_image is not None]
+    pixels = _pixels(backbone, first, height, width)
+    if backbone.time_per_frame:
+        known = torch.zeros(conditions.shape, device=backbone.device)
+        known[:, :, :1] = backbone.encode(pixels)
+        given = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=backbone.device)
+        given[:, :, 0] = True
+        conditions.known, conditions.known_frames = known, given
+        return
+    video = torch.cat([pixels, pixels.new_zeros(*pixels.shape[:2], frames - 1, height, width)], dim=2)
+    given = torch.zeros(len(requests), frames, device=backbone.device)
+    given[:, 0] = 1
+    if last:
+        video[:, :, -1:] = _pixels(backbone, last, height, width)
+        given[:, -1] = 1
+    mask = given_mask(given, backbone.frames_per_latent)[..., None, None].expand(-1, -1, -1, *conditions.shape[3:])
+    conditions.inputs["picture"] = torch.cat([mask, backbone.encode(video)], dim=1)
+    if backbone.transformer.config.image_dim is not None:
+        of_one = [list(pictures) for pictures in zip(*([first, last] if last else [first]), strict=True)]
+        conditions.inputs["image_tokens"] = torch.cat([_tokens(backbone, pictures) for pictures in of_one])
+
+
+def given_mask(given: Tensor, frames_per_latent: int) -> Tensor:
+    """Which frames are given, (B, 1 + k (T - 1)) of 0 and 1, by latent frame: (B, k, T), one channel a frame of it."""
+    k = frames_per_latent
+    spread = torch.cat([given[:, :1].repeat(1, k), given[:, 1:]], dim=1)  # the first frame fills its latent frame
+    return spread.reshape(given.shape[0], -1, k).transpose(1, 2)
+
+
+def _pixels(backbone: WanBackbone, pictures: list[Any], height: int, width: int) -> Tensor:
+    """(B, 3, 1, height, width) in -1..1."""
+    from diffusers.video_processor import VideoProcessor
+
+    prepare = VideoProcessor(vae_scale_factor=backbone.pixels_per_cell).preprocess
+    return torch.cat([prepare(p, height=height, width=width) for p in pictures]).to(backbone.device)[:, :, None]
+
+
+def _tokens(backbone: WanBackbone, pictures: list[Any]) -> Tensor:
+    """CLIP's last but one layer for the pictures of one video, (number of pictures, tokens, D)."""
+    encoder = backbone.image_encoder
+    inputs = backbone.image_processor(images=pictures, return_tensors="pt").to(backbone.device, encoder.dtype)
+    seen: Tensor = encoder(**inputs, output_hidden_states=True).hidden_states[-2]
+    return seen.to(backbone.dtype)
