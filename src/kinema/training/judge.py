@@ -1,0 +1,239 @@
+"""Training of the judge (`kinema.metrics.judge`) on clips rendered as they are needed; never on generated video.
+
+Clips of the training split only, mirrored half of the time (left and right change places in the answers), moved by
+some pixels and made worse (`training/degrade.py`). Where an object is in a frame is known exactly, and a part of
+the loss asks the heat maps for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinema.metrics.judge import NONE, Judge, JudgeConfig, JudgeNet, event_word, readings, resize
+from kinema.training.degrade import degrade, shift
+from kinema.training.trainer import Report, Trainer, TrainerSettings
+from kinema.world.motion import simulate
+from kinema.world.render import render_frames
+from kinema.world.sample import Curriculum, get_curriculum, sample_spec
+from kinema.world.spec import SceneSpec, SceneState
+from kinema.world.vocabulary import DIRECTED, DIRECTIONS
+
+TRAIN_SEED = 1_000_000_000  # clips of the training have seeds from here on
+TEST_SEED = 2_000_000_000  # and those that measure the judge from here on
+ANSWERS = ("count", "kind", "colour", "ground", "sky", "camera", "event")
+IGNORE = -100  # index of an answer that is not asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetSettings:
+    """Sizes of the network, as in `JudgeConfig`."""
+
+    frames: int = 13
+    size: int = 64
+    channels: tuple[int, int, int] = (24, 48, 96)
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """Section `judge` of a recipe."""
+
+    trainer: TrainerSettings
+    net: NetSettings = field(default_factory=NetSettings)
+    curriculum: str = "first"
+    sizes: tuple[int, ...] = (64, 128)  # pixels that clips are rendered at, one drawn for each batch
+    empty_share: float = 0.02  # share of clips without an object, 0..1
+    max_shift: int = 3  # pixels
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*ANSWERS, "heat"), 1.0))
+
+    def __post_init__(self) -> None:
+        if set(self.weights) != {*ANSWERS, "heat"}:
+            raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {', '.join(ANSWERS)}, heat")
+        if not 0 <= self.empty_share < 1:
+            raise ValueError(f"empty_share is {self.empty_share}; use 0 up to below 1")
+
+
+def words_of(curriculum: Curriculum, net: NetSettings | None = None) -> JudgeConfig:
+    """The judge's words for what a curriculum can show."""
+    events = [NONE]
+    for action in curriculum.actions:
+        for label in [f"{action} {d}" for d in DIRECTIONS] if action in DIRECTED else [action]:
+            if event_word(label) not in events:
+                events.append(event_word(label))
+    return JudgeConfig(
+        kinds=curriculum.kinds,
+        colours=curriculum.colours,
+        grounds=curriculum.grounds,
+        skies=curriculum.skies,
+        cameras=curriculum.cameras,
+        events=tuple(events),
+        objects=curriculum.max_objects,
+        event_slots=len(curriculum.event_weights),
+        **vars(net or NetSettings()),
+    )
+
+
+def targets(specs: Sequence[SceneSpec], config: JudgeConfig) -> dict[str, Tensor]:
+    """The right answers as indices: count, ground, sky, camera (B,), kind, colour (B, N), event (B, E).
+
+    Objects are in the order of the spec, events in the order of their start; what is not there is IGNORE ("none"
+    for events). Raises: ValueError for a word that the judge does not have.
+    """
+
+    def index(words: Sequence[str], word: str) -> int:
+        if word not in words:
+            raise ValueError(f"the judge has no word {word!r}; it has {', '.join(words)}")
+        return words.index(word)
+
+    def padded(row: list[int], length: int, fill: int) -> list[int]:
+        if len(row) > length:
+            raise ValueError(f"a clip has {len(row)} objects or events, and the judge reads at most {length}")
+        return row + [fill] * (length - len(row))
+
+    rows: dict[str, list[Any]] = {name: [] for name in ANSWERS}
+    for spec in specs:
+        n, e = config.objects, config.event_slots
+        happens = sorted(spec.events, key=lambda event: event.start)
+        rows["count"].append(len(spec.objects))
+        rows["kind"].append(padded([index(config.kinds, o.kind) for o in spec.objects], n, IGNORE))
+        rows["colour"].append(padded([index(config.colours, o.colour) for o in spec.objects], n, IGNORE))
+        rows["ground"].append(index(config.grounds, spec.ground))
+        rows["sky"].append(index(config.skies, spec.sky))
+        rows["camera"].append(index(config.cameras, spec.camera.move))
+        rows["event"].append(padded([index(config.events, event_word(x.label)) for x in happens], e, 0))
+    return {name: torch.tensor(row) for name, row in rows.items()}
+
+
+def film(specs: Sequence[SceneSpec], frames: int, size: int) -> tuple[Tensor, SceneState]:
+    """Render what the judge looks at: (B, frames, size, size, 3) uint8, and the state of just these frames."""
+    state, _ = simulate([replace(spec, height=size, width=size) for spec in specs])
+    keep = torch.linspace(0, specs[0].num_frames - 1, frames).round().long()
+    tracks = ("centre", "rotation", "size", "colour", "opacity", "pose", "intrinsics", "world_to_camera")
+    state = replace(state, **{name: getattr(state, name)[:, keep] for name in tracks})
+    return render_frames(state), state
+
+
+def places(state: SceneState) -> Tensor:
+    """Where the centres of objects are in the picture: (B, T, N, 2), x and y in -1..1; NaN where none is seen."""
+    rotation, offset = state.world_to_camera[..., :3, :3], state.world_to_camera[..., :3, 3]
+    eye = torch.einsum("btij,btnj->btni", rotation, state.centre) + offset[:, :, None]
+    pixel = torch.einsum("btij,btnj->btni", state.intrinsics, eye)
+    xy = pixel[..., :2] / pixel[..., 2:].clamp_min(1e-3)
+    xy = xy / torch.tensor([state.width, state.height]) * 2 - 1
+    seen = (eye[..., 2] > 0) & (xy.abs() < 1).all(-1) & (state.opacity > 0.5) & (state.kind >= 0)[:, None]
+    return torch.where(seen[..., None], xy, torch.nan)
+
+
+class JudgeStage:
+    """What the trainer needs to know about the judge."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self.settings = settings
+        self.config = words_of(get_curriculum(settings.curriculum), settings.net)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.trainer.seed)
+            self.net = JudgeNet(self.config)
+        self.modules: Mapping[str, nn.Module] = {"judge": self.net.to(memory_format=torch.channels_last)}
+
+    def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Rendered clips (B, T, S, S, 3) uint8 with the right answers and where the objects are."""
+        s = self.settings
+        first = TRAIN_SEED + step * s.trainer.batch_size
+        specs = [sample_spec(seed, s.curriculum, "train") for seed in range(first, first + s.trainer.batch_size)]
+        empty = torch.rand(len(specs), generator=generator) < s.empty_share
+        specs = [replace(x, objects=(), events=()) if e else x for x, e in zip(specs, empty.tolist(), strict=True)]
+        size = s.sizes[int(torch.randint(len(s.sizes), (), generator=generator))]
+        frames, state = film(specs, self.config.frames, size)
+        return {"frames": frames, "place": places(state), **targets(specs, self.config)}
+
+    def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Weighted sum of the cross entropies of all answers; the share of right ones is logged."""
+        with torch.autocast(generator.device.type, enabled=False):  # pictures are made worse in full precision
+            frames, answers = self.prepare(batch, generator)
+        logits = self.net(frames)
+        total, numbers = torch.zeros((), device=frames.device), {}
+        for name, weight in self.settings.weights.items():
+            flat, right = logits[name].float().flatten(0, -2), answers[name].flatten()
+            if (right != IGNORE).any():
+                total = total + weight * F.cross_entropy(flat, right, ignore_index=IGNORE)
+                numbers[name] = (flat.argmax(-1) == right)[right != IGNORE].float().mean()
+        return total, dict(numbers)
+
+    def prepare(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Frames (B, T, 3, S, S) mirrored, moved and made worse, and the answers that go with them."""
+        x, place = (batch["frames"].float() / 255).permute(0, 1, 4, 2, 3), batch["place"].clone()
+        b, size = len(x), self.config.size
+        x = resize(x.flatten(0, 1), size).unflatten(0, (b, -1))
+        flip = torch.rand(b, generator=generator, device=x.device) < 0.5
+        x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
+        place[..., 0] = torch.where(flip[:, None, None], -place[..., 0], place[..., 0])
+        reach = self.settings.max_shift
+        pixels = torch.randint(-reach, reach + 1, (b, 2), generator=generator, device=x.device)
+        x = degrade(shift(x, pixels), generator)
+        answers = {name: batch[name] for name in ANSWERS}
+        for name, words in (("event", self.config.events), ("camera", self.config.cameras)):
+            mirrored = torch.tensor(self.config.mirrored(words), device=x.device)[answers[name]]
+            answers[name] = torch.where(flip.view(-1, *[1] * (mirrored.ndim - 1)), mirrored, answers[name])
+        place = place + pixels[:, None, None] * 2 / size
+        column, row = ((place + 1) / 2 * self.net.grid).floor().nan_to_num(-1).long().unbind(-1)
+        inside = (column >= 0) & (row >= 0) & (column < self.net.grid) & (row < self.net.grid)
+        answers["heat"] = torch.where(inside, row * self.net.grid + column, IGNORE)
+        return x, answers
+
+    def sheet(self, path: Path) -> None:
+        """Test clips as the judge gets to see them in training, with what it reads, wrong words in red."""
+        from PIL import Image, ImageDraw
+
+        specs = [sample_spec(TEST_SEED - 1 - i, self.settings.curriculum, "all") for i in range(12)]
+        frames, state = film(specs, self.config.frames, self.config.size)
+        device = self.net.position.device
+        batch = {"frames": frames, "place": places(state), **targets(specs, self.config)}
+        generator = torch.Generator(device).manual_seed(0)
+        x, right = self.prepare({k: v.to(device) for k, v in batch.items()}, generator)
+        logits = self.net(x)
+        size, text = self.config.size, 300
+        picture = Image.new("RGB", (7 * size + text, len(specs) * size), "white")
+        pen = ImageDraw.Draw(picture)
+        for i, reading in enumerate(readings(logits, self.config, [1.0] * len(specs))):
+            pixels = (x[i, ::2][:7] * 255).round().byte().permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy()
+            picture.paste(Image.fromarray(np.ascontiguousarray(pixels)), (0, i * size))
+            lines = [" ".join(f"{o.colour.word} {o.kind.word}" for o in reading.objects)]
+            lines += [f"{reading.ground.word}, {reading.sky.word}, {reading.camera.word}"]
+            lines += [", ".join(e.word for e in reading.events)]
+            wrong = [n for n in ANSWERS if not bool((logits[n][i].argmax(-1) == right[n][i])[right[n][i] >= 0].all())]
+            pen.text((7 * size + 6, i * size + 4), "\n".join(lines), "red" if wrong else "black")
+            if wrong:
+                pen.text((7 * size + 160, i * size + 40), "wrong: " + " ".join(wrong), "red")
+        picture.save(path)
+
+
+def train_judge(
+    settings: JudgeSettings, folder: Path, out: Path | None = None, device: str = "cpu", hardware: str = ""
+) -> Report:
+    """Train (or resume) in `folder`; when done, write the averaged weights and their card to `out`."""
+    stage = JudgeStage(settings)
+    trainer = Trainer(stage, settings.trainer, folder, device)
+    report = trainer.run()
+    card = {
+        "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
+        "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {TRAIN_SEED}",
+        "clips": report.clips,
+        "steps": report.step,
+        "seconds": round(report.seconds),
+        "hardware": hardware,
+        "parameters": sum(p.numel() for p in stage.net.parameters()),
+    }
+    with trainer.ema.swapped_in():
+        Judge(stage.net, card).save(out or folder / "judge")
+    return report
