@@ -69,11 +69,11 @@ def versions() -> dict[str, str]:
 
 
 def hash_weights(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under a model's folder that decides its output: weights, configurations, vocabularies."""
+    """SHA-256 of every file under a model's folder that decides its output: weights, settings, vocabularies."""
     names = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.is_file() and path.name != "card.json"
+        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.is_file()
     )
     with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter free
         return dict(zip((p.relative_to(folder).as_posix() for p in names), pool.map(sha256, names), strict=True))

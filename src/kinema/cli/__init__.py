@@ -34,11 +34,12 @@ def run(words: list[str], debug: bool = False) -> int:
 
     from kinema.cli.commands import command
 
-    # Another's wish to stop (kill, a closed terminal) cleans up as Ctrl-C does.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    if not debug:
+        _quiet_libraries()
+    # Another's wish to stop (kill, a closed terminal) cleans up as Ctrl-C does.
+    stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(stop, signal.default_int_handler) for stop in stops]
     try:
         result = command().main(args=words, prog_name="kinema", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -63,6 +64,18 @@ def run(words: list[str], debug: bool = False) -> int:
             traceback.print_exc()
         print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
         return code
+    finally:
+        for stop, handler in zip(stops, before, strict=True):
+            signal.signal(stop, handler)
+
+
+def _quiet_libraries() -> None:
+    """What libraries remark on the way would stand beside the one sentence an error is told in."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "critical")
 
 
 def _is_bad_input(error: Exception) -> bool:
