@@ -54,6 +54,7 @@ class TappedProcessor:
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
         default = taps.positions if context is None else None
+        positions = taps.place(self.site) if context is None else None
 
         def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
@@ -62,7 +63,7 @@ class TappedProcessor:
                 k = rotate(k, *self._table(positions.k, default.k if default else None, rotary, k))
             return self._attend(q, k, v, mask, context is None).transpose(1, 2)
 
-        out = taps.attend(self.site, q, k, v, default, plain).transpose(1, 2).flatten(2, 3).type_as(x)
+        out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3).type_as(x)
         if picture is not None:
             k_picture = attn.norm_added_k(attn.add_k_proj(picture)).unflatten(2, (attn.heads, -1))
             v_picture = attn.add_v_proj(picture).unflatten(2, (attn.heads, -1))
