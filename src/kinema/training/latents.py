@@ -210,22 +210,34 @@ def _claimed(folder: Path, number: int) -> Iterator[bool]:
 
 
 class LatentCache:
-    """The clips of a cache that are there; `refresh` takes in what has come since. All of it is held in memory."""
+    """The clips of a cache that are there; `refresh` takes in what has come since. All of it is held in memory.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `most` is the number of shards to read at most, for those who need only a few clips.
+    """
+
+    def __init__(self, folder: Path, most: int | None = None) -> None:
+        self.folder, self.most = folder, most
         self.shards: list[Tensor] = []
         self.scenes: list[list[dict[str, Any]]] = []
         self.names: set[str] = set()
         self.ends: list[int] = []  # clips up to and with each shard
         self.refresh()
 
+    @staticmethod
+    def count(folder: Path) -> int:
+        """Clips of a cache on disk."""
+        number = 0
+        for path in shard_paths(folder):
+            with safe_open(path, framework="pt") as file:
+                number += file.get_slice("latents").get_shape()[0]
+        return number
+
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
     def refresh(self) -> int:
         """Read new shards; gives the number of clips."""
-        for path in shard_paths(self.folder):
+        for path in shard_paths(self.folder)[: self.most]:
             if path.name in self.names:
                 continue
             with safe_open(path, framework="pt") as file:

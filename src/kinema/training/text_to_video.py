@@ -7,6 +7,7 @@ frame (text to video and image to video in one model). Captions are drawn anew e
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from kinema.training.rectified_flow import (
     velocity_loss,
 )
 from kinema.training.trainer import TrainerSettings
+from kinema.world.spec import SceneSpec
 
 REFRESH = 25  # micro-batches between looks for new shards
 
@@ -91,10 +93,11 @@ class TextToVideoSettings:
     given_share: float = 0.3  # share of the other micro-batches, not images, with clean frames, 0..1
     caption_dropout: float = 0.1  # share of clips that see the empty prompt, 0..1
     dense_share: float = 0.25  # share of captions in the dense style, 0..1
+    strange_share: float = 0.05  # share of captions with a word that means nothing, to learn to read past it, 0..1
     flow_shift: float = 3.0  # of the scheduler saved with the model
 
     def __post_init__(self) -> None:
-        for name in ("image_share", "short_share", "given_share", "caption_dropout", "dense_share"):
+        for name in ("image_share", "short_share", "given_share", "caption_dropout", "dense_share", "strange_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
         if self.image_share + self.short_share > 1:
@@ -150,17 +153,37 @@ def initialise(model: WanTransformer3DModel) -> None:
         nn.init.zeros_(block.attn2.to_out[0].weight)
 
 
-def draw_captions(scenes: Sequence[Any], dense_share: float, dropout: float, generator: torch.Generator) -> list[str]:
-    """A caption for each scene, in fresh words; the empty one with probability `dropout`."""
+def draw_captions(
+    scenes: Sequence[SceneSpec], dense_share: float, dropout: float, strange_share: float, generator: torch.Generator
+) -> list[str]:
+    """A caption for each scene, in fresh words; the empty one with probability `dropout`.
+
+    With probability `strange_share` a word of random letters stands somewhere in it: the pieces that unknown
+    words of a prompt are spelled with are then known to say nothing.
+    """
     from kinema.world.caption import caption
 
-    dense = torch.rand(len(scenes), generator=generator) < dense_share
-    empty = torch.rand(len(scenes), generator=generator) < dropout
+    dense, empty, strange = torch.rand(3, len(scenes), generator=generator)
     seeds = torch.randint(2**31, (len(scenes),), generator=generator)
-    return [
-        "" if empty[i] else caption(scene, int(seeds[i]), "dense" if dense[i] else "short")
-        for i, scene in enumerate(scenes)
-    ]
+    captions = []
+    for i, scene in enumerate(scenes):
+        text = (
+            "" if empty[i] < dropout else caption(scene, int(seeds[i]), "dense" if dense[i] < dense_share else "short")
+        )
+        if text and strange[i] < strange_share:
+            text = insert_strange_word(text, generator)
+        captions.append(text)
+    return captions
+
+
+def insert_strange_word(text: str, generator: torch.Generator) -> str:
+    """`text` with a word of 3 to 9 random letters before one of its words."""
+    words = text.split(" ")
+    place = int(torch.randint(len(words), (1,), generator=generator))
+    length = int(torch.randint(3, 10, (1,), generator=generator))
+    letters = torch.randint(26, (length,), generator=generator).tolist()
+    words.insert(place, "".join(string.ascii_lowercase[k] for k in letters))
+    return " ".join(words)
 
 
 def tokenizer_of_world(settings: TextSettings, curriculum: str, seed: int = 0) -> Any:
@@ -171,7 +194,7 @@ def tokenizer_of_world(settings: TextSettings, curriculum: str, seed: int = 0) -
     scenes = [sample_spec(i, curriculum) for i in range(min(settings.captions, 2000))]
     captions: list[str] = []
     while len(captions) < settings.captions:
-        captions += draw_captions(scenes, 0.5, 0.0, generator)
+        captions += draw_captions(scenes, 0.5, 0.0, 0.0, generator)
     return build_tokenizer(captions, min_count=settings.min_count, max_tokens=settings.max_tokens)
 
 
@@ -221,7 +244,7 @@ class TextToVideo:
         frames = self._length(generator)
         indices = torch.randint(len(self.cache), (size,), generator=generator).tolist()
         scenes = [self.cache.scene(i) for i in indices]
-        prompts = draw_captions(scenes, s.dense_share, s.caption_dropout, generator)
+        prompts = draw_captions(scenes, s.dense_share, s.caption_dropout, s.strange_share, generator)
         ids, mask = tokenize(self.tokenizer, prompts, s.text.max_tokens)
         t = sample_times(size, s.time_shift, generator)
         given = torch.zeros(size, frames, dtype=torch.bool)

@@ -1,0 +1,170 @@
+"""`kinema train`: from nothing to a model, by a recipe anyone can read and rerun."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.training.trainer import Report
+
+app = typer.Typer(add_completion=False)
+
+# Section of a recipe -> what of the run's folder is deleted when it begins anew. The order is that of a training.
+STAGES = {
+    "autoencoder": ("autoencoder", "vae", "latents"),
+    "text_to_video": ("text_to_video", "tokenizer"),
+    "judge": ("checkpoints", "log.jsonl", "judge"),
+}
+
+
+@app.command()
+def train(
+    recipe: str = typer.Argument(..., help="mini, judge, or the path of a .yaml file."),
+    overrides: list[str] = typer.Argument(None, metavar="[SECTION.KEY=VALUE]...", help="Settings to replace."),
+    out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
+    stage: str = typer.Option(None, help="Only this stage: autoencoder, text_to_video or judge."),
+    device: str = typer.Option(None, help="cpu, cuda, cuda:1; default: cuda where there is one."),
+    seconds: float = typer.Option(None, metavar="SECONDS", help="Time budget of each stage, instead of the recipe's."),
+    steps: int = typer.Option(None, metavar="STEPS", help="Steps of each stage, instead of the recipe's budget."),
+    autoencoder: Path = typer.Option(None, metavar="FOLDER", help="Trained autoencoder, instead of training one."),
+    resume: bool = typer.Option(
+        True, "--resume/--restart", help="Go on from the newest checkpoint, or delete it and begin anew."
+    ),
+    export: Path = typer.Option(
+        None, metavar="FOLDER", help="Train nothing; write the newest checkpoint as a model there."
+    ),
+) -> None:
+    """Train a model from nothing, or go on where a training stopped.
+
+    Ctrl-C saves a checkpoint; the same command goes on from it.
+    """
+    from kinema.training.recipe import read_recipe
+
+    _check_budget(seconds, steps)
+    sections = read_recipe(recipe, overrides or ())
+    stages = _stages(sections, recipe, stage, autoencoder)
+    job = Job(
+        recipe=recipe,
+        overrides=[*(overrides or ()), *_budget(stages, seconds, steps)],
+        folder=out or Path("runs") / Path(recipe).stem,
+        device=_device(device),
+        autoencoder=autoencoder,
+    )
+    if export is not None:
+        typer.echo(f"wrote {job.export(export)}")
+        return
+    for name in stages:
+        if not resume:
+            for part in STAGES[name]:
+                shutil.rmtree(job.folder / part, ignore_errors=True)
+        report = job.run(name)
+        if report.interrupted:
+            print(f"kinema: stopped at step {report.step} of {name}; the same command goes on", file=sys.stderr)
+            raise typer.Exit(130)
+    typer.echo(f"finished: {job.folder}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a recipe in a folder."""
+
+    recipe: str
+    overrides: Sequence[str]
+    folder: Path
+    device: str
+    autoencoder: Path | None  # an autoencoder from elsewhere
+
+    @property
+    def vae(self) -> Path:
+        """Where stage 2 finds the autoencoder."""
+        return self.autoencoder or self.folder / "vae"
+
+    def settings(self, name: str) -> Any:
+        """A stage's section as its settings."""
+        from kinema.training.recipe import load_section
+
+        kind: Any
+        if name == "autoencoder":
+            from kinema.training.autoencoder import AutoencoderSettings as kind
+        elif name == "text_to_video":
+            from kinema.training.text_to_video import TextToVideoSettings as kind
+        else:
+            from kinema.training.judge import JudgeSettings as kind
+        return load_section(self.recipe, name, kind, self.overrides)
+
+    def run(self, name: str) -> Report:
+        """Train one stage in the folder, or go on with it."""
+        from kinema.training.export import hardware
+
+        settings = self.settings(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if name == "autoencoder":
+            from kinema.training.autoencoder import train_autoencoder
+
+            return train_autoencoder(settings, self.folder / name, self.vae, self.device, hardware(self.device))
+        if name == "text_to_video":
+            from kinema.training.mini import train_text_to_video
+
+            return train_text_to_video(settings, self.folder, self.vae, device=self.device, say=_say)
+        from kinema.training.judge import train_judge
+
+        return train_judge(settings, self.folder, None, self.device, hardware(self.device))
+
+    def export(self, out: Path) -> Path:
+        """Write the newest checkpoint of stage 2 as a model folder."""
+        from kinema.training.mini import export_checkpoint
+
+        return export_checkpoint(self.settings("text_to_video"), self.folder, self.vae, out, self.device)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _check_budget(seconds: float | None, steps: int | None) -> None:
+    if seconds is not None and steps is not None:
+        raise KinemaError("--seconds and --steps are two budgets; give one of them")
+    for name, value in (("--seconds", seconds), ("--steps", steps)):
+        if value is not None and value <= 0:
+            raise KinemaError(f"{name} is {value}; use more than 0")
+
+
+def _budget(stages: Sequence[str], seconds: float | None, steps: int | None) -> list[str]:
+    """The budget as overrides of the trainers' settings."""
+    if seconds is None and steps is None:
+        return []
+    values = (("seconds", seconds), ("steps", steps))
+    return [f"{s}.trainer.{key}={'null' if value is None else value}" for s in stages for key, value in values]
+
+
+def _stages(sections: dict[str, Any], recipe: str, only: str | None, autoencoder: Path | None) -> list[str]:
+    """The stages to train, in their order."""
+    known = [name for name in STAGES if name in sections]
+    if not known:
+        raise KinemaError(f"the recipe {recipe!r} has no stage; give it one of the sections {', '.join(STAGES)}")
+    if only is not None:
+        if only not in known:
+            raise KinemaError(f"the recipe {recipe!r} has no stage {only!r}; it has {', '.join(known)}")
+        return [only]
+    return [name for name in known if not (name == "autoencoder" and autoencoder is not None)]
+
+
+def _device(device: str | None) -> str:
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise KinemaError(f"the device {device!r} cannot be used here; use cpu, or leave --device out") from error
+    return device

@@ -1,0 +1,166 @@
+"""The stages of `kinema train mini` after the autoencoder: cache, tokenizer, training, and the model folder.
+
+runs/mini/latents/         the growing cache
+runs/mini/tokenizer/       words of the captions
+runs/mini/text_to_video/   checkpoints, log, loss curve, sample sheets
+runs/mini/model/           the finished model in diffusers layout
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from kinema.models.autoencoder import AutoencoderKLKinema
+from kinema.training.checkpoint import checkpoints
+from kinema.training.export import export_pipeline, hardware, load_averaged
+from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
+from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, tokenizer_of_world
+from kinema.training.trainer import Report, Trainer
+
+
+def load_autoencoder(folder: Path, device: str = "cpu") -> AutoencoderKLKinema:
+    """The frozen autoencoder of stage 1. Raises: ValueError when the folder holds none."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"there is no autoencoder in {folder}; train the stage autoencoder first")
+    model: AutoencoderKLKinema = AutoencoderKLKinema.from_pretrained(folder)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def prepare_tokenizer(folder: Path, settings: TextToVideoSettings) -> Any:
+    """The tokenizer in `folder`, made and saved there the first time."""
+    if (folder / "tokenizer.json").is_file():
+        return AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of_world(settings.text, settings.cache.curriculum, settings.trainer.seed)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def train_text_to_video(
+    settings: TextToVideoSettings,
+    folder: Path,
+    autoencoder: Path,
+    out: Path | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Train (or resume) in `folder`, see the head of this file; the model is written to `out` (default: model/).
+
+    The first `cache.start` clips are rendered before the training, the others beside it by another process.
+    What an interrupted training has learned is not written to `out`; `export_checkpoint` does it.
+    """
+    vae = load_autoencoder(autoencoder, device)
+    latents = folder / "latents"
+    open_cache(latents, settings.cache, autoencoder)
+    if LatentCache.count(latents) < settings.cache.start:
+        say(f"rendering the first {settings.cache.start} clips into {latents}")
+        fill_cache(
+            latents,
+            settings.cache,
+            vae,
+            until=settings.cache.start,
+            device=device,
+            on_shard=lambda clips: say(f"{clips} clips rendered"),
+        )
+    tokenizer = prepare_tokenizer(folder / "tokenizer", settings)
+    cache = LatentCache(latents)
+    filler = Filler(latents, settings.cache, autoencoder, device) if len(cache) < settings.cache.clips else None
+    try:
+        stage = TextToVideo(settings, cache, tokenizer, vae, filler)
+        trainer = Trainer(stage, settings.trainer, folder / "text_to_video", device)
+        report = trainer.run()
+    finally:
+        if filler is not None:
+            filler.stop()
+    if not report.interrupted:
+        card = make_card(settings, stage, report.step, report.clips, report.seconds, device)
+        card["training"]["loss"] = round(report.loss, 5)
+        with trainer.ema.swapped_in():
+            _export(stage, out or folder / "model", card)
+    return report
+
+
+def export_checkpoint(
+    settings: TextToVideoSettings, folder: Path, autoencoder: Path, out: Path, device: str = "cpu"
+) -> Path:
+    """Write the model of the newest checkpoint of a training in `folder`, which may go on meanwhile; gives `out`.
+
+    Raises: ValueError when there is no checkpoint, or one of other settings.
+    """
+    found = checkpoints(folder / "text_to_video" / "checkpoints")
+    if not found:
+        raise ValueError(f"there is no checkpoint in {folder / 'text_to_video'}; train first")
+    stage = TextToVideo(
+        settings,
+        LatentCache(folder / "latents", most=1),
+        AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        load_autoencoder(autoencoder),
+    )
+    for name, module in stage.modules.items():
+        load_averaged(module, found[-1], name)
+    state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    clips = state["step"] * settings.trainer.batch_size * settings.trainer.accumulate
+    card = make_card(settings, stage, state["step"], clips, state["seconds"], device)
+    card["training"]["cached_clips"] = LatentCache.count(folder / "latents")
+    return _export(stage, out, card)
+
+
+def make_card(
+    settings: TextToVideoSettings, stage: TextToVideo, steps: int, clips: int, seconds: float, device: str
+) -> dict[str, Any]:
+    """What a person should know of the model: data, training, hardware; scores are added by whoever measures."""
+    s = settings
+    frames = 4 * (stage.shape[1] - 1) + 1
+    return {
+        "name": "mini",
+        "what": "text to video and image to video, the Wan 2.2 TI2V architecture at a small size",
+        "parameters": {
+            **{name: sum(p.numel() for p in module.parameters()) for name, module in stage.modules.items()},
+            "vae": sum(p.numel() for p in stage.autoencoder.parameters()),
+        },
+        "data": {
+            "world": f"kinema.world, curriculum {s.cache.curriculum!r}, training split",
+            "num_frames": frames,
+            "height": 16 * stage.shape[2],
+            "width": 16 * stage.shape[3],
+            "seeds": [s.cache.first_seed, s.cache.first_seed + s.cache.clips],
+        },
+        "training": {
+            "objective": "rectified flow, logit-normal times, a time for each latent frame",
+            "steps": steps,
+            "clips_seen": clips,
+            "cached_clips": len(stage.cache),
+            "seconds": round(seconds),
+            "hardware": hardware(device),
+            "torch": torch.__version__,
+            "settings": asdict(s),
+        },
+        "defaults": {
+            "num_frames": frames,
+            "height": 16 * stage.shape[2],
+            "width": 16 * stage.shape[3],
+            "fps": 8,
+            "num_inference_steps": s.preview.steps,
+            "guidance_scale": s.preview.guidance_scale,
+        },
+        "text": {"max_sequence_length": s.text.max_tokens, "words": len(stage.tokenizer)},
+        "scores": {},
+    }
+
+
+def _export(stage: TextToVideo, out: Path, card: Mapping[str, Any]) -> Path:
+    return export_pipeline(
+        out,
+        transformer=stage.transformer,
+        text_encoder=stage.text_encoder,
+        tokenizer=stage.tokenizer,
+        autoencoder=stage.autoencoder,
+        flow_shift=stage.settings.flow_shift,
+        card=card,
+    )
