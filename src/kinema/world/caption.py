@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from kinema.world.reading import ReadCaption, parse_caption
 from kinema.world.spec import EventSpec, ObjectSpec, SceneSpec
@@ -26,6 +27,7 @@ from kinema.world.words import (
 
 __all__ = ["ReadCaption", "caption", "parse_caption", "timeline"]
 
+T = TypeVar("T")
 Style = Literal["short", "dense"]
 Form = Literal["simple", "progressive", "gerund"]
 
@@ -156,8 +158,6 @@ def unseen(spec: SceneSpec, rng: random.Random, seen: set[int]) -> str:
 
 def relation(spec: SceneSpec, a: int, b: int) -> str:
     """Where object a starts, seen from object b by the first camera."""
-    import math
-
     (ax, ay), (bx, by) = spec.objects[a].position, spec.objects[b].position
     c, s = math.cos(spec.camera.azimuth), math.sin(spec.camera.azimuth)
     right, depth = (ax - bx) * c + (ay - by) * s, (ay - by) * c - (ax - bx) * s
@@ -167,12 +167,13 @@ def relation(spec: SceneSpec, a: int, b: int) -> str:
 
 
 def relation_phrase(spec: SceneSpec, rng: random.Random) -> str:
+    """Where every other object stands, seen from the first; empty for one object."""
     if len(spec.objects) < 2:
         return ""
-    parts = [
-        f"{noun_phrase(spec.objects[i], rng, 'the')} is {relation(spec, i, 0)} {noun_phrase(spec.objects[0], rng, 'the')}"
-        for i in range(1, len(spec.objects))
-    ]
+    parts = []
+    for i in range(1, len(spec.objects)):
+        thing, anchor = noun_phrase(spec.objects[i], rng, "the"), noun_phrase(spec.objects[0], rng, "the")
+        parts.append(f"{thing} is {relation(spec, i, 0)} {anchor}")
     return listing(parts)
 
 
@@ -256,7 +257,7 @@ def listing(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def choose(rng: random.Random, items: Sequence, first: float):  # type: ignore[no-untyped-def,type-arg]
+def choose(rng: random.Random, items: Sequence[T], first: float) -> T:
     """The first item with probability `first`, else one of the others."""
     if len(items) == 1 or rng.random() < first:
         return items[0]

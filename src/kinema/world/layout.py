@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from kinema.world.cameras import DOLLY, FOCAL, LOOK_AT, ORBIT, PAN, RISE, TILT, ZOOM
 from kinema.world.dynamics import (
@@ -207,7 +208,7 @@ def apart(a: Sequence[tuple[float, float]], ra: float, b: Sequence[tuple[float, 
 
 def densify(path: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     points = [path[0]]
-    for (x0, y0), (x1, y1) in zip(path, path[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(path):
         steps = max(1, math.ceil(math.hypot(x1 - x0, y1 - y0) / 0.25))
         points += [(x0 + (x1 - x0) * k / steps, y0 + (y1 - y0) * k / steps) for k in range(1, steps + 1)]
     return points

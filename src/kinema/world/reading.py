@@ -51,37 +51,25 @@ class ReadCaption:
 
 LEFT = r"(?:left|leftwards?|left-?wards)"
 RIGHT = r"(?:right|rightwards?|right-?wards)"
+TO = r"(?: slowly| gently)?(?: to)?(?: the)?"
+ORBITS = r"(?:orbit(?:s|ing)?|camera (?:circles?|circling|goes around))"
 CAMERA_MOVES: tuple[tuple[str, str], ...] = (
-    ("pan left", rf"pan(?:s|ning)?(?: slowly| gently)?(?: to)?(?: the)? {LEFT}"),
-    ("pan right", rf"pan(?:s|ning)?(?: slowly| gently)?(?: to)?(?: the)? {RIGHT}"),
-    (
-        "orbit left",
-        rf"(?:orbit(?:s|ing)?|camera (?:circles?|circling|goes around))(?: slowly)?(?: to)?(?: the)? {LEFT}",
-    ),
-    (
-        "orbit right",
-        rf"(?:orbit(?:s|ing)?|camera (?:circles?|circling|goes around))(?: slowly)?(?: to)?(?: the)? {RIGHT}",
-    ),
+    ("pan left", rf"pan(?:s|ning)?{TO} {LEFT}"),
+    ("pan right", rf"pan(?:s|ning)?{TO} {RIGHT}"),
+    ("orbit left", rf"{ORBITS}{TO} {LEFT}"),
+    ("orbit right", rf"{ORBITS}{TO} {RIGHT}"),
     ("tilt up", r"tilt(?:s|ing)?(?: slowly)? up(?:wards?)?|camera looks up"),
     ("tilt down", r"tilt(?:s|ing)?(?: slowly)? down(?:wards?)?|camera looks down"),
     ("zoom in", r"zoom(?:s|ing)?(?: slowly)? in|zoom-in"),
     ("zoom out", r"zoom(?:s|ing)?(?: slowly)? out|zoom-out"),
-    (
-        "dolly in",
-        r"(?:doll(?:y|ies|ying)|camera (?:slowly )?(?:moves?|moving|pushes|pushing))(?: slowly)? (?:in|forwards?|closer)\b",
-    ),
-    (
-        "dolly out",
-        r"(?:doll(?:y|ies|ying)|camera (?:slowly )?(?:moves?|moving|pulls|pulling))(?: slowly)? (?:out|back|backwards?)\b",
-    ),
-    ("rise", r"camera (?:slowly )?(?:ris(?:es?|ing)|go(?:es|ing)? up|mov(?:es?|ing) up|lifts|cranes up)|crane shot"),
-    ("pan left", rf"camera (?:slowly )?(?:turns|moves|moving|swings)(?: to)?(?: the)? {LEFT}"),
-    ("pan right", rf"camera (?:slowly )?(?:turns|moves|moving|swings)(?: to)?(?: the)? {RIGHT}"),
-    (
-        "still",
-        r"camera (?:stays|is|remains|stands|holds)(?: completely)? (?:still|static|fixed|steady)"
-        r"|camera (?:does not|doesn't|never) moves?|(?:still|static|fixed|steady|locked) (?:camera|shot)|without camera movement",
-    ),
+    ("dolly in", r"(?:doll(?:y|ies|ying)|camera (?:moves?|moving|pushes|pushing))(?: slowly)? (?:in|forwards?|closer)"),
+    ("dolly out", r"(?:doll(?:y|ies|ying)|camera (?:moves?|moving|pulls|pulling))(?: slowly)? (?:out|back|backwards?)"),
+    ("rise", r"camera (?:ris(?:es?|ing)|go(?:es|ing)? up|mov(?:es?|ing) up|lifts|cranes up)|crane shot"),
+    ("pan left", rf"camera (?:turns|moves|moving|swings){TO} {LEFT}"),
+    ("pan right", rf"camera (?:turns|moves|moving|swings){TO} {RIGHT}"),
+    ("still", r"camera (?:stays|is|remains|stands|holds)(?: completely)? (?:still|static|fixed|steady)"),
+    ("still", r"camera (?:does not|doesn't|never) moves?|without camera movement"),
+    ("still", r"(?:still|static|fixed|steady|locked) (?:camera|shot)"),
 )
 DIRECTION_PATTERNS: tuple[tuple[str, str], ...] = (
     ("right", r"from (?:the )?left to (?:the )?right"),
@@ -99,7 +87,7 @@ def parse_caption(text: str) -> ReadCaption:
     plain = re.sub(
         r"[^a-z0-9\-' ]+", " ", text.lower().replace("’", "'").replace(".", " . ").replace("colour", "color")
     )
-    plain = re.sub(r"\s+", " ", plain).strip()
+    plain = re.sub(r"\s+", " ", plain.replace("camera slowly", "camera").replace("camera gently", "camera")).strip()
     camera, plain = read_camera(plain)
     plain = re.sub(RELATIONS, " beside ", plain)
     objects, taken = read_objects(plain)
@@ -119,7 +107,7 @@ def read_camera(text: str) -> tuple[str | None, str]:
     """The camera move, and the text without the words that named it."""
     found: tuple[int, str, re.Match[str]] | None = None
     for move, pattern in CAMERA_MOVES:
-        match = re.search(rf"\b(?:(?:the |a )?camera (?:slowly |gently )?)?(?:{pattern})(?!\w)", text)
+        match = re.search(rf"\b(?:(?:the |a )?camera )?(?:{pattern})(?!\w)", text)
         if match and (found is None or match.start() < found[0]):
             found = (match.start(), move, match)
     if found is None:
@@ -191,7 +179,11 @@ def read_colour(text: str) -> str | None:
 @cache
 def change_pattern() -> str:
     names = "|".join(lookup("colour"))
-    return rf"\b(?:turns?|turning|changes?|changing|becomes?|becoming)(?: its| his| her)?(?: colou?r)?(?: from \w+)?(?: in)?(?:to)? (?:{names})\b|\b(?:changes?|changing) (?:its )?colou?r\b"
+    verbs = r"(?:turns?|turning|changes?|changing|becomes?|becoming)"
+    return (
+        rf"\b{verbs}(?: its| his| her)?(?: color)?(?: from \w+)?(?: into| to| in)? (?:{names})\b"
+        rf"|\b(?:changes?|changing) (?:its )?color\b"
+    )
 
 
 @cache
@@ -240,7 +232,9 @@ def fitting(action: str, kind: str | None) -> str:
         return "walk"
     if kind in ("cube", "cone", "letter", "picture"):
         return "slide"
-    return "roll" if action in ("move", "walk") else action
+    if action in ("move", "walk"):
+        return "slide" if kind == "cylinder" else "roll"  # a standing cylinder
+    return action
 
 
 def read_direction(text: str) -> str | None:

@@ -43,6 +43,9 @@ PICTURES = ("star", "heart", "flower", "fish", "house", "tree")
 JUMP_SECONDS = (1.1, 1.35)
 FALL_SECONDS = (1.5, 2.1)
 MIN_EVENT_SECONDS = 0.5
+# How often an action is drawn, 1 unless given: directed ones count for their directions, and what needs two objects
+# and much room is drawn more often because it often does not fit.
+WEIGHTS = {"roll": 2.5, "slide": 2.5, "walk": 2.5, "stop": 3.0, "circle": 4.0, "push": 6.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +271,7 @@ def draw_events(rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpe
             actions = [a for a in actions if a not in ("push", "circle")]
         if not actions:
             continue
-        action = actions[weighted(rng, [2.5 if a in DIRECTED else 1.0 for a in actions])]
+        action = actions[weighted(rng, [WEIGHTS.get(a, 1.0) for a in actions])]
         direction = ""
         if action in DIRECTED:
             direction = pick(rng, [d for d in DIRECTIONS if (action, d) != previous[1:]])
