@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False)
 
 # Section of a recipe -> what of the run's folder is deleted when it begins anew. The order is that of a training.
 STAGES = {
-    "autoencoder": ("autoencoder", "vae", "latents"),
-    "text_to_video": ("text_to_video", "tokenizer"),
+    "stage1": ("autoencoder", "vae", "latents"),
+    "stage2": ("text_to_video", "tokenizer"),
     "judge": ("checkpoints", "log.jsonl", "judge"),
 }
 
@@ -31,7 +31,7 @@ def train(
     recipe: str = typer.Argument(..., help="mini, judge, or the path of a .yaml file."),
     overrides: list[str] = typer.Argument(None, metavar="[SECTION.KEY=VALUE]...", help="Settings to replace."),
     out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
-    stage: str = typer.Option(None, help="Only this stage: autoencoder, text_to_video or judge."),
+    stage: str = typer.Option(None, help="Only this section of the recipe: stage1, stage2 or judge."),
     device: str = typer.Option(None, help="cpu, cuda, cuda:1; default: cuda where there is one."),
     seconds: float = typer.Option(None, metavar="SECONDS", help="Time budget of each stage, instead of the recipe's."),
     steps: int = typer.Option(None, metavar="STEPS", help="Steps of each stage, instead of the recipe's budget."),
@@ -93,9 +93,9 @@ class Job:
         from kinema.training.recipe import load_section
 
         kind: Any
-        if name == "autoencoder":
-            from kinema.training.autoencoder import AutoencoderSettings as kind
-        elif name == "text_to_video":
+        if name == "stage1":
+            from kinema.training.autoencoder import AutoencoderRecipe as kind
+        elif name == "stage2":
             from kinema.training.text_to_video import TextToVideoSettings as kind
         else:
             from kinema.training.judge import JudgeSettings as kind
@@ -103,27 +103,24 @@ class Job:
 
     def run(self, name: str) -> Report:
         """Train one stage in the folder, or go on with it."""
-        from kinema.training.export import hardware
-
         settings = self.settings(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if name == "autoencoder":
-            from kinema.training.autoencoder import train_autoencoder
+        if name == "judge":
+            from kinema.training.export import hardware
+            from kinema.training.judge import train_judge
 
-            return train_autoencoder(settings, self.folder / name, self.vae, self.device, hardware(self.device))
-        if name == "text_to_video":
-            from kinema.training.mini import train_text_to_video
+            return train_judge(settings, self.folder, None, self.device, hardware(self.device))
+        from kinema.training.mini import train_autoencoder, train_text_to_video
 
-            return train_text_to_video(settings, self.folder, self.vae, device=self.device, say=_say)
-        from kinema.training.judge import train_judge
-
-        return train_judge(settings, self.folder, None, self.device, hardware(self.device))
+        if name == "stage1":
+            return train_autoencoder(settings, self.folder / "autoencoder", self.vae, self.device, say=_say)
+        return train_text_to_video(settings, self.folder, self.vae, device=self.device, say=_say)
 
     def export(self, out: Path) -> Path:
         """Write the newest checkpoint of stage 2 as a model folder."""
         from kinema.training.mini import export_checkpoint
 
-        return export_checkpoint(self.settings("text_to_video"), self.folder, self.vae, out, self.device)
+        return export_checkpoint(self.settings("stage2"), self.folder, self.vae, out, self.device)
 
 
 def _say(text: str) -> None:
@@ -155,7 +152,7 @@ def _stages(sections: dict[str, Any], recipe: str, only: str | None, autoencoder
         if only not in known:
             raise KinemaError(f"the recipe {recipe!r} has no stage {only!r}; it has {', '.join(known)}")
         return [only]
-    return [name for name in known if not (name == "autoencoder" and autoencoder is not None)]
+    return [name for name in known if not (name == "stage1" and autoencoder is not None)]
 
 
 def _device(device: str | None) -> str:

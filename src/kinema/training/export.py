@@ -68,9 +68,10 @@ def export_pipeline(
     return folder
 
 
-def scheduler(flow_shift: float) -> UniPCMultistepScheduler:
+def scheduler(flow_shift: float) -> Any:
     """The solver of Wan 2.2: UniPC of order 2 on the flow's own noise levels (Zhao et al., 2023, arXiv:2302.04867)."""
-    return UniPCMultistepScheduler(
+    unipc: Any = UniPCMultistepScheduler  # diffusers is not typed
+    return unipc(
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=flow_shift,

@@ -78,7 +78,8 @@ def encode_clips(autoencoder: Any, frames: Tensor) -> Tensor:
     video = frames.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
     latents = autoencoder.encode(video).latent_dist.mode().float()
     mean, std = latent_scale(autoencoder)
-    return (latents - mean.to(device)) / std.to(device)
+    normalised: Tensor = (latents - mean.to(device)) / std.to(device)
+    return normalised
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
-"""The stages of `kinema train mini` after the autoencoder: cache, tokenizer, training, and the model folder.
+"""The stages of `kinema train mini`: autoencoder, latent cache, tokenizer, transformer, and the model folder.
 
+    runs/mini/autoencoder/     checkpoints, log, loss curve, sample sheets of stage 1
+    runs/mini/vae/             the finished autoencoder
 runs/mini/latents/         the growing cache
 runs/mini/tokenizer/       words of the captions
 runs/mini/text_to_video/   checkpoints, log, loss curve, sample sheets
@@ -18,6 +20,7 @@ import torch
 from transformers import AutoTokenizer
 
 from kinema.models.autoencoder import AutoencoderKLKinema
+from kinema.training.autoencoder import AutoencoderRecipe, AutoencoderStage, evaluate, measure_latents
 from kinema.training.checkpoint import checkpoints
 from kinema.training.export import export_pipeline, hardware, load_averaged
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
@@ -25,12 +28,31 @@ from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, toke
 from kinema.training.trainer import Report, Trainer
 
 
+def train_autoencoder(
+    settings: AutoencoderRecipe, folder: Path, out: Path, device: str = "cpu", say: Callable[[str], None] = print
+) -> Report:
+    """Train (or resume) stage 1 in `folder`; the averaged weights, with their statistics, are written to `out`."""
+    stage = AutoencoderStage(settings)
+    trainer = Trainer(stage, settings.trainer, folder, device)
+    report = trainer.run()
+    if not report.interrupted:
+        with trainer.ema.swapped_in():
+            stage.vae.eval()
+            measure_latents(stage.vae, settings.statistics_clips)
+            scores = evaluate(stage.vae)
+            stage.vae.save_pretrained(out)
+        (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
+    return report
+
+
 def load_autoencoder(folder: Path, device: str = "cpu") -> AutoencoderKLKinema:
     """The frozen autoencoder of stage 1. Raises: ValueError when the folder holds none."""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"there is no autoencoder in {folder}; train the stage autoencoder first")
-    model: AutoencoderKLKinema = AutoencoderKLKinema.from_pretrained(folder)
-    return model.to(device).eval().requires_grad_(False)
+        raise ValueError(f"there is no autoencoder in {folder}; run stage1 of the recipe first")
+    model: Any = AutoencoderKLKinema.from_pretrained(folder)
+    frozen: AutoencoderKLKinema = model.to(device).eval().requires_grad_(False)
+    return frozen
 
 
 def prepare_tokenizer(folder: Path, settings: TextToVideoSettings) -> Any:

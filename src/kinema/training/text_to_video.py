@@ -109,8 +109,8 @@ class TextToVideoSettings:
 # -- building ----------------------------------------------------------------------------------------------------
 
 
-def build_transformer(settings: TransformerSettings, channels: int, text_dim: int, seed: int) -> WanTransformer3DModel:
-    """A fresh transformer for latents of `channels`; the weights come from `seed` alone.
+def build_transformer(settings: TransformerSettings, channels: int, text_dim: int, seed: int) -> nn.Module:
+    """A fresh `WanTransformer3DModel` for latents of `channels`; the weights come from `seed` alone.
 
     Xavier-uniform matrices and zero biases as in Wan's own code; the gates' modulation and the output start at
     zero, so that every block begins as the identity (adaLN-Zero; "Scalable Diffusion Models with Transformers",
@@ -118,7 +118,8 @@ def build_transformer(settings: TransformerSettings, channels: int, text_dim: in
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = WanTransformer3DModel(
+        wan: Any = WanTransformer3DModel  # diffusers is not typed
+        model: nn.Module = wan(
             patch_size=(1, 2, 2),
             num_attention_heads=settings.num_attention_heads,
             attention_head_dim=settings.attention_head_dim,
@@ -137,12 +138,13 @@ def build_transformer(settings: TransformerSettings, channels: int, text_dim: in
     return model
 
 
-def initialise(model: WanTransformer3DModel) -> None:
+def initialise(model: Any) -> None:
     """The starting values that `build_transformer` describes, drawn from the global random state."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv3d):
             nn.init.xavier_uniform_(module.weight.flatten(1))
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     embedder = model.condition_embedder
     nn.init.normal_(embedder.time_embedder.linear_1.weight, std=0.02)
     nn.init.normal_(embedder.time_embedder.linear_2.weight, std=0.02)
