@@ -241,8 +241,9 @@ def _save_container(video: Video, path: Path, metadata: dict[str, Any]) -> None:
         if metadata:
             out.metadata["comment"] = _dump(metadata)
         stream: Any = out.add_stream("libx264" if mp4 else "libvpx-vp9", rate=_rate(video.fps))
+        # x264's macroblock tree reads memory it never wrote at some widths: now and then other bytes come out.
         stream.options = (
-            {"crf": "16", "preset": "slow"}
+            {"crf": "16", "preset": "slow", "x264-params": "mbtree=0"}
             if mp4
             else {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "0"}
         )
