@@ -9,6 +9,8 @@ with no rotation, every centre is `size` metres high:
 - cylinder: axis z, |z| <= 1, radius `CYLINDER_RADIUS`.
 - cone: axis z, base of radius `CONE_RADIUS` at z = -1, apex at z = 1.
 - ring: a torus with axis y, so that it stands like a wheel; outer radius 1, tube radius `RING_TUBE`.
+- figure: a person of capsules who looks along -y; see `kinema.world.figure`.
+- picture, letter: the flat rectangle y = 0, |z| <= 1, |x| <= width over height of the image.
 
 Rays are six tensors of one broadcast shape, `Ray(ox, oy, oz, dx, dy, dz)`; planes of single coordinates are twice
 as fast as a last dimension of 3.
@@ -16,6 +18,7 @@ as fast as a last dimension of 3.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -33,7 +36,11 @@ EXTENT: dict[str, tuple[float, float, float]] = {
     "cylinder": (CYLINDER_RADIUS, CYLINDER_RADIUS, 1.0),
     "cone": (CONE_RADIUS, CONE_RADIUS, 1.0),
     "ring": (1.0, RING_TUBE, 1.0),
+    "figure": (0.8, 0.9, 1.1),  # arms and legs at any angle
+    "picture": (1.0, 0.0, 1.0),  # x times the aspect of the image
+    "letter": (1.0, 0.0, 1.0),
 }
+FLAT = ("picture", "letter")
 
 _SLOPE = CONE_RADIUS / 2.0  # radius gained per unit of height below the apex
 _TINY = 1e-12
@@ -153,6 +160,36 @@ def ring_span(ray: Ray, steps: int = 12) -> Span:
     return Span(t, torch.where(hit, t + inv, t))
 
 
+def sheet_span(ray: Ray, aspect: Tensor) -> Span:
+    """Ray and the rectangle y = 0, |z| <= 1, |x| <= aspect; `leave` only says hit or miss."""
+    t = -ray.oy / _safe(ray.dy)
+    x, _, z = ray.at(t)
+    hit = (x.abs() <= aspect) & (z.abs() <= 1.0)
+    return Span(t, torch.where(hit, t + 1.0, t))
+
+
+def coordinates(kind: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Surface coordinates (u, v) for patterns: stripes are cells of length 1 in u, checks cells in u and v.
+
+    u goes around the axis of round shapes, an even number of cells, so that rolling and spinning are seen.
+    """
+    turn = 1 / math.pi
+    if kind == "cube":
+        ax, ay, az = x.abs(), y.abs(), z.abs()
+        on_x, on_z = (ax >= ay) & (ax >= az), (az > ax) & (az > ay)
+        return 2 * torch.where(on_x, y, x), 2 * torch.where(on_z, y, z)
+    if kind == "ring":
+        q = (x * x + z * z).sqrt() - RING_CORE
+        return 6 * turn * torch.atan2(z, x), 2 * turn * torch.atan2(y, q)
+    if kind in ("ball", "cylinder", "cone"):
+        cells = 3 if kind == "ball" else 4
+        across = 2.5 * (x * x + y * y).sqrt() if kind == "cylinder" else 0.0
+        return cells * turn * torch.atan2(y, x), 2 * z - across
+    if kind == "figure":
+        return 9 * z, 6 * x
+    return 2 * x, 2 * z
+
+
 def normal(kind: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Outward unit normal at points on the surface of a shape."""
     if kind == "ball":
@@ -177,6 +214,8 @@ def normal(kind: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, 
         nx, nz = x * shrink, z * shrink
         inv = (nx * nx + y * y + nz * nz).clamp_min(_TINY).rsqrt()
         return nx * inv, y * inv, nz * inv
+    if kind in FLAT:
+        return torch.zeros_like(x), torch.ones_like(x), torch.zeros_like(x)
     raise ValueError(f"kind is {kind!r}; use one of {', '.join(EXTENT)}")
 
 
