@@ -20,7 +20,18 @@ from kinema.world.billboard import build_atlas
 from kinema.world.shapes import Ray
 from kinema.world.spec import SceneState
 from kinema.world.surface import Layer
-from kinema.world.tiles import CENTRE, TILE, Items, Tiles, cast, gather_items, pixel_index, sample_points
+from kinema.world.tiles import (
+    CENTRE,
+    TILE,
+    Items,
+    Tiles,
+    cast,
+    cut,
+    gather_items,
+    pixel_index,
+    sample_points,
+    tile_rays,
+)
 from kinema.world.vocabulary import MATERIALS
 
 CHUNK_PIXELS = 1 << 16  # pixels drawn at a time on a CPU: what its cache holds
@@ -62,7 +73,7 @@ def objects_by_depth(state: SceneState, frames: Frames, by_material: bool) -> li
     groups = torch.stack([state.kind, state.material if by_material else torch.zeros_like(state.kind)], -1)
     found = []
     for rank in range(n):
-        for kind, material in groups[state.kind >= 0].unique(dim=0).tolist():
+        for kind, material in torch.unique(groups[state.kind >= 0], dim=0).tolist():
             chosen = (groups[..., 0] == kind) & (groups[..., 1] == material)
             items = gather_items(state, frames, atlas, order[:, rank], chosen)
             if items is not None:
@@ -183,7 +194,7 @@ def _measure(state: SceneState, frames: Frames) -> tuple[Tensor, Tensor]:
     mask = torch.where(depth.isinf(), -1, 0).to(torch.int8)
     points = sample_points(CENTRE, device)
     found = [items for _, items in objects_by_depth(state, frames, by_material=False)]
-    tiles = [surface.cut(items.box, items.frame) for items in found]
+    tiles = [cut(items.box, items.frame) for items in found]
     for first, last, parts in _chunks(frames, tiles):
         z, ids = _padded(depth[first:last]), _padded(mask[first:last])
         for items, tile, part in zip(found, tiles, parts, strict=True):
@@ -208,7 +219,7 @@ def _padded(plane: Tensor) -> Tensor:
 def _first_hit(items: Items, tiles: Tiles, part: slice, frames: Frames, points: Tensor) -> tuple[Tensor, Tensor]:
     """Depth and whether an object is met, (k * TILE^2,), at the pixel centres of some tiles."""
     item, frame = tiles.item[part], tiles.frame[part]
-    matrix = surface.tile_rays(items.to_object[item] @ frames.rays[frame], tiles.corner[part])
+    matrix = tile_rays(items.to_object[item] @ frames.rays[frame], tiles.corner[part])
     o, d = items.local(item, frames.eye[frame]), cast(matrix, points)
     ray = Ray(*(o[:, i, None] for i in range(3)), *d.unbind(1))
     span = items.span(ray, item)
