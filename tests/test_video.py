@@ -42,11 +42,10 @@ def test_colours_stay(tmp_path, colour, suffix):  # a wrong matrix or range woul
     np.testing.assert_allclose(back.frames.mean((0, 1, 2)), colour, atol=4)
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif"])
-def test_same_video_same_bytes(tmp_path, name):
-    video = clip(sound=np.sin(np.arange(18000) / 6).astype(np.float32))
-    first = video.save(tmp_path / name, META).read_bytes()
-    assert video.save(tmp_path / name, META).read_bytes() == first
+@pytest.mark.parametrize("name, times", [("a.mp4", 30), ("a.webm", 4), ("a.gif", 2)])
+def test_same_video_same_bytes(tmp_path, name, times):  # 80 x 62 is a size at which x264 may differ, one time in ten
+    video = clip(height=62, width=80, sound=np.sin(np.arange(18000) / 6).astype(np.float32))
+    assert len({video.save(tmp_path / name, META).read_bytes() for _ in range(times)}) == 1
 
 
 @pytest.mark.parametrize("fps", [8, 12.5, 23.976, 24, 29.97, 60])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from kinema.core.errors import KinemaError
 
@@ -166,6 +167,5 @@ def _timed_events(text: str) -> Iterator[Event]:
 
 def _seconds(value: float | None) -> str:
     """Shortest decimal that reads back as the same number, never with an exponent."""
-    text = f"{value:.17f}" if value is not None else ""
-    short = repr(value) if value is not None else ""
-    return short.removesuffix(".0") if "e" not in short else text.rstrip("0").rstrip(".")
+    text = format(Decimal(repr(value or 0.0)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
