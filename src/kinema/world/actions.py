@@ -198,7 +198,8 @@ def circle(stage: Stage, body: Body, event: EventSpec, span: Span, following: Ev
         r0 = rolled(body, f, tangent, angle * radius) @ r0
     elif body.spec.kind == "figure":
         stride(body, f, angle * radius)
-        r0 = rotate((0.0, 0.0, 1.0), np.array([facing((tangent[0], tangent[1]))]))[0]
+        turn = wrap(facing((tangent[0], tangent[1])) - math.atan2(r0[1, 0], r0[0, 0]))
+        r0 = rotate((0.0, 0.0, 1.0), turn * np.clip(span.u / dyn.RAMP, 0, 1)) @ r0
     body.rotation[f:] = rotate((0.0, 0.0, 1.0), angle) @ r0
 
 

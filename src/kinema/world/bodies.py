@@ -115,13 +115,13 @@ def make_body(spec: SceneSpec, index: int) -> Body:
     heading, rest, stand = thing.heading, 1.0, np.eye(3)
     rolling = next((e for e in spec.events if e.subject == index and e.action in ("roll", "circle", "push")), None)
     if rolling and thing.kind in WHEELS:
-        heading = axle_heading(spec, rolling, heading)
+        heading = first_heading(spec, rolling, heading)
         if thing.kind == "cylinder":  # its axis z goes to y, the axle of a wheel
             stand, rest = rotate((1.0, 0.0, 0.0), np.array([-math.pi / 2]))[0], CYLINDER_RADIUS
     elif thing.kind == "figure":
-        walk = next((e for e in spec.events if e.subject == index and e.action == "walk"), None)
-        if walk:
-            heading = facing(dyn.direction_vector(walk.direction, spec.camera.azimuth))
+        going = next((e for e in spec.events if e.subject == index and e.action in ("walk", "circle", "push")), None)
+        if going:
+            heading = first_heading(spec, going, heading) + math.pi / 2
     size = SIZES[thing.size]
     turned = rotate((0.0, 0.0, 1.0), np.array([heading]))[0] @ stand
     return Body(
@@ -139,15 +139,15 @@ def make_body(spec: SceneSpec, index: int) -> Body:
     )
 
 
-def axle_heading(spec: SceneSpec, event: EventSpec, heading: float) -> float:
-    """Heading of a wheel (axle along y at 0) that starts with this event."""
-    if event.action == "roll":
+def first_heading(spec: SceneSpec, event: EventSpec, heading: float) -> float:
+    """The way, as an angle from x, into which a thing sets out with this event; a wheel's axle is at right angles."""
+    if event.direction:
         dx, dy = dyn.direction_vector(event.direction, spec.camera.azimuth)
         return math.atan2(dy, dx)
-    if event.target is None:
+    if event.target is None or not 0 <= event.target < len(spec.objects):
         return heading
     (x0, y0), (x1, y1) = spec.objects[event.subject].position, spec.objects[event.target].position
-    return math.atan2(y1 - y0, x1 - x0) + (math.pi / 2 if event.action == "circle" else 0.0)
+    return math.atan2(y1 - y0, x1 - x0) - (math.pi / 2 if event.action == "circle" else 0.0)
 
 
 def facing(direction: tuple[float, float]) -> float:
@@ -177,9 +177,9 @@ def can_roll_along(body: Body, r0: Array, direction: Array) -> bool:
 
 
 def stride(body: Body, first: int, s: Array) -> None:
-    """Arms and legs swing against each other; a step is 0.9 half extents long."""
-    size = body.size[first:]
-    phase = np.pi * s / (0.9 * size)
-    moving = np.gradient(s) > 1e-6 if len(s) > 1 else np.zeros(len(s), bool)
-    swing = 0.6 * np.sin(phase) * moving
+    """Arms and legs swing against each other while `s` (t,) metres are walked, in whole steps from stand to stand."""
+    if not len(s) or abs(s[-1]) < 1e-6:
+        return
+    steps = max(1, round(abs(float(s[-1])) / (0.9 * float(current(body.size, first)))))
+    swing = 0.6 * np.sin(np.pi * steps * s / s[-1])
     body.pose[first:] = np.stack([swing, -swing, -swing, swing], -1)

@@ -106,14 +106,15 @@ def tinted(shade: np.ndarray, alpha: np.ndarray) -> Tensor:
     """RGBA from grey and alpha, averaged down to TEXTURE pixels."""
 
     def small(a: np.ndarray) -> np.ndarray:
-        return a.reshape(TEXTURE, FINE, TEXTURE, FINE).mean((1, 3))
+        mean: np.ndarray = a.reshape(TEXTURE, FINE, TEXTURE, FINE).mean((1, 3))
+        return mean
 
     grey = small(shade)
     return torch.from_numpy(np.stack([grey, grey, grey, small(alpha)]).astype(np.float32))
 
 
 def image_file(path: str) -> Tensor:
-    """An image with its alpha channel, made square by transparent margins, at most 256 pixels a side."""
+    """An image file with its alpha channel, at most 256 pixels a side."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -124,7 +125,4 @@ def image_file(path: str) -> Tensor:
             f"cannot read the picture {path!r}; use an image file or one of {', '.join(DRAWINGS)}"
         ) from error
     image.thumbnail((256, 256))
-    side = max(image.size)
-    square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-    square.paste(image, ((side - image.width) // 2, side - image.height))
-    return torch.from_numpy(np.asarray(square, dtype=np.float32).copy() / 255).permute(2, 0, 1)
+    return torch.from_numpy(np.asarray(image, dtype=np.float32).copy() / 255).permute(2, 0, 1)
