@@ -55,7 +55,8 @@ def build_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, vocabulary[EOS])]
     )
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast  # transformers is not fully typed
+    built: PreTrainedTokenizerFast = fast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=EOS,
@@ -63,6 +64,7 @@ def build_tokenizer(
         model_max_length=max_tokens,
         model_input_names=["input_ids", "attention_mask"],
     )
+    return built
 
 
 def build_text_encoder(
