@@ -66,7 +66,8 @@ class JudgeConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> JudgeConfig:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
 
     def mirrored(self, words: Sequence[str]) -> list[int]:
         """For each word its index after the clip is mirrored; words without a mirror image stay."""
@@ -106,7 +107,8 @@ class _ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of (F, C, H, W); on a CPU several times faster than group normalisation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normed: Tensor = nn.LayerNorm.forward(self, x.permute(0, 2, 3, 1))
+        return normed.permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):
@@ -120,10 +122,11 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, length: int) -> Tensor:
         x = x + self.conv(F.silu(self.norm(x)))
-        x = x.permute(0, 2, 3, 1).unflatten(0, (-1, length))  # (B, T, H, W, C); the ends repeat
+        x = torch.unflatten(x.permute(0, 2, 3, 1), 0, (-1, length))  # (B, T, H, W, C); the ends repeat
         before, after = self.time.to(x.dtype)
         past, future = torch.cat([x[:, :1], x[:, :-1]], 1), torch.cat([x[:, 1:], x[:, -1:]], 1)
-        return (x + before * past + after * future).flatten(0, 1).permute(0, 3, 1, 2)
+        mixed: Tensor = x + before * past + after * future
+        return mixed.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class JudgeNet(nn.Module):
@@ -132,6 +135,8 @@ class JudgeNet(nn.Module):
     Each object slot has a heat map over the cells of the last feature grid; the features under it name kind and
     colour, and its path goes to the transformer, where learned queries answer events and camera move.
     """
+
+    cells: Tensor
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -188,17 +193,17 @@ class JudgeNet(nn.Module):
         for block in self.blocks:
             x = block(x, length)
         x = F.silu(self.norm(x))
-        flat = x.flatten(2).unflatten(0, (-1, length)).float()  # (B, T, C, H*W)
-        heat = self.heat(x).flatten(2).unflatten(0, (-1, length)).float()  # (B, T, N, H*W)
+        flat = torch.unflatten(x.flatten(2), 0, (-1, length)).float()  # (B, T, C, H*W)
+        heat = torch.unflatten(self.heat(x).flatten(2), 0, (-1, length)).float()  # (B, T, N, H*W)
         weight = heat.softmax(-1)
         local = weight @ flat.transpose(2, 3)  # (B, T, N, C)
         where = (weight[..., None] * self.cells).sum(-2)  # (B, T, N, 2)
-        layout = self.layout(x).flatten(1).unflatten(0, (-1, length))
+        layout = torch.unflatten(self.layout(x).flatten(1), 0, (-1, length))
         token = self.token(torch.cat([layout, flat.mean(-1), local.flatten(2), where.flatten(2)], -1)) + self.position
         queries = self.queries.expand(len(token), -1, -1)
         mixed = self.mixer(torch.cat([queries, token], 1))
         answers, tokens = mixed[:, : len(self.queries)], mixed[:, len(self.queries) :]
-        looks = self.scene(x).flatten(2).unflatten(0, (-1, length)).float().softmax(-1)  # (B, T, 2, H*W)
+        looks = torch.unflatten(self.scene(x).flatten(2), 0, (-1, length)).float().softmax(-1)  # (B, T, 2, H*W)
         ground, sky = (looks @ flat.transpose(2, 3)).mean(1).unbind(1)  # (B, C) each
         best = self.moment(local).float().softmax(1)  # (B, T, N, 1)
         seen = (best * local).sum(1)  # (B, N, C)

@@ -42,7 +42,7 @@ def degrade(x: Tensor, generator: torch.Generator, clean_share: float = 0.2) -> 
 
 def soften(x: Tensor) -> Tensor:
     """Mean of each 3x3 neighbourhood of (B, T, C, H, W)."""
-    return F.avg_pool2d(x.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, x.shape[:2])
+    return torch.unflatten(F.avg_pool2d(x.flatten(0, 1), 3, 1, 1, count_include_pad=False), 0, x.shape[:2])
 
 
 def quantise_blocks(x: Tensor, step: Tensor) -> Tensor:
@@ -57,7 +57,9 @@ def quantise_blocks(x: Tensor, step: Tensor) -> Tensor:
     k = torch.arange(8, device=x.device, dtype=x.dtype)
     dct = torch.cos(math.pi * (2 * k + 1) * k[:, None] / 16) / 2  # (frequency, place)
     dct[0] /= math.sqrt(2)
-    blocks = x[touched].unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-3, -2)  # (..., h, w, 8, 8)
+    blocks = torch.unflatten(torch.unflatten(x[touched], -1, (-1, 8)), -3, (-1, 8)).transpose(
+        -3, -2
+    )  # (..., h, w, 8, 8)
     coefficients = dct @ blocks @ dct.T
     width = step[touched][..., None, None] * (1 + (k + k[:, None]) / 2)
     blocks = dct.T @ ((coefficients / width).round() * width) @ dct

@@ -115,10 +115,13 @@ def targets(specs: Sequence[SceneSpec], config: JudgeConfig) -> dict[str, Tensor
     return {name: torch.tensor(row) for name, row in rows.items()}
 
 
-def film(specs: Sequence[SceneSpec], frames: int, size: int) -> tuple[Tensor, SceneState]:
+def film(
+    specs: Sequence[SceneSpec], frames: int, size: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, SceneState]:
     """Render what the judge looks at: (B, frames, size, size, 3) uint8, and the state of just these frames."""
     state, _ = simulate([replace(spec, height=size, width=size) for spec in specs])
-    keep = torch.linspace(0, specs[0].num_frames - 1, frames).round().long()
+    state = state.to(device)
+    keep = torch.linspace(0, specs[0].num_frames - 1, frames).round().long().to(device)
     tracks = ("centre", "rotation", "size", "colour", "opacity", "pose", "intrinsics", "world_to_camera")
     state = replace(state, **{name: getattr(state, name)[:, keep] for name in tracks})
     return render_frames(state), state
@@ -130,7 +133,7 @@ def places(state: SceneState) -> Tensor:
     eye = torch.einsum("btij,btnj->btni", rotation, state.centre) + offset[:, :, None]
     pixel = torch.einsum("btij,btnj->btni", state.intrinsics, eye)
     xy = pixel[..., :2] / pixel[..., 2:].clamp_min(1e-3)
-    xy = xy / torch.tensor([state.width, state.height]) * 2 - 1
+    xy = xy / xy.new_tensor([state.width, state.height]) * 2 - 1
     seen = (eye[..., 2] > 0) & (xy.abs() < 1).all(-1) & (state.opacity > 0.5) & (state.kind >= 0)[:, None]
     return torch.where(seen[..., None], xy, torch.nan)
 
@@ -144,7 +147,8 @@ class JudgeStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.trainer.seed)
             self.net = JudgeNet(self.config)
-        self.modules: Mapping[str, nn.Module] = {"judge": self.net.to(memory_format=torch.channels_last)}
+        nn.Module.to(self.net, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules: Mapping[str, nn.Module] = {"judge": self.net}
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Rendered clips (B, T, S, S, 3) uint8 with the right answers and where the objects are."""
@@ -154,7 +158,7 @@ class JudgeStage:
         empty = torch.rand(len(specs), generator=generator) < s.empty_share
         specs = [replace(x, objects=(), events=()) if e else x for x, e in zip(specs, empty.tolist(), strict=True)]
         size = s.sizes[int(torch.randint(len(s.sizes), (), generator=generator))]
-        frames, state = film(specs, self.config.frames, size)
+        frames, state = film(specs, self.config.frames, size, self.net.position.device)
         return {"frames": frames, "place": places(state), **targets(specs, self.config)}
 
     def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -174,7 +178,7 @@ class JudgeStage:
         """Frames (B, T, 3, S, S) mirrored, moved and made worse, and the answers that go with them."""
         x, place = (batch["frames"].float() / 255).permute(0, 1, 4, 2, 3), batch["place"].clone()
         b, size = len(x), self.config.size
-        x = resize(x.flatten(0, 1), size).unflatten(0, (b, -1))
+        x = torch.unflatten(resize(x.flatten(0, 1), size), 0, (b, -1))
         flip = torch.rand(b, generator=generator, device=x.device) < 0.5
         x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
         place[..., 0] = torch.where(flip[:, None, None], -place[..., 0], place[..., 0])
@@ -196,8 +200,8 @@ class JudgeStage:
         from PIL import Image, ImageDraw
 
         specs = [sample_spec(TEST_SEED - 1 - i, self.settings.curriculum, "all") for i in range(12)]
-        frames, state = film(specs, self.config.frames, self.config.size)
         device = self.net.position.device
+        frames, state = film(specs, self.config.frames, self.config.size)
         batch = {"frames": frames, "place": places(state), **targets(specs, self.config)}
         generator = torch.Generator(device).manual_seed(0)
         x, right = self.prepare({k: v.to(device) for k, v in batch.items()}, generator)
@@ -221,10 +225,15 @@ class JudgeStage:
 def train_judge(
     settings: JudgeSettings, folder: Path, out: Path | None = None, device: str = "cpu", hardware: str = ""
 ) -> Report:
-    """Train (or resume) in `folder`; when done, write the averaged weights and their card to `out`."""
+    """Train (or resume) in `folder`; when it is finished, write the averaged weights and their card.
+
+    They go to `out`, or to the folder `judge` of `folder`. An interrupted training writes none, but can be resumed.
+    """
     stage = JudgeStage(settings)
     trainer = Trainer(stage, settings.trainer, folder, device)
     report = trainer.run()
+    if report.interrupted:
+        return report
     card = {
         "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
         "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {TRAIN_SEED}",
