@@ -183,12 +183,29 @@ def wan22_ti2v(folder: Path, scheduler: str = "unipc") -> Path:
     )
 
 
+def kinema_mini(folder: Path, scheduler: str = "unipc") -> Path:
+    """As the embedded model: the TI2V kind with kinema's own autoencoder and a tokenizer of 48 tokens."""
+    from kinema.models.autoencoder import AutoencoderKLKinema
+
+    sizes = dict(z_dim=8, widths=(8, 8, 8), encoder_depths=(1, 1, 1), decoder_depths=(1, 1, 1))
+    return _save(
+        folder,
+        "WanPipeline",
+        scheduler,
+        config=dict(expand_timesteps=True),
+        tokenizer=lambda: tokenizer(max_tokens=48),
+        transformer=lambda: transformer(8, 8),
+        vae=lambda: AutoencoderKLKinema(latents_mean=[0.1] * 8, latents_std=[0.7] * 8, **sizes).eval(),
+    )
+
+
 BUILDERS: dict[str, Callable[..., Path]] = {
     "wan21_t2v": wan21_t2v,
     "wan21_i2v": wan21_i2v,
     "wan22_t2v": wan22_t2v,
     "wan22_i2v": wan22_i2v,
     "wan22_ti2v": wan22_ti2v,
+    "kinema_mini": kinema_mini,
 }
 
 
@@ -211,7 +228,8 @@ def _save(
         if isinstance(part, torch.nn.Module):
             _wake(part, torch.Generator().manual_seed(2000 + number))
         part.save_pretrained(folder / name)
-        library = "diffusers" if type(part).__module__.startswith("diffusers") else "transformers"
+        module = type(part).__module__
+        library = module if module.startswith("kinema") else module.split(".")[0]
         index[name] = [library, type(part).__name__]
     index.setdefault("transformer_2", [None, None])
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))

@@ -152,6 +152,20 @@ def test_prompt_embeddings_equal_the_pipelines(tiny_folder):
     assert not ours[:, 40:].any()
 
 
+def test_own_autoencoder_and_short_prompts_in_the_same_place(tiny_folder):
+    backbone = load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
+    conditions = backbone.prepare([request()])
+    assert conditions.shape == (1, 8, 3, 2, 4) and conditions.inputs["text"].shape == (1, 48, 16)
+    parts = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+    pipeline = WanPipeline(**{name: getattr(backbone, name) for name in parts}, expand_timesteps=True)
+    pipeline.set_progress_bar_config(disable=True)
+    options = dict(height=32, width=64, num_frames=9, num_inference_steps=3, guidance_scale=4.0, max_sequence_length=48)
+    generator = torch.Generator().manual_seed(0)
+    theirs = pipeline("a red ball", "", generator=generator, output_type="np", **options).frames[0]
+    ours = sample(backbone, request(), [CFG(scale=4.0)])[0].numpy()
+    assert np.array_equal(ours, np.round(theirs * 255))
+
+
 @pytest.mark.parametrize(
     "fields, says",
     [
