@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,13 +45,14 @@ def generate(
     model: str | os.PathLike[str] | Backbone = "mini",
     device: str | None = None,
     dtype: str | None = None,
-    techniques: Sequence[str | Part | Technique] = (),
+    techniques: Sequence[str | Mapping[str, Any] | Part | Technique] = (),
     progress: Progress | None = None,
 ) -> Video:
     """Makes one video; what is None takes the model's default, a seed is drawn.
 
     `image` and `last_image` are the first and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model`
     is "mini", a folder in diffusers layout, a hub id, or what `kinema.load` returned (quicker when called often).
+    `techniques` are technique objects, registered names, or {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -180,12 +181,10 @@ def _address(picture: Any) -> str | None:
     return recipe.DATA + base64.b64encode(data.getvalue()).decode("ascii")
 
 
-def _part(technique: str | Part | Technique) -> Part:
+def _part(technique: str | Mapping[str, Any] | Part | Technique) -> Any:
     """A technique as a request names it: its registered name and the fields that are not at their defaults."""
-    if isinstance(technique, Part):
+    if isinstance(technique, str | Mapping | Part):
         return technique
-    if isinstance(technique, str):
-        return Part(name=technique)
     if not dataclasses.is_dataclass(technique) or not getattr(technique, "name", ""):
         raise KinemaError(f"{technique!r} is not a registered technique; put @technique(...) on its class")
     values = {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique) if f.init}

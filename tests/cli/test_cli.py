@@ -1,0 +1,249 @@
+"""The command line: quick to start, exit codes, one sentence for bad input, nothing half-written, and replay."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kinema
+from kinema.cli import run
+from kinema.video import Video
+
+SMALL = ["--num-frames", "5", "--height", "64", "--width", "64", "--num-inference-steps", "2"]
+COMMANDS = ("generate", "show", "score", "train", "world", "models", "schema", "doctor")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def code_of(program: str) -> None:
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    heavy = "{'torch', 'diffusers', 'transformers', 'av', 'PIL', 'numpy'}"
+    code_of(
+        "import sys; from kinema.cli import run\n"
+        f"assert run(['--help']) == 0 and not {heavy} & set(sys.modules)\n"
+        f"assert run(['generate', '--help']) == 0 and not {heavy} & set(sys.modules)\n"
+        f"assert run(['schema']) == 0 and not {heavy} & set(sys.modules)\n"
+        f"assert run(['--version']) == 0 and not {heavy} & set(sys.modules)"
+    )
+
+
+def test_public_names_are_few_and_all_there():
+    assert len(kinema.__all__) <= 30
+    assert all(getattr(kinema, name) is not None for name in kinema.__all__)
+    code_of("import kinema.pipeline, kinema; assert callable(kinema.generate) and callable(kinema.sample)")
+    with pytest.raises(AttributeError, match="nothing"):
+        kinema.nothing  # noqa: B018
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    assert run([name, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ([""], "prompt is empty"),
+        ([], "the prompt is missing"),
+        (["a", "--num-frames", "0"], "num_frames is 0; use 1 to 100000"),
+        (["a", "--num-frames", "6"], "use 5 or 9"),
+        (["a", "--height", "50"], "use 32 or 64"),
+        (["a", "--seed", "x"], "Invalid value for '--seed'"),
+        (["a", "--image", "none.png"], "cannot read image none.png"),
+        (["a", "--image", "broken.png"], "broken.png"),
+        (["a", "--model", "mimi"], "there is no model 'mimi'"),
+        (["a", "--model", "folder"], "has no model_index.json"),
+        (["a", "--device", "quantum"], "device 'quantum' is not on this machine"),
+        (["a", "--dtype", "int8"], "dtype is 'int8'"),
+        (["a", "--out", "none/a.mp4"], "the folder none does not exist"),
+        (["a", "--out", "a.avi"], "use .mp4, .webm or .gif"),
+        (["a", "--out", "folder"], "holds other things"),
+        (["a", "--out", "notes.mp4"], "notes.json is there and is not a recipe"),
+        (["--from", "none.mp4"], "there is no file"),
+        (["--from", "broken.mp4"], "broken.mp4 is not a video"),
+        (["--from", "plain.mp4"], "plain.mp4 holds no recipe"),
+        (["--from", "notes.json"], "notes.json holds no recipe"),
+        (["--from", "bad.json"], "bad.json is not JSON"),
+        (["0-1s: a | 2-1s: b"], "column 11"),
+        (["0-1s: a | 1-2s: b"], "no technique of this request follows them"),
+        (["a", "--nonsense"], "No such option"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(here, tiny_wan, capsys, words, says):
+    (here / "broken.png").write_bytes(b"no picture")
+    (here / "broken.mp4").write_bytes(b"no video")
+    (here / "notes.json").write_text('{"mine": 1}')
+    (here / "bad.json").write_text("{")
+    (here / "folder").mkdir()
+    (here / "folder" / "mine.txt").write_text("x")
+    Video(np.zeros((1, 16, 16, 3), np.uint8)).save(here / "plain.mp4")
+    before = sorted(os.listdir(here))
+    model = [] if "--model" in words or "--from" in words else ["--model", str(tiny_wan), *SMALL]
+    assert run(["generate", *model, *words]) == 2
+    out, err = capsys.readouterr()
+    assert says in err and len(err.strip().splitlines()) == 1 and not out
+    assert sorted(os.listdir(here)) == before
+
+
+def test_unknown_commands_get_a_hint(capsys):
+    assert run(["genrate", "a"]) == 2
+    assert "generate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a"])
+def test_a_video_remakes_itself_bit_for_bit(here, tiny_wan, capsys, name):
+    assert run(["generate", "a red ball rolls", "--model", str(tiny_wan), *SMALL, "--out", name, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    recipe = Video.load(name).metadata["kinema"]
+    assert recipe["request"]["seed"] == first["seed"] and recipe["request"]["fps"] == first["fps"]
+    assert any(file.endswith(".safetensors") for file in recipe["weights"])
+    assert run(["generate", "--from", name, "--out", f"again{name[1:]}", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["same_frames"] is True and again["differences"] == [] == again["changed"]
+    for path in sorted(here.glob("a/*") if name == "a" else [here / name, here / "a.json"]):
+        twin = here / ("again/" + path.name if name == "a" else "again" + path.suffix)
+        assert twin.read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_sidecar_alone_is_enough_and_options_override_it(here, tiny_wan, capsys):
+    assert run(["generate", "a red ball", "--model", str(tiny_wan), *SMALL, "--seed", "1", "--out", "a.mp4"]) == 0
+    (here / "a.mp4").rename(here / "kept.mp4")
+    assert run(["generate", "--from", "a.json", "--out", "b.mp4"]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+    assert (here / "b.mp4").read_bytes() == (here / "kept.mp4").read_bytes()
+    assert run(["generate", "--from", "a.json", "--seed", "2", "--out", "c.mp4", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["changed"] == ["seed"] and answer["same_frames"] is None and answer["seed"] == 2
+
+
+def test_what_differs_is_said(here, tiny_wan, capsys):
+    assert run(["generate", "a red ball", "--model", str(tiny_wan), *SMALL, "--seed", "1", "--out", "a.mp4"]) == 0
+    old = json.loads((here / "a.json").read_text())
+    old["kinema"]["versions"]["torch"] = "1.0"
+    old["kinema"]["weights"]["vae/config.json"] = "0" * 64
+    old["kinema"]["frames"] = "0" * 64
+    (here / "old.json").write_text(json.dumps(old))
+    capsys.readouterr()
+    assert run(["generate", "--from", "old.json", "--out", "b.mp4"]) == 0
+    said = capsys.readouterr().out
+    assert "not the same frames" in said and "torch was 1.0 and is" in said and "vae/config.json has changed" in said
+
+
+def test_pictures_count_too(here, tiny_wan, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), (200, 30, 30)).save("first.png")
+    args = ["--model", str(tiny_wan), *SMALL, "--seed", "1", "--out", "a.mp4", "--image", "first.png"]
+    assert run(["generate", "a red ball", *args]) == 0
+    Image.new("RGB", (64, 64), (30, 30, 200)).save("first.png")
+    assert run(["generate", "--from", "a.mp4", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["path"] == "a-again.mp4" and answer["same_frames"] is False
+    assert answer["differences"] == ["the picture of image has changed"]
+    os.remove("first.png")
+    assert run(["generate", "--from", "a.mp4"]) == 2
+
+
+def test_python_takes_pictures_in_memory_and_replays_them(here, tiny_wan):
+    picture = np.full((64, 64, 3), (200, 30, 30), np.uint8)
+    sizes = dict(num_frames=5, height=64, width=64, num_inference_steps=2)
+    phases = []
+    video = kinema.generate(
+        "a red ball", image=picture, model=tiny_wan, seed=3, progress=lambda *told: phases.append(told), **sizes
+    )
+    assert phases == [
+        ("load", 0, 1),
+        ("load", 1, 1),
+        ("sample", 1, 2),
+        ("sample", 2, 2),
+        ("decode", 0, 1),
+        ("decode", 1, 1),
+    ]
+    video.save("a.mp4")
+    again, differing = kinema.replay("a.mp4")
+    assert np.array_equal(again.frames, video.frames) and differing == []
+
+
+def test_a_loaded_model_is_taken_as_it_is(here, tiny_wan):
+    backbone = kinema.load(tiny_wan)
+    sizes = dict(num_frames=5, height=64, width=64, num_inference_steps=2, seed=3)
+    one = kinema.generate("a red ball", model=backbone, **sizes)
+    two = kinema.generate("a red ball", model=tiny_wan, **sizes)
+    assert np.array_equal(one.frames, two.frames)
+    with pytest.raises(kinema.KinemaError, match="no technique 'cfgg'; did you mean 'cfg'"):
+        kinema.generate("a red ball", model=backbone, techniques=["cfgg"])
+    with pytest.raises(kinema.KinemaError, match="has no field 'weight'"):
+        kinema.generate("a red ball", model=backbone, techniques=[{"name": "cfg", "options": {"weight": 1}}])
+
+
+def test_no_space_leaves_nothing(here, tiny_wan, capsys, monkeypatch):
+    import errno
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kinema.recipe.write", full)
+    assert run(["generate", "a", "--model", str(tiny_wan), *SMALL]) == 2
+    assert "there is no space left on the disk" in capsys.readouterr().err
+    assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_exits_130_and_leaves_nothing(here, tiny_wan, capsys, monkeypatch, name):
+    def pressed(phase, done, count):
+        if (phase, done) == ("sample", 1):
+            os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr("kinema.cli.generate.Stopwatch.__call__", lambda self, *told: pressed(*told))
+    assert run(["generate", "a", "--model", str(tiny_wan), *SMALL]) == 130
+    assert capsys.readouterr() == ("", "") and os.listdir(here) == []
+
+
+def test_main_exits_with_the_code():
+    program = "import kinema.cli as c; c.run = lambda words, debug: 130; c.main(['x'])"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 130
+
+
+def test_other_failures_exit_1_with_one_sentence(here, capsys, monkeypatch):
+    def broken(path):
+        raise RuntimeError("something odd\nwith details")
+
+    monkeypatch.setattr(Video, "load", broken)
+    assert run(["show", "a.mp4"]) == 1
+    assert capsys.readouterr().err == "kinema: RuntimeError: something odd (--debug shows where)\n"
+    assert run(["show", "a.mp4"], debug=True) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_show_writes_a_picture(here, capsys):
+    Video(np.zeros((4, 16, 16, 3), np.uint8)).save("a.mp4")
+    assert run(["show", "a.mp4"]) == 0 and (here / "a.png").stat().st_size > 0
+    assert capsys.readouterr().out.startswith("a.png\n4 frames of 16x16")
+    assert run(["show", "a.mp4", "--out", "a.txt"]) == 2 and run(["show", "none.mp4"]) == 2
+
+
+def test_models_and_doctor_answer_in_json(capsys):
+    assert run(["models", "--json"]) == 0
+    assert {"embedded", "checkpoints"} <= json.loads(capsys.readouterr().out).keys()
+    assert run(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["devices"] and found["libraries"]["torch"] and found["advice"]
+    assert run(["models"]) == 0 and run(["doctor"]) == 0
