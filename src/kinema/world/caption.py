@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from kinema.world.reading import ReadCaption, parse_caption
 from kinema.world.spec import EventSpec, ObjectSpec, SceneSpec
+from kinema.world.textures import DRAWINGS
 from kinema.world.words import (
     ACTION_PHRASES,
     CAMERA_PHRASES,
@@ -206,14 +207,15 @@ def noun_phrase(thing: ObjectSpec, rng: random.Random | None, article: str, full
     words = []
     if rng is not None and (full or rng.random() < NAME_SIZE) and (full or thing.size != "medium"):
         words.append(choose(rng, SIZE_WORDS[thing.size], 0.6))
-    words.append(thing.colour)
+    if thing.kind != "picture" or thing.text in DRAWINGS:  # other pictures have colours of their own
+        words.append(thing.colour)
     if rng is not None and thing.material != "matte" and (full or rng.random() < NAME_MATERIAL):
         words.append(choose(rng, MATERIAL_WORDS[thing.material], 0.7))
     words.append(noun)
     if thing.kind == "letter":
         words.append(thing.text)
     if thing.kind == "picture":
-        words.append(f"of a {thing.text}" if thing.text.isalpha() else "")
+        words.append(f"of a {thing.text}" if thing.text in DRAWINGS else "")
     if article == "a" and words[0][0] in "aeiou":
         article = "an"
     return " ".join([article, *words]).strip()

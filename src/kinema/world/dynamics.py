@@ -23,7 +23,7 @@ RAMP = 0.12  # part of a travel in which it gains, and at the end loses, its spe
 TURN = 0.2  # part of a travel in which wheels first turn into its direction, if they must
 GROW, SHRINK = 1.8, 0.5  # size at the end over size at the start
 SPIN_RATE = 0.55  # turns a second
-PUSH_CONTACT = 0.45  # part of a push after which the two touch
+PUSH_CONTACT = 0.4  # part of a push after which the two touch
 STOP_SECONDS = 1.2  # longest time that a stop takes
 
 # Volume of each kind with half extent 1, in cubic metres (density is the same for all).

@@ -11,7 +11,6 @@ from itertools import pairwise
 from kinema.world.cameras import DOLLY, FOCAL, LOOK_AT, ORBIT, PAN, RISE, TILT, ZOOM
 from kinema.world.dynamics import (
     GROW,
-    PUSH_CONTACT,
     SHRINK,
     direction_vector,
     travel_distance,
@@ -173,6 +172,8 @@ def place_pair(
     r1, r2 = sweeps[subject].radius, sweeps[target].radius
     if max(r1, r2) > 0.75 or len(sweeps[subject].points) > 1 or len(sweeps[target].points) > 1:
         return False
+    if action == "push" and r1 < 0.85 * r2:
+        return False  # a light thing hardly moves a heavy one
     for _ in range(20):
         if action == "circle":
             x, y = rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.9)
@@ -185,12 +186,12 @@ def place_pair(
         else:
             side = rng.choice((-1.0, 1.0))
             tilt = rng.uniform(-0.3, 0.3)
-            gap = r1 + r2 + rng.uniform(1.1, 1.5)
-            x, y = -side * rng.uniform(0.0, 0.3), rng.uniform(-0.4, 1.0)
+            gap = r1 + r2 + rng.uniform(1.0, 1.4)
+            x, y = side * rng.uniform(-0.1, 0.3), rng.uniform(-0.4, 1.2)
             dx, dy = side * math.cos(tilt), math.sin(tilt)
-            start = (x - dx * gap * PUSH_CONTACT * 2, y - dy * gap * PUSH_CONTACT * 2)
+            start = (x - dx * gap, y - dy * gap)
             path = [start, (x, y)]
-            rest = [(x, y), (x + dx * 1.6, y + dy * 1.6)]
+            rest = [(x, y), (x + dx, y + dy)]
         both = [(path, r1), (rest, r2)]
         inside = all(abs(px) + r <= layout.half_width(py) for points, r in both for px, py in points)
         clear = all(apart(points, r, other, sweeps[j].radius) for points, r in both for j, other in placed.items())

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from kinema.world.layout import Layout, place
 from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
+from kinema.world.textures import DRAWINGS
 from kinema.world.vocabulary import (
     ACTIONS,
     CAMERAS,
@@ -38,7 +39,7 @@ ROUND = ("ball", "cylinder", "cone")
 FLAT = ("picture", "letter")
 OPPOSITE = {"left": "right", "right": "left", "towards": "away", "away": "towards"}
 LETTERS = "ABCDEFGHJKLMNPRSTUVXYZ"
-PICTURES = ("star", "heart", "flower", "fish", "house", "tree")
+
 # Gentle moves for "jump" and "fall": they last as long as gravity makes them, not as long as the clip.
 JUMP_SECONDS = (1.1, 1.35)
 FALL_SECONDS = (1.5, 2.1)
@@ -215,7 +216,7 @@ def draw_object(rng: random.Random, cur: Curriculum, ground: str, split: Split, 
         if split == "all" or (split == "held_out" and (out or not first)) or (split == "train" and not out):
             break
     material = pick(rng, cur.materials) if kind in PRIMITIVES else "matte"
-    text = {"letter": pick(rng, LETTERS), "picture": pick(rng, PICTURES)}.get(kind, "")
+    text = {"letter": pick(rng, LETTERS), "picture": pick(rng, DRAWINGS)}.get(kind, "")
     turn = rng.uniform(-0.5, 0.5) if kind in ("ring", "figure", *FLAT) else rng.uniform(-math.pi, math.pi)
     return ObjectSpec(
         kind=kind,

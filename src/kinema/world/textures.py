@@ -1,6 +1,7 @@
 """Pictures for flat objects: letters, a few built-in drawings, and any image file with an alpha channel.
 
-Letters and drawings are white, so that the colour of their object tints them.
+Letters are white (the renderer gives them the colour of their object, which may change), drawings have the colour of
+their object, image files their own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kinema.world.spec import ObjectSpec
+from kinema.world.vocabulary import COLOURS
 
 TEXTURE = 96  # pixels along each side
 FINE = 4  # drawn this many times larger, then made smaller
@@ -29,7 +31,10 @@ def texture_of(thing: ObjectSpec) -> Tensor | None:
     if thing.kind == "letter":
         return letter(thing.text)
     if thing.kind == "picture":
-        return drawing(thing.text) if thing.text in DRAWINGS else image_file(thing.text)
+        if thing.text not in DRAWINGS:
+            return image_file(thing.text)
+        tint = torch.tensor([*COLOURS[thing.colour], 1.0])
+        return drawing(thing.text) * tint[:, None, None]
     return None
 
 
