@@ -44,7 +44,7 @@ def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -
         known = _ENTRIES.get(name)
         if known is not None and known.cls.__qualname__ != cls.__qualname__:
             raise RuntimeError(f"technique {name!r} is registered twice: {known.cls.__module__} and {cls.__module__}")
-        topic = cls.__module__.split(".")[-2]
+        topic = cls.__module__.rpartition(".")[0].rpartition(".")[2]  # "" for a class of a script
         _ENTRIES[name] = Entry(name=name, cls=cls, topic=topic, paper=paper, base=base, neutral=dict(neutral))
         cls.name = name
         return cls
