@@ -106,18 +106,27 @@ class Stopwatch:
 def _shown(clock: Stopwatch) -> Iterator[Progress]:
     """A bar on stderr, with time left; nothing where stderr is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<17}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<17}"),
+        BarColumn(),
+        TextColumn("{task.fields[steps]}"),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(WORDS["load"], total=None)
+        shown = {"phase": ""}
 
         def tell(phase: str, done: int, count: int) -> None:
             clock(phase, done, count)
-            if phase == "sample" and done == 1:
-                bar.reset(task)
-            bar.update(task, description=WORDS[phase], completed=done, total=count if count > 1 else None)
+            steps = f"{done}/{count}" if count > 1 else ""
+            if phase != shown["phase"]:  # what takes one step only has a bar that moves without an end
+                shown["phase"] = phase
+                for task in bar.task_ids:
+                    bar.remove_task(task)
+                bar.add_task(WORDS[phase], total=count if count > 1 else None, steps=steps)
+            bar.update(bar.task_ids[0], completed=done, steps=steps)
 
         yield tell
 
