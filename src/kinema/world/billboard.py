@@ -59,7 +59,8 @@ def build_atlas(state: SceneState) -> Atlas | None:
     if not flat.any():
         return None
     row = torch.full_like(state.kind, -1)
-    images, aspect = [], []
+    images: list[Tensor] = []
+    aspect: list[float] = []
     for clip, index in flat.nonzero().tolist():
         image = state.texture.get((clip, index))
         name = KINDS[int(state.kind[clip, index])]

@@ -7,6 +7,8 @@ shoulder also spreads out sideways, so that waving is seen from the front.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -23,21 +25,29 @@ _SHOULDER, _HIP = (0.29, 0.0, 0.44), (0.125, 0.0, -0.12)
 _ARM, _LEG = 0.54, 0.765
 
 
-def limbs(pose: Tensor) -> Tensor:
-    """End points (M, 6, 2, 3) of the capsules of figures with poses (M, 4); joints first."""
-    m, kind = len(pose), {"dtype": pose.dtype, "device": pose.device}
-    points = torch.zeros(m, len(PARTS), 2, 3, **kind)
-    points[:, 0] = torch.tensor([[0.0, 0.0, 0.38], [0.0, 0.0, -0.06]], **kind)
-    points[:, 1] = torch.tensor([[0.0, 0.0, 0.79], [0.0, 0.0, 0.81]], **kind)
+def limb_frames(pose: Tensor) -> Tensor:
+    """Rotations (M, 6, 3, 3) of the parts of figures with poses (M, 4) against hanging straight down."""
+    frames = torch.eye(3, dtype=pose.dtype, device=pose.device).repeat(len(pose), len(PARTS), 1, 1)
     for i, swing in enumerate(pose.unbind(-1)):
         side = 1.0 if i % 2 == 0 else -1.0
-        is_arm = i < 2
-        joint = torch.tensor(_SHOULDER if is_arm else _HIP, **kind) * torch.tensor([side, 1.0, 1.0], **kind)
-        raised = (swing.abs() - 1.0).clamp(0, 1) * (0.55 if is_arm else 0.0)
-        splay = raised + (0.16 if is_arm else 0.0)
-        way = torch.stack([side * splay.sin(), -swing.sin() * splay.cos(), -swing.cos() * splay.cos()], -1)
-        points[:, 2 + i, 0] = joint
-        points[:, 2 + i, 1] = joint + (_ARM if is_arm else _LEG) * way
+        splay = 0.16 + 0.55 * (swing.abs() - 1.0).clamp(0, 1) if i < 2 else torch.zeros_like(swing)
+        sa, ca, ss, cs = swing.sin(), swing.cos(), splay.sin(), splay.cos()
+        across = torch.stack([cs, side * ss * sa, side * ss * ca], -1)
+        axis = torch.stack([-side * ss, sa * cs, ca * cs], -1)
+        frames[:, 2 + i] = torch.stack([across, torch.linalg.cross(axis, across), axis], -1)
+    return frames
+
+
+def limbs(pose: Tensor) -> Tensor:
+    """End points (M, 6, 2, 3) of the capsules of figures with poses (M, 4); joints first."""
+    points = pose.new_zeros(len(pose), len(PARTS), 2, 3)
+    points[:, 0] = pose.new_tensor([[0.0, 0.0, 0.38], [0.0, 0.0, -0.06]])
+    points[:, 1] = pose.new_tensor([[0.0, 0.0, 0.81], [0.0, 0.0, 0.79]])
+    down = -limb_frames(pose)[..., 2]  # (M, 6, 3)
+    for i in range(2, len(PARTS)):
+        side = pose.new_tensor([1.0 if i % 2 == 0 else -1.0, 1.0, 1.0])
+        points[:, i, 0] = side * pose.new_tensor(_SHOULDER if i < 4 else _HIP)
+        points[:, i, 1] = points[:, i, 0] + (_ARM if i < 4 else _LEG) * down[:, i]
     return points
 
 
@@ -81,19 +91,30 @@ def figure_span(ray: Ray, points: Tensor) -> Span:
     return Span(enter, torch.where(miss, enter, enter + 1.0))
 
 
-def nearest_part(points: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Which part (K, R) int64 each surface point belongs to, and the unit normals there."""
+@dataclass
+class Nearest:
+    """Which part each surface point (K, R) of a figure belongs to."""
+
+    part: Tensor  # (K, R) int64, index into PARTS
+    normal: tuple[Tensor, Tensor, Tensor]
+    along: Tensor  # (K, R) distance from the joint along the limb, in half extents
+
+
+def nearest_part(points: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Nearest:
+    """Parts, unit normals and places along the limbs of surface points of figures with limbs (K, 6, 2, 3)."""
     best = torch.full_like(x, torch.inf)
-    part = torch.zeros_like(x, dtype=torch.int64)
+    part, along = torch.zeros_like(x, dtype=torch.int64), torch.zeros_like(x)
     out = [torch.zeros_like(x) for _ in range(3)]
     for i, radius in enumerate(RADII):
         a, ba = _ends(points, i)
         pa = (x - a[0], y - a[1], z - a[2])
-        h = (_dot(pa, ba) / _dot(ba, ba)).clamp(0, 1)
+        baba = _dot(ba, ba)
+        h = (_dot(pa, ba) / baba).clamp(0, 1)
         n = tuple(p - h * b for p, b in zip(pa, ba, strict=True))
         length = _dot(n, n).clamp_min(1e-12).sqrt()
         nearer = (length - radius) < best
         best = torch.where(nearer, length - radius, best)
         part = torch.where(nearer, i, part)
+        along = torch.where(nearer, h * baba.sqrt(), along)
         out = [torch.where(nearer, c / length, o) for c, o in zip(n, out, strict=True)]
-    return part, (out[0], out[1], out[2])
+    return Nearest(part, (out[0], out[1], out[2]), along)

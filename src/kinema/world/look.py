@@ -67,7 +67,7 @@ def _waves(count: int, low: int, high: int, seed: int, stretch: tuple[float, flo
         radius, angle = low + (high - low) * radius, 2 * math.pi * angle
         kx, ky = round(radius * math.cos(angle) * stretch[0]), round(radius * math.sin(angle) * stretch[1])
         field += torch.cos(kx * axis[None, :] + ky * axis[:, None] + 2 * math.pi * phase)
-    return field / (0.5 * count) ** 0.5 / 2
+    return field * (0.5 / math.sqrt(0.5 * count))
 
 
 def _cells(rows: int, columns: int, seed: int, joint: float, shift: bool) -> Tensor:

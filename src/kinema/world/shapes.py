@@ -171,7 +171,8 @@ def sheet_span(ray: Ray, aspect: Tensor) -> Span:
 def coordinates(kind: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Surface coordinates (u, v) for patterns: stripes are cells of length 1 in u, checks cells in u and v.
 
-    u goes around the axis of round shapes, an even number of cells, so that rolling and spinning are seen.
+    u goes around the axis of round shapes, an even number of cells, so that rolling and spinning are seen. Figures
+    have theirs along the limbs (`figure.Nearest`).
     """
     turn = 1 / math.pi
     if kind == "cube":
@@ -185,8 +186,6 @@ def coordinates(kind: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Ten
         cells = 3 if kind == "ball" else 4
         across = 2.5 * (x * x + y * y).sqrt() if kind == "cylinder" else 0.0
         return cells * turn * torch.atan2(y, x), 2 * z - across
-    if kind == "figure":
-        return 9 * z, 6 * x
     return 2 * x, 2 * z
 
 

@@ -79,7 +79,7 @@ def parts(items: Items, material: str) -> Tensor:
 
 
 def weights(
-    layer: Layer, item: Tensor, at: tuple[Tensor, Tensor, Tensor], part: Tensor | None, rgba: Tensor | None
+    layer: Layer, item: Tensor, at: tuple[Tensor, Tensor, Tensor], limb: figure.Nearest | None, rgba: Tensor | None
 ) -> list[Tensor | None]:
     """Shares of the parts of the surface at points (K, R); None stands for 1."""
     if layer.items.kind == "picture":
@@ -87,12 +87,12 @@ def weights(
         return list((rgba[:3] / rgba[3].clamp_min(1e-4)).unbind(0))
     shares: list[Tensor | None] = [None]
     if layer.material in ("striped", "checked"):
-        u, v = shapes.coordinates(layer.items.kind, *at)
+        u, v = (9 * limb.along, 3 * limb.normal[0]) if limb else shapes.coordinates(layer.items.kind, *at)
         cell = u.floor() + v.floor() if layer.material == "checked" else u.floor()
         other = cell - 2 * (cell * 0.5).floor()
         shares = [1 - other, other]
-    if part is not None:
-        group = torch.tensor(figure.GROUP, device=part.device)[part]
+    if limb is not None:
+        group = torch.tensor(figure.GROUP, device=limb.part.device)[limb.part]
         cloth = (group == figure.CLOTH).to(at[0].dtype)
         shares = [cloth if s is None else cloth * s for s in shares]
         shares += [(group == g).to(at[0].dtype) for g in (figure.SKIN, figure.TROUSERS)]
@@ -222,7 +222,8 @@ def draw_layer(layer: Layer, part: slice, frames: Frames, limit: Tensor | None) 
         rgba = layer.items.rgba(item, at[0], at[2])
         solid = solid * rgba[3]
     if layer.items.limbs is not None:
-        limb, n = figure.nearest_part(layer.items.limbs[item], *at)
+        limb = figure.nearest_part(layer.items.limbs[item], *at)
+        n = limb.normal
     else:
         n = shapes.normal(layer.items.kind, *at)
     axis = layer.axes[part, :, None]
