@@ -124,9 +124,7 @@ def _from_hub(model: str) -> Path:
         why = f"the hub answered: {str(error).strip().splitlines()[0].rstrip('.')}"
     except OSError as error:
         why = f"fetching it failed: {error.strerror or error}"
-    raise KinemaError(
-        f"there is no model {model!r} here: it is no embedded model, no folder, and {why}; {_hint(model)}"
-    )
+    raise KinemaError(f"there is no model {model!r}: it is no embedded model, no folder, and {why}; {_hint(model)}")
 
 
 def _hint(model: str) -> str:

@@ -143,14 +143,12 @@ class AttentionDoor:
                     self._restore()
 
     def _install(self) -> None:
-        for transformer in self._transformers:
-            for site, attn in attentions(transformer):
-                if getattr(attn, "fused_projections", False):
-                    raise KinemaError(
-                        "the model's attention projections are fused; call unfuse_qkv_projections() first"
-                    )
-                self._originals.append((attn, attn.processor))
-                attn.set_processor(TappedProcessor(site, attn.processor, transformer.config.patch_size))
+        found = [(m.config.patch_size, site, attn) for m in self._transformers for site, attn in attentions(m)]
+        if any(getattr(attn, "fused_projections", False) for _, _, attn in found):
+            raise KinemaError("the attention projections of the model are fused; call unfuse_qkv_projections() first")
+        for patch, site, attn in found:
+            self._originals.append((attn, attn.processor))
+            attn.set_processor(TappedProcessor(site, attn.processor, patch))
 
     def _restore(self) -> None:
         while self._originals:
