@@ -106,6 +106,6 @@ class SceneState:
     width: int = 128  # pixels
 
     def to(self, device: torch.device | str) -> SceneState:
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
         moved["texture"] = {k: v.to(device) for k, v in self.texture.items()}
         return SceneState(**moved)

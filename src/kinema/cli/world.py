@@ -1,0 +1,136 @@
+"""`kinema world`: clips of the procedural world, with everything that is true about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kinema.world.clip import Clip
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Clips of the procedural world.")
+
+SHEET_FRAMES = 6  # of each clip, on the contact sheet
+SHEET_CLIPS = 32  # clips on the contact sheet, at most
+BATCH = 4  # clips drawn together
+
+
+@app.callback()
+def world() -> None:
+    """Clips of the procedural world, with their ground truth."""
+
+
+@app.command()
+def sample(
+    out: Path = typer.Option(..., metavar="FOLDER", help="Where to; made if it is not there."),
+    count: int = typer.Option(16, metavar="COUNT", help="Clips."),
+    curriculum: str = typer.Option("full", help="The part of the world: first or full."),
+    split: str = typer.Option("train", help="train, held_out (combinations no training sees) or all."),
+    seed: int = typer.Option(0, help="Seed of the first clip; the others follow."),
+    height: int = typer.Option(128, metavar="PIXELS", help="Rows."),
+    width: int = typer.Option(128, metavar="PIXELS", help="Columns."),
+    num_frames: int = typer.Option(25, metavar="COUNT", help="Frames of each clip."),
+    fps: float = typer.Option(8.0, help="Frames per second."),
+    device: str = typer.Option("cpu", help="Where to draw: cpu, cuda, cuda:1."),
+) -> None:
+    """Write clips: for each a folder with clip.mp4, truth.safetensors and clip.json; and a contact sheet of all.
+
+    truth.safetensors holds cameras, depth, instance masks, forward flow, tracks and boxes.
+    """
+    from dataclasses import replace
+
+    from kinema.files import replacing, write_text
+    from kinema.world.clip import render_clips
+    from kinema.world.sample import get_curriculum, sample_spec
+
+    if not 1 <= count <= 100_000:
+        raise KinemaError(f"count is {count}; use 1 to 100000")
+    if max(height, width) > 4096 or num_frames > 10_000 or fps > 1000:
+        raise KinemaError(
+            f"a clip of {num_frames} frames of {height}x{width} at {fps:g} fps is too large; "
+            "use at most 10000 frames, 4096 pixels a side and 1000 fps"
+        )
+    part: Any = replace(get_curriculum(curriculum), height=height, width=width, num_frames=num_frames, fps=fps)
+    specs = [sample_spec(seed + i, part, split) for i in range(count)]  # type: ignore[arg-type]
+    check_device(device)
+    make_folder(out)
+    index: list[dict[str, Any]] = []
+    shown: list[Clip] = []
+    with progress(count) as advance:
+        for first in range(0, count, BATCH):
+            for clip in render_clips(specs[first : first + BATCH], device=device, batch=BATCH):
+                folder = clip.save(out / f"{clip.spec.seed:06d}")
+                index.append({"folder": folder.name, "caption": clip.caption, "seed": clip.spec.seed})
+                if len(shown) < SHEET_CLIPS:
+                    shown.append(clip)
+                advance()
+    with replacing(out / "sheet.png") as temporary:
+        sheet(shown).save(temporary)
+    write_text(out / "clips.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    print(out / "sheet.png")
+    print(f"{count} clips of {num_frames} frames, {width}x{height}, with truth, in {out}")
+
+
+def check_device(device: str) -> None:
+    """Raises: KinemaError, when there is no such device here."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise KinemaError(f"device {device!r} is not there; use cpu, or cuda on a machine with a GPU") from error
+
+
+def make_folder(out: Path) -> None:
+    """Raises: KinemaError, when the folder cannot be made or something else has its name."""
+    from kinema.files import reason
+
+    if out.exists() and not out.is_dir():
+        raise KinemaError(f"cannot write {out}: it is a file; name a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KinemaError(f"cannot write {out}: {reason(error)}") from error
+
+
+@contextmanager
+def progress(count: int) -> Iterator[Any]:
+    """A progress bar on a terminal; gives the function to call after each clip."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("clips", total=count)
+        yield lambda: bar.advance(task)
+
+
+def sheet(clips: list[Clip]) -> Image.Image:
+    """One row of frames a clip, its caption above."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    t, h, w, _ = clips[0].frames.shape
+    picked = np.linspace(0, t - 1, min(t, SHEET_FRAMES)).round().astype(int)
+    scale = max(h, w) / 128
+    th, tw, label, gap = max(1, round(h / scale)), max(1, round(w / scale)), 16, 3
+    size = (len(picked) * (tw + gap) + gap, len(clips) * (th + label + gap) + gap)
+    page = Image.new("RGB", size, (24, 24, 27))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(11)
+    for row, clip in enumerate(clips):
+        y = gap + row * (th + label + gap)
+        draw.text((gap + 2, y), clip.caption, fill=(212, 212, 216), font=font)
+        for column, frame in enumerate(picked):
+            picture = Image.fromarray(clip.frames[frame].numpy()).resize((tw, th), Image.Resampling.LANCZOS)
+            page.paste(picture, (gap + column * (tw + gap), y + label))
+    return page
