@@ -51,7 +51,7 @@ def embedded() -> dict[str, Path]:
 
 
 def checkpoints() -> list[str]:
-    """Hub ids that the families list as checked."""
+    """Hub ids of the checkpoints that the families are written for."""
     return [id for family in families() for id in family.CHECKPOINTS]
 
 

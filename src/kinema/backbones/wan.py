@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kinema.request import Request
 
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
-CHECKPOINTS = (
+CHECKPOINTS = (  # the layouts this file is written for
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     "Wan-AI/Wan2.1-T2V-14B-Diffusers",
     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",

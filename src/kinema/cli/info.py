@@ -38,7 +38,7 @@ def _models(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
         print("no model is embedded in this installation")
     print("Others: --model FOLDER (a folder in diffusers layout) or --model OWNER/NAME (a hub id).")
     if checkpoints():
-        print(f"Checked: {', '.join(checkpoints())}")
+        print(f"Known hub ids: {', '.join(checkpoints())}")
 
 
 def describe(name: str, folder: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Run:
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
         _refuse_unsupported(backbone, self.techniques)
         self.conditions: Conditions = backbone.prepare(self.requests)
-        self.generators = [torch.Generator().manual_seed(r.seed) for r in self.requests]
+        self.generators = [_generator(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
 
@@ -109,8 +109,17 @@ class Run:
 
     def hold(self, x: Tensor) -> Tensor:
         """Puts back the latent frames that are given and clean, so that they stay what they are."""
-        known = self.conditions.known
-        return x if known is None else torch.where(self.conditions.known_frames, known.to(x.dtype), x)
+        known, frames = self.conditions.known, self.conditions.known_frames
+        return x if known is None or frames is None else torch.where(frames, known.to(x.dtype), x)
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    """Random numbers of one sample; without a seed they start somewhere new."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
 
 
 def _around(technique: Technique, step: Step, branch: str, inner: Callable[[Tensor], Tensor]) -> Callable:

@@ -40,4 +40,5 @@ class Solver:
             yield Step(i, len(self), self.levels[i], self.levels[i + 1], t_model=told, run=run)
 
     def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
-        return self.scheduler.step(velocity, self.timesteps[step.index], x, return_dict=False)[0]
+        advanced: Tensor = self.scheduler.step(velocity, self.timesteps[step.index], x, return_dict=False)[0]
+        return advanced
