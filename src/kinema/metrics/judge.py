@@ -172,6 +172,7 @@ class JudgeNet(nn.Module):
         self.sky = nn.Linear(c3, len(config.skies))
         self.event = nn.Linear(d, len(config.events))
         self.camera = nn.Linear(d, len(config.cameras))
+        self.motion = nn.Linear(d, 6 + 4 * slots)  # only asked for in training: it makes events easy to tell
         nn.init.normal_(self.position, std=0.02, generator=torch.Generator().manual_seed(0))
         nn.init.normal_(self.queries, std=0.5, generator=torch.Generator().manual_seed(1))
         axis = (torch.arange(self.grid) + 0.5) / self.grid * 2 - 1
@@ -181,7 +182,8 @@ class JudgeNet(nn.Module):
         """frames (B, T, 3, S, S) in 0..1 -> logits.
 
         count (B, N+1), kind (B, N, K), colour (B, N, K), ground, sky, camera (B, K), event (B, E, K),
-        heat (B, T, N, H*W) over cells, where (B, T, N, 2) x and y in -1..1, feature (B, D).
+        heat (B, T, N, H*W) over cells, where (B, T, N, 2) x and y in -1..1, feature (B, D), and how camera and
+        objects have moved since the first frame (B, T, 6 + 4N), see `kinema.training.judge.motions`.
         """
         length = frames.shape[1]
         x = frames * 2 - 1
@@ -220,6 +222,7 @@ class JudgeNet(nn.Module):
             "event": self.event(answers[:, 1:]),
             "heat": heat,
             "where": where,
+            "motion": self.motion(tokens),
             "feature": feature,
         }
 

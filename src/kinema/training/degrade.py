@@ -13,21 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def degrade(x: Tensor, generator: torch.Generator, clean_share: float = 0.2) -> Tensor:
-    """Clips (B, T, 3, H, W) in 0..1 -> the same, worse; each clip by its own amounts, `clean_share` of them by none.
+def degrade(x: Tensor, generator: torch.Generator, share: float = 0.6) -> Tensor:
+    """Clips (B, T, 3, H, W) in 0..1 -> the same, `share` of them made worse, each by its own amounts.
 
     H and W must be multiples of 8. The generator has to live on the device of `x`.
     """
     if x.shape[-1] % 8 or x.shape[-2] % 8:
         raise ValueError(f"clips are {x.shape[-2]}x{x.shape[-1]} pixels; use multiples of 8")
+    chosen = (torch.rand(len(x), generator=generator, device=x.device) < share).nonzero().flatten()
+    if not len(chosen):
+        return x
+    return x.index_copy(0, chosen, _worse(x[chosen], generator))
+
+
+def _worse(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Soft, smeared in time, noisy, blocky, of another brightness: a random amount of each."""
     b, device = len(x), x.device
 
     def draw(low: float, high: float, *shape: int, share: float = 1.0) -> Tensor:
         value = low + (high - low) * torch.rand(b, *shape, generator=generator, device=device)
         value = value * (torch.rand(b, *shape, generator=generator, device=device) < share)
-        return (value * strength.view(b, *[1] * len(shape))).view(b, *shape, *[1] * (4 - len(shape)))
+        return value.view(b, *shape, *[1] * (4 - len(shape)))
 
-    strength = (torch.rand(b, generator=generator, device=device) >= clean_share).float()
     x = x + draw(0.0, 1.0, share=0.7) * (soften(x) - x)
     past = torch.cat([x[:, :1], x[:, :-1]], 1)
     x = x + draw(0.0, 0.35, share=0.4) * (past - x)

@@ -29,6 +29,7 @@ from kinema.world.vocabulary import DIRECTED, DIRECTIONS
 TRAIN_SEED = 1_000_000_000  # clips of the training have seeds from here on
 TEST_SEED = 2_000_000_000  # and those that measure the judge from here on
 ANSWERS = ("count", "kind", "colour", "ground", "sky", "camera", "event")
+HELPERS = ("heat", "motion")  # asked for in training only: where objects are, how everything moves
 IGNORE = -100  # index of an answer that is not asked for
 
 
@@ -55,11 +56,13 @@ class JudgeSettings:
     sizes: tuple[int, ...] = (64, 128)  # pixels that clips are rendered at, one drawn for each batch
     empty_share: float = 0.02  # share of clips without an object, 0..1
     max_shift: int = 3  # pixels
-    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*ANSWERS, "heat"), 1.0))
+    worse_share: float = 0.6  # share of clips made worse, 0..1
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*ANSWERS, *HELPERS), 1.0))
 
     def __post_init__(self) -> None:
-        if set(self.weights) != {*ANSWERS, "heat"}:
-            raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {', '.join(ANSWERS)}, heat")
+        if set(self.weights) != {*ANSWERS, *HELPERS}:
+            allowed = ", ".join((*ANSWERS, *HELPERS))
+            raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {allowed}")
         if not 0 <= self.empty_share < 1:
             raise ValueError(f"empty_share is {self.empty_share}; use 0 up to below 1")
 
@@ -138,6 +141,39 @@ def places(state: SceneState) -> Tensor:
     return torch.where(seen[..., None], xy, torch.nan)
 
 
+def motions(state: SceneState) -> Tensor:
+    """How camera and objects have moved since the first frame, (B, T, 6 + 4N).
+
+    The camera's yaw (to the right) and pitch in tenths of a radian, five times the logarithm of its focal length,
+    its eye's x, y, z in metres; for each object x, y, z in metres and three times the logarithm of its size. Axes
+    are those of the first camera, turned level. Objects that are not there have NaN.
+    """
+    w2c = state.world_to_camera
+    forward, right = w2c[..., 2, :3], w2c[..., 0, :3]
+    eye = -torch.einsum("btji,btj->bti", w2c[..., :3, :3], w2c[..., :3, 3])
+    level = torch.stack([right[:, 0], _level(forward[:, 0]), torch.tensor([0.0, 0, 1]).to(eye).expand_as(eye[:, 0])], 1)
+    ahead = torch.einsum("bij,btj->bti", level, forward)
+    yaw, pitch = torch.atan2(ahead[..., 0], ahead[..., 1]), torch.asin(ahead[..., 2].clamp(-1, 1))
+    focal = state.intrinsics[..., 1, 1].log()
+    turns = torch.stack([10 * yaw, 10 * (pitch - pitch[:, :1]), 5 * (focal - focal[:, :1])], -1)
+    camera = torch.cat([turns, torch.einsum("bij,btj->bti", level, eye - eye[:, :1])], -1)
+    moved = torch.einsum("bij,btnj->btni", level, state.centre - state.centre[:, :1])
+    size = state.size.clamp_min(1e-3).log()
+    things = torch.cat([moved, 3 * (size - size[:, :1])[..., None]], -1)
+    things = torch.where((state.kind >= 0)[:, None, :, None], things, torch.nan)
+    return torch.cat([camera, things.flatten(2)], -1)
+
+
+def truth(state: SceneState) -> dict[str, Tensor]:
+    return {"place": places(state), "motion": motions(state)}
+
+
+def _level(forward: Tensor) -> Tensor:
+    """Directions (B, 3) without their rise, of length 1."""
+    flat = forward * forward.new_tensor([1.0, 1.0, 0.0])
+    return flat / flat.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+
+
 class JudgeStage:
     """What the trainer needs to know about the judge."""
 
@@ -159,20 +195,26 @@ class JudgeStage:
         specs = [replace(x, objects=(), events=()) if e else x for x, e in zip(specs, empty.tolist(), strict=True)]
         size = s.sizes[int(torch.randint(len(s.sizes), (), generator=generator))]
         frames, state = film(specs, self.config.frames, size, self.net.position.device)
-        return {"frames": frames, "place": places(state), **targets(specs, self.config)}
+        return {"frames": frames, **truth(state), **targets(specs, self.config)}
 
     def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Weighted sum of the cross entropies of all answers; the share of right ones is logged."""
         with torch.autocast(generator.device.type, enabled=False):  # pictures are made worse in full precision
             frames, answers = self.prepare(batch, generator)
         logits = self.net(frames)
-        total, numbers = torch.zeros((), device=frames.device), {}
-        for name, weight in self.settings.weights.items():
+        total = torch.zeros((), device=frames.device)
+        numbers: dict[str, float | Tensor] = {}
+        moved, seen = answers["motion"].nan_to_num(), ~answers["motion"].isnan()
+        error = (F.smooth_l1_loss(logits["motion"].float(), moved, reduction="none") * seen).sum() / seen.sum()
+        numbers["motion"] = error.detach()
+        total = total + self.settings.weights["motion"] * error
+        for name in (*ANSWERS, "heat"):
+            weight = self.settings.weights[name]
             flat, right = logits[name].float().flatten(0, -2), answers[name].flatten()
             if (right != IGNORE).any():
                 total = total + weight * F.cross_entropy(flat, right, ignore_index=IGNORE)
                 numbers[name] = (flat.argmax(-1) == right)[right != IGNORE].float().mean()
-        return total, dict(numbers)
+        return total, numbers
 
     def prepare(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Frames (B, T, 3, S, S) mirrored, moved and made worse, and the answers that go with them."""
@@ -184,7 +226,7 @@ class JudgeStage:
         place[..., 0] = torch.where(flip[:, None, None], -place[..., 0], place[..., 0])
         reach = self.settings.max_shift
         pixels = torch.randint(-reach, reach + 1, (b, 2), generator=generator, device=x.device)
-        x = degrade(shift(x, pixels), generator)
+        x = degrade(shift(x, pixels), generator, self.settings.worse_share)
         answers = {name: batch[name] for name in ANSWERS}
         for name, words in (("event", self.config.events), ("camera", self.config.cameras)):
             mirrored = torch.tensor(self.config.mirrored(words), device=x.device)[answers[name]]
@@ -192,6 +234,9 @@ class JudgeStage:
         place = place + pixels[:, None, None] * 2 / size
         column, row = ((place + 1) / 2 * self.net.grid).floor().nan_to_num(-1).long().unbind(-1)
         inside = (column >= 0) & (row >= 0) & (column < self.net.grid) & (row < self.net.grid)
+        signs = torch.ones(batch["motion"].shape[-1], device=x.device)
+        signs[[0, 3, *range(6, len(signs), 4)]] = -1  # yaw, and every x
+        answers["motion"] = torch.where(flip[:, None, None], batch["motion"] * signs, batch["motion"])
         answers["heat"] = torch.where(inside, row * self.net.grid + column, IGNORE)
         return x, answers
 
@@ -202,7 +247,7 @@ class JudgeStage:
         specs = [sample_spec(TEST_SEED - 1 - i, self.settings.curriculum, "all") for i in range(12)]
         device = self.net.position.device
         frames, state = film(specs, self.config.frames, self.config.size)
-        batch = {"frames": frames, "place": places(state), **targets(specs, self.config)}
+        batch = {"frames": frames, **truth(state), **targets(specs, self.config)}
         generator = torch.Generator(device).manual_seed(0)
         x, right = self.prepare({k: v.to(device) for k, v in batch.items()}, generator)
         logits = self.net(x)
