@@ -123,7 +123,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not isinstance(recipe.get("request"), dict):
         raise KinemaError(f"{path} holds no recipe; it was not made by kinema, or its metadata was removed")
     if recipe.get("format") != FORMAT:
-        raise KinemaError(f"the recipe in {path} has format {recipe.get('format')}; this version reads {FORMAT}")
+        raise KinemaError(f"the recipe in {path} has format {recipe.get('format')!r}; this version reads {FORMAT}")
+    if not all(isinstance(recipe.get(table), dict) for table in ("versions", "weights", "inputs")):
+        raise KinemaError(f"the recipe in {path} is damaged; it must hold versions, weights and inputs")
     return recipe
 
 
@@ -148,7 +150,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is not as it was, each as a short sentence; empty when the video must come out the same bit for bit."""
     found = []
     for table, noun in (("versions", ""), ("weights", "the file "), ("inputs", "the picture of ")):
-        old, new = before.get(table) or {}, now.get(table) or {}
+        old, new = before[table], now[table]
         found += list(_changes(old, new, noun, exact=table == "versions"))
     nouns = {
         "device": "the device",

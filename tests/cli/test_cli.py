@@ -82,6 +82,8 @@ def test_every_command_has_help(name, capsys):
         (["--from", "plain.mp4"], "plain.mp4 holds no recipe"),
         (["--from", "notes.json"], "notes.json holds no recipe"),
         (["--from", "bad.json"], "bad.json is not JSON"),
+        (["--from", "odd.json"], "odd.json is damaged"),
+        (["--from", "newer.json"], "has format 2; this version reads 1"),
         (["0-1s: a | 2-1s: b"], "column 11"),
         (["0-1s: a | 1-2s: b"], "no technique of this request follows them"),
         (["a", "--nonsense"], "No such option"),
@@ -92,6 +94,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(here, tiny_wan, capsys, wo
     (here / "broken.mp4").write_bytes(b"no video")
     (here / "notes.json").write_text('{"mine": 1}')
     (here / "bad.json").write_text("{")
+    (here / "odd.json").write_text('{"kinema": {"format": 1, "request": {}, "versions": []}}')
+    (here / "newer.json").write_text('{"kinema": {"format": 2, "request": {}}}')
     (here / "folder").mkdir()
     (here / "folder" / "mine.txt").write_text("x")
     Video(np.zeros((1, 16, 16, 3), np.uint8)).save(here / "plain.mp4")
