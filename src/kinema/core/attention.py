@@ -53,7 +53,7 @@ class Taps:
         return [t for t in self.techniques if t.active(self.step) and _in_blocks(t, site) and t.wants(site)]
 
     def place(self, site: Site) -> Positions | None:
-        """Token positions at `site` after every technique that moves them, in list order; None where a site has none."""
+        """Token positions at `site` after every technique that moves them, in list order; None where there are none."""
         positions = self.positions
         for t in self.at(site):
             if positions is not None and t.overrides("positions"):
