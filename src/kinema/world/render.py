@@ -222,6 +222,6 @@ def _first_hit(items: Items, tiles: Tiles, part: slice, frames: Frames, points: 
     matrix = tile_rays(items.to_object[item] @ frames.rays[frame], tiles.corner[part])
     o, d = items.local(item, frames.eye[frame]), cast(matrix, points)
     ray = Ray(*(o[:, i, None] for i in range(3)), *d.unbind(1))
-    span = items.span(ray, item)
+    span = items.span(ray, item, fine=True)
     solid = items.solid(ray, span, item) * items.opacity[item, None] >= SEEN
     return span.enter.view(-1), (solid & (span.enter > 0)).view(-1)

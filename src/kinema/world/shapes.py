@@ -143,7 +143,7 @@ def ring_distance(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return (q * q + y * y).sqrt() - RING_TUBE
 
 
-def ring_span(ray: Ray, steps: int = 12) -> Span:
+def ring_span(ray: Ray, steps: int = 16) -> Span:
     """Ray and torus by sphere tracing from its bounding ball cut by the slab |y| <= tube (Hart, 1996).
 
     `leave` only says hit (later than `enter`) or miss; how deep it lies behind `enter` measures how clear the hit is.

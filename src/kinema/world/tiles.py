@@ -55,12 +55,14 @@ class Items:
         """World directions (K, 3) in the frames of the shapes of rows item (K,), same length."""
         return (self.to_object[item] @ directions[..., None])[..., 0] * self.size[item, None]
 
-    def span(self, ray: Ray, item: Tensor) -> Span:
-        """Where rays (K, R) of rows item (K,) are inside their objects."""
+    def span(self, ray: Ray, item: Tensor, fine: bool = False) -> Span:
+        """Where rays (K, R) of rows item (K,) are inside their objects; `fine` for measuring, not for looking."""
         if self.limbs is not None:
             return figure.figure_span(ray, self.limbs[item])
         if self.atlas is not None and self.image is not None:
             return shapes.sheet_span(ray, self.atlas.aspect[self.image[item], None])
+        if self.kind == "ring":
+            return shapes.ring_span(ray, 40 if fine else 16)
         return shapes.SPANS[self.kind](ray)
 
     def rgba(self, item: Tensor, x: Tensor, z: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def hidden(
         o = items.local(item, eye)
         d = (targets[some] - eye[:, None]) @ items.to_object[item].transpose(1, 2)  # (k, R, 3), t = 1 at the target
         ray = Ray(*(o[:, i, None].expand_as(d[..., i]) for i in range(3)), *(x.contiguous() for x in d.unbind(-1)))
-        span = items.span(ray, item)
+        span = items.span(ray, item, fine=True)
         solid = items.solid(ray, span, item) * items.opacity[item, None] >= SEEN
         mine = own[some] == items.index[item][:, None]
         reach = 1 - torch.where(mine, SKIN / d.norm(dim=-1).clamp_min(1e-6), 1e-4)
