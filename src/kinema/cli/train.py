@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,9 @@ def train(
 
     Ctrl-C saves a checkpoint; the same command goes on from it.
     """
+    # Threads of torch that wait for one another spin by default, which takes the processor from the one waited for
+    # when anything else runs beside the training. It must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from kinema.training.recipe import read_recipe
 
     _check_budget(seconds, steps)
