@@ -41,7 +41,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
 def test_public_names_are_few_and_all_there():
     assert len(kinema.__all__) <= 30
     assert all(getattr(kinema, name) is not None for name in kinema.__all__)
-    code_of("import kinema.pipeline, kinema; assert callable(kinema.generate) and callable(kinema.sample)")
+    code_of("import kinema.pipeline, kinema; assert callable(kinema.generate) and callable(kinema.replay)")
     with pytest.raises(AttributeError, match="nothing"):
         kinema.nothing  # noqa: B018
 
