@@ -219,7 +219,9 @@ class WanBackbone:
     ) -> Tensor:
         """dx/dt = noise - x0 for x (B, C, T, H, W) at noise level t: a float, (B,), or (B, T) for one a latent frame.
 
-        Frames given in `conditions` are at level 0. `dropped` may hold "text": the negative prompt stands in.
+        The result has the type of x, so that guidance is computed in float32 also where the transformer is bfloat16;
+        diffusers' pipelines guide in bfloat16, the only difference to them. Frames given in `conditions` are at
+        level 0. `dropped` may hold "text": the negative prompt stands in.
         Raises: KinemaError for levels by frame on a model that has one clock for the whole clip.
         """
         model = self._expert(t)
