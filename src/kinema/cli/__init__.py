@@ -39,7 +39,7 @@ def run(words: list[str], debug: bool = False) -> int:
         _quiet_libraries()
     # Another's wish to stop (kill, a closed terminal) cleans up as Ctrl-C does.
     stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = [signal.signal(stop, signal.default_int_handler) for stop in stops]
+    before = [signal.signal(number, signal.default_int_handler) for number in stops]
     try:
         result = command().main(args=words, prog_name="kinema", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -65,8 +65,8 @@ def run(words: list[str], debug: bool = False) -> int:
         print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
         return code
     finally:
-        for stop, handler in zip(stops, before, strict=True):
-            signal.signal(stop, handler)
+        for number, handler in zip(stops, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _quiet_libraries() -> None:
