@@ -65,6 +65,8 @@ class JudgeSettings:
             raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {allowed}")
         if not 0 <= self.empty_share < 1:
             raise ValueError(f"empty_share is {self.empty_share}; use 0 up to below 1")
+        if not self.sizes or any(size < 8 or size % self.net.size for size in self.sizes):
+            raise ValueError(f"sizes is {self.sizes}; use multiples of {self.net.size}, the pixels the judge looks at")
 
 
 def words_of(curriculum: Curriculum, net: NetSettings | None = None) -> JudgeConfig:
@@ -165,13 +167,13 @@ def motions(state: SceneState) -> Tensor:
 
 
 def truth(state: SceneState) -> dict[str, Tensor]:
+    """What only the training asks for, besides `targets`."""
     return {"place": places(state), "motion": motions(state)}
 
 
 def _level(forward: Tensor) -> Tensor:
     """Directions (B, 3) without their rise, of length 1."""
-    flat = forward * forward.new_tensor([1.0, 1.0, 0.0])
-    return flat / flat.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return F.normalize(forward * forward.new_tensor([1.0, 1.0, 0.0]), dim=-1)
 
 
 class JudgeStage:
@@ -218,15 +220,16 @@ class JudgeStage:
 
     def prepare(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Frames (B, T, 3, S, S) mirrored, moved and made worse, and the answers that go with them."""
-        x, place = (batch["frames"].float() / 255).permute(0, 1, 4, 2, 3), batch["place"].clone()
-        b, size = len(x), self.config.size
-        x = torch.unflatten(resize(x.flatten(0, 1), size), 0, (b, -1))
+        x, place = batch["frames"].permute(0, 1, 4, 2, 3), batch["place"].clone()  # bytes as long as possible: faster
+        b, size, reach = len(x), self.config.size, self.settings.max_shift
         flip = torch.rand(b, generator=generator, device=x.device) < 0.5
         x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
         place[..., 0] = torch.where(flip[:, None, None], -place[..., 0], place[..., 0])
-        reach = self.settings.max_shift
         pixels = torch.randint(-reach, reach + 1, (b, 2), generator=generator, device=x.device)
-        x = degrade(shift(x, pixels), generator, self.settings.worse_share)
+        zoom = x.shape[-1] // size
+        x = shift(x, pixels * zoom).float() / 255
+        x = torch.unflatten(resize(x.flatten(0, 1), size), 0, (b, -1))
+        x = degrade(x, generator, self.settings.worse_share)
         answers = {name: batch[name] for name in ANSWERS}
         for name, words in (("event", self.config.events), ("camera", self.config.cameras)):
             mirrored = torch.tensor(self.config.mirrored(words), device=x.device)[answers[name]]
