@@ -55,9 +55,7 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], ema: EMA, optimizer: Joined
-) -> dict[str, Any]:
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], ema: EMA, optimizer: Joined) -> dict[str, Any]:
     """Put a checkpoint back into the given objects, in place; gives the content of `state.json`.
 
     Raises ValueError when the checkpoint is of other modules or other shapes.
@@ -118,9 +116,7 @@ def _flatten_optimizer(optimizer: Joined) -> tuple[dict[str, Tensor], list[dict[
     return tensors, state["param_groups"]
 
 
-def _restore_optimizer(
-    optimizer: Joined, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
-) -> None:
+def _restore_optimizer(optimizer: Joined, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> None:
     entries: dict[int, dict[str, Tensor]] = {}
     for place, value in tensors.items():
         index, key = place.split("/", 1)

@@ -192,30 +192,13 @@ class Trainer:
         if resumed:
             self.progress.close(f"resumed at step {self.step}, {duration(self.seconds)} trained")
         log = Log(self.folder / "log.jsonl", self.step)
-        saved = drawn = time.monotonic()
         for module in self.stage.modules.values():
             module.train()
-        with self._signals(), ThreadPoolExecutor(max_workers=1) as worker:
-            ahead: Future[list[Batch]] | None = None
-            while self.done < 1.0 and self.stopped is None:
-                begun = time.monotonic()
-                batches, ahead = self._batches(worker, ahead)
-                row = self._train_step(batches)
-                self.seconds += time.monotonic() - begun  # checkpoints and pictures do not use up the budget
-                self.step += 1
-                log.write({**row, "seconds": round(self.seconds, 3)})
-                self.progress.update(self.step, self._clips(), row["loss"], self.done, self._time_left())
-                if time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    log.flush()
-                    self.save()
-                    saved = time.monotonic()
-                if time.monotonic() - drawn > self.settings.sheet_seconds:
-                    log.flush()
-                    self.draw()
-                    drawn = time.monotonic()
-            if ahead is not None:
-                ahead.cancel()
-        log.close()
+        try:
+            with self._signals(), ThreadPoolExecutor(max_workers=1) as worker:
+                self._loop(log, worker)
+        finally:
+            log.close()
         self.save()
         self.draw()
         interrupted = self.done < 1.0
@@ -223,6 +206,27 @@ class Trainer:
         rows = read_log(self.folder / "log.jsonl")[-100:]
         mean = sum(r["loss"] for r in rows) / max(1, len(rows))
         return Report(self.step, self._clips(), self.seconds, mean, interrupted)
+
+    def _loop(self, log: Log, worker: ThreadPoolExecutor) -> None:
+        """Step after step, with checkpoints and pictures in between."""
+        saved = drawn = time.monotonic()
+        ahead: Future[list[Batch]] | None = None
+        while self.done < 1.0 and self.stopped is None:
+            begun = time.monotonic()
+            batches, ahead = self._batches(worker, ahead)
+            row = self._train_step(batches)
+            self.seconds += time.monotonic() - begun  # checkpoints and pictures do not use up the budget
+            self.step += 1
+            log.write({**row, "seconds": round(self.seconds, 3)})
+            self.progress.update(self.step, self._clips(), row["loss"], self.done, self._time_left())
+            if time.monotonic() - saved > self.settings.checkpoint_seconds:
+                log.flush()
+                self.save()
+                saved = time.monotonic()
+            if time.monotonic() - drawn > self.settings.sheet_seconds:
+                log.flush()
+                self.draw()
+                drawn = time.monotonic()
 
     def draw(self) -> None:
         """Write the loss curve and a sample sheet (averaged weights, eval mode)."""
