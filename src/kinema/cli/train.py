@@ -67,6 +67,8 @@ def train(
         typer.echo(f"wrote {job.export(export)}")
         return
     for name in stages:
+        job.settings(name)  # what a later stage refuses is refused before the first one trains
+    for name in stages:
         if not resume:
             for part in STAGES[name]:
                 shutil.rmtree(job.folder / part, ignore_errors=True)
