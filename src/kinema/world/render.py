@@ -7,7 +7,8 @@ in the processor's cache. None of this is an approximation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +40,9 @@ CHUNK_PIXELS_GPU = 1 << 23
 SEEN = 0.5  # opacity from which an object hides what is behind it, in masks and depth
 
 
+Chunks = Iterator[tuple[int, int, list[slice]]]
+
+
 @dataclass
 class Rendered:
     """Pictures and what is seen in them; B clips, T frames of H rows and W columns.
@@ -53,15 +57,24 @@ class Rendered:
 
 
 @contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """No gradients and full float32 inside, whatever the caller (a training, say) has chosen for its own matrices."""
-    before = torch.get_float32_matmul_precision()
+def exact_arithmetic(device: torch.device) -> Iterator[int]:
+    """No gradients and full float32 inside, whatever the caller (a training, say) has chosen for its own matrices.
+
+    On a CPU every operation runs on one thread inside; the value is the number of threads that were allowed, for
+    `_for_each`. Threads that share one small operation mostly wait for each other, on a busy machine ten times longer
+    than they work; a chunk of frames to each thread has no such waits.
+    """
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
+    if device.type == "cpu" and threads > 1:
+        torch.set_num_threads(1)
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
+            yield threads if device.type == "cpu" else 1
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(precision)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 def objects_by_depth(state: SceneState, frames: Frames, by_material: bool) -> list[tuple[str, Items]]:
@@ -81,7 +94,7 @@ def objects_by_depth(state: SceneState, frames: Frames, by_material: bool) -> li
     return found
 
 
-def _chunks(frames: Frames, tiles: list[Tiles]) -> Iterator[tuple[int, int, list[slice]]]:
+def _chunks(frames: Frames, tiles: list[Tiles]) -> Chunks:
     """First and last frame of each chunk, and the part of every list of tiles that lies in it."""
     device = frames.eye.device
     pixels = CHUNK_PIXELS if device.type == "cpu" else CHUNK_PIXELS_GPU
@@ -93,17 +106,28 @@ def _chunks(frames: Frames, tiles: list[Tiles]) -> Iterator[tuple[int, int, list
         yield bounds[c], bounds[c + 1], [slice(at[c], at[c + 1]) for at in cuts]
 
 
+def _for_each(draw: Callable[[int, int, list[slice]], None], chunks: Chunks, threads: int) -> None:
+    """Draws all chunks, as many at a time as there are threads."""
+    if threads == 1:
+        for chunk in chunks:
+            draw(*chunk)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(draw, *chunk) for chunk in chunks]:
+            done.result()
+
+
 def render_frames(state: SceneState) -> Tensor:
     """Frames (B, T, H, W, 3) uint8 of the scenes, on the device of the state. Deterministic.
 
     Raises:
         ValueError: when a camera is rolled, or a picture or letter has no RGBA image.
     """
-    with exact_arithmetic(state.centre.device):
-        return _paint(state, unroll(state))
+    with exact_arithmetic(state.centre.device) as threads:
+        return _paint(state, unroll(state), threads)
 
 
-def _paint(state: SceneState, frames: Frames) -> Tensor:
+def _paint(state: SceneState, frames: Frames, threads: int) -> Tensor:
     scene = make_backdrop(frames)
     found = objects_by_depth(state, frames, by_material=True)
     layers = [surface.make_layer(items, material, frames) for material, items in found]
@@ -115,7 +139,8 @@ def _paint(state: SceneState, frames: Frames) -> Tensor:
     h, w, device = frames.height, frames.width, frames.eye.device
     out = torch.empty(len(frames), h, w, 3, dtype=torch.uint8, device=device)
     n = len(layers)
-    for first, last, parts in _chunks(frames, [x.shadow for x in layers] + [x.tiles for x in layers]):
+
+    def draw(first: int, last: int, parts: list[slice]) -> None:
         count = (last - first) * h * w
         buffer = torch.empty(3, count + 1, device=device)  # one pixel more, for what falls outside
         buffer[:, :count] = paint_backdrop(scene, slice(first, last), w)
@@ -126,6 +151,8 @@ def _paint(state: SceneState, frames: Frames) -> Tensor:
                 _blend(buffer, depth, layer, part, first, frames)
         pixels = buffer[:, :count].mul_(255.0).add_(0.5).clamp_(0, 255).to(torch.uint8)
         out[first:last] = pixels.view(3, last - first, h, w).permute(1, 2, 3, 0)
+
+    _for_each(draw, _chunks(frames, [x.shadow for x in layers] + [x.tiles for x in layers]), threads)
     return out.view(state.centre.shape[0], -1, h, w, 3)
 
 
@@ -179,14 +206,14 @@ def render(state: SceneState, *, device: torch.device | str | None = None) -> Re
     """
     if device is not None:
         state = state.to(device)
-    with exact_arithmetic(state.centre.device):
+    with exact_arithmetic(state.centre.device) as threads:
         frames = unroll(state)
-        depth, mask = _measure(state, frames)
+        depth, mask = _measure(state, frames, threads)
         shape = (*state.centre.shape[:2], state.height, state.width)
-        return Rendered(_paint(state, frames), depth.view(shape), mask.view(shape))
+        return Rendered(_paint(state, frames, threads), depth.view(shape), mask.view(shape))
 
 
-def _measure(state: SceneState, frames: Frames) -> tuple[Tensor, Tensor]:
+def _measure(state: SceneState, frames: Frames, threads: int) -> tuple[Tensor, Tensor]:
     """Depth (F, H, W) and mask (F, H, W) at pixel centres."""
     h, w, device = frames.height, frames.width, frames.eye.device
     ground, _ = ground_depth(frames, torch.arange(h, device=device) + 0.5)
@@ -195,7 +222,8 @@ def _measure(state: SceneState, frames: Frames) -> tuple[Tensor, Tensor]:
     points = sample_points(CENTRE, device)
     found = [items for _, items in objects_by_depth(state, frames, by_material=False)]
     tiles = [cut(items.box, items.frame) for items in found]
-    for first, last, parts in _chunks(frames, tiles):
+
+    def measure(first: int, last: int, parts: list[slice]) -> None:
         z, ids = _padded(depth[first:last]), _padded(mask[first:last])
         for items, tile, part in zip(found, tiles, parts, strict=True):
             if part.start < part.stop:
@@ -208,6 +236,8 @@ def _measure(state: SceneState, frames: Frames) -> tuple[Tensor, Tensor]:
                 ids.index_copy_(0, index, torch.where(nearer, label, old_id))
         depth[first:last] = z[:-1].view(-1, h, w)
         mask[first:last] = ids[:-1].view(-1, h, w)
+
+    _for_each(measure, _chunks(frames, tiles), threads)
     return depth, mask
 
 
