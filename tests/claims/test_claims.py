@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+import torch
 
-from kinema.claims.adherence import Result
+from kinema.backbones.load import load
+from kinema.claims.adherence import Result, Setup, first_frames, generate_batch, measure, table, to_dict
 from kinema.claims.prompts import FOLDER, read_prompts
 from kinema.claims.statistics import Share, wilson
 from kinema.metrics.agreement import Row
-from kinema.world.sample import is_held_out
+from kinema.metrics.judge import Judge, JudgeNet
+from kinema.training.judge import NetSettings, words_of
+from kinema.world.sample import get_curriculum, is_held_out
 
 
 def row(attribute: str, asked: str | None, read: str) -> Row:
@@ -37,6 +42,25 @@ def test_counting() -> None:
     assert (result.accuracy("events"), result.accuracy("camera")) == (Share(1, 2), Share(1, 1))
     assert result.accuracy("all") == Share(1, 2)
     assert result.by_word("events") == {"bounce": Share(2, 2), "move left": Share(0, 1)}
+
+
+def test_a_whole_measurement(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+    """An untrained model and judge: every prompt is made, rendered and read once, on seeds of its own."""
+    torch.manual_seed(0)
+    judge = Judge(JudgeNet(words_of(get_curriculum("first"), NetSettings(frames=5, size=32, channels=(8, 8, 8)))))
+    backbone = load(tiny_folder("kinema_mini"))
+    prompts = read_prompts("adherence", 3)
+    setup = Setup(steps=1, num_frames=5, height=32, width=32, batch=2)
+    results = measure(backbone, judge, prompts, setup)
+    assert [r.name for r in results] == ["generated", "rendered", "through the autoencoder"]
+    assert all(len(r.rows) == 3 for r in results)
+    values = first_frames(backbone, prompts[:1], setup)
+    assert len(values) == 1 and 0 < values[0] < 100
+    text = table(results, values)
+    assert "generated, 3 clips" in text and "image to video" in text
+    assert json.loads(json.dumps(to_dict(results, values, prompts, setup)))["clips"][2]["seed"] == 9
+    again = generate_batch(backbone, [prompts[2].text], [9], setup)
+    assert torch.equal(again, generate_batch(backbone, [prompts[2].text], [9], setup))
 
 
 @pytest.mark.skipif(not (FOLDER / "adherence.jsonl").is_file(), reason="the list has not been drawn")

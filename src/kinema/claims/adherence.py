@@ -59,6 +59,9 @@ class Setup:
     seed: int = 7  # clip i has seed + i
     steps: int | None = None  # solver steps; None is the model's own
     guidance_scale: float | None = None  # None is the model's own
+    num_frames: int | None = None  # None, here and below, is the model's own
+    height: int | None = None  # pixels
+    width: int | None = None  # pixels
     batch: int = 8  # clips made together
     device: str | None = None
     dtype: str | None = None
@@ -104,6 +107,9 @@ def generate_batch(
             prompt=text,
             seed=seed,
             num_inference_steps=setup.steps,
+            num_frames=setup.num_frames,
+            height=setup.height,
+            width=setup.width,
             image=_address(images[i]) if len(images) else None,
         )
         for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
@@ -150,7 +156,8 @@ def measure(backbone: Backbone, judge: Judge, prompts: Sequence[Prompt], setup: 
 def first_frames(backbone: Backbone, prompts: Sequence[Prompt], setup: Setup) -> list[float]:
     """Image to video: PSNR in dB of each clip's first frame against the rendered one it was given."""
     values: list[float] = []
-    size = torch.empty(1, 1, backbone.defaults.height, backbone.defaults.width)
+    default = backbone.defaults
+    size = torch.empty(1, 1, setup.height or default.height, setup.width or default.width)
     for start, part in batches(prompts, setup.batch, "clips from images"):
         given = render(part, size)[:, 0]
         seeds = [setup.seed + start + i for i in range(len(part))]
