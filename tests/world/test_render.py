@@ -159,6 +159,28 @@ def test_same_scene_gives_the_same_bytes_in_any_batch():
     assert torch.equal(render.render(one).frames, render_frames(one))
 
 
+def test_odd_sizes_are_crops_of_larger_ones():
+    state = scene([("ring", (-0.5, 0.0, 0.5), 0.5), ("figure", (0.6, -0.4, 0.6), 0.6)])
+    whole = render.render(state)
+    state.width, state.height = 37, 51  # same camera, so the top left part of the same picture
+    part = render.render(state)
+    assert torch.equal(part.mask, whole.mask[:, :, :51, :37])
+    same = (part.frames.int() - whole.frames[:, :, :51, :37].int()).abs().amax(-1)
+    assert same[part.mask >= 0].max() <= 1  # the sky's gradient depends on the middle of the frame
+
+
+def test_threads_change_nothing():
+    state = scene([("cone", (0.0, 0.0, 0.5), 0.5)], frames=9, side=128)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = render_frames(state)
+        torch.set_num_threads(3)
+        assert torch.equal(render_frames(state), one) and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", [*SOLIDS, "figure"])
 def test_patterns_turn_with_the_object(kind):
     turn = about_y(0.5) if kind in ("ball", "ring") else about_z(0.3)
