@@ -1,6 +1,6 @@
 """The latent cache: what is in it, how it grows and goes on."""
 
-import json
+import copy
 
 import pytest
 import torch
@@ -89,13 +89,17 @@ def test_a_shard_under_work_is_left_alone(autoencoder, tmp_path):
     assert [p.name for p in tmp_path.glob("shard-*")] == ["shard-00001.safetensors"]
 
 
-def test_another_autoencoder_is_refused(filled, autoencoder):
-    manifest = filled / "cache.json"
-    made_of = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**made_of, "autoencoder": "0" * 16}))
-    with pytest.raises(ValueError, match="another autoencoder"):
-        open_cache(filled, SETTINGS, autoencoder[1])
-    manifest.write_text(json.dumps(made_of))
+def test_another_encoder_is_refused_and_a_better_decoder_is_not(filled, autoencoder, tmp_path):
+    other = copy.deepcopy(autoencoder[0])
+    with torch.no_grad():
+        next(other.decoder.parameters()).add_(1.0)
+    other.save_pretrained(tmp_path / "decoder")
+    open_cache(filled, SETTINGS, tmp_path / "decoder")
+    with torch.no_grad():
+        next(other.encoder.parameters()).add_(1.0)
+    other.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(ValueError, match="another encoder"):
+        open_cache(filled, SETTINGS, tmp_path / "encoder")
 
 
 def test_a_failed_filler_is_noticed(tmp_path):

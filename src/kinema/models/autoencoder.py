@@ -2,15 +2,19 @@
 
 It has the layout of diffusers' `AutoencoderKLWan` (16x16x4 as in "Wan: Open and Advanced Large-Scale Video
 Generative Models", 2025, arXiv:2503.20314, section 4.2 and the TI2V-5B model of Wan 2.2) and answers the same
-calls, with a network made for two CPU cores: pixel-unshuffle by 4, 2D convolutions on folded frames, and time
-mixed by showing each frame a quarter of the channels of the frame before it, a learned form of the one-way
-temporal shift of "TSM: Temporal Shift Module for Efficient Video Understanding", 2019, arXiv:1811.08383.
+calls, with a network made for two CPU cores. Its heart is linear: each cell of pixels goes to its latent, and back,
+by one matrix. What is left over is learned by pixel-(un)shuffle by 4 and 2D convolutions on folded frames; time is
+mixed by showing each frame a quarter of the channels of the frame before it, a learned form of the one-way temporal
+shift of "TSM: Temporal Shift Module for Efficient Video Understanding", 2019, arXiv:1811.08383.
 
 Causal: a clip has 1 + 4k frames; latent frame 0 stands for frame 0 alone and latent frame g for frames 4g-3 to
 4g. A latent frame depends on its own frames and earlier ones; decoded frames depend on their own latent frame and
 earlier ones. So a clip that is cut off at any group gives the same latents and frames, and an image is a clip
 of one frame.
 """
+
+# diffusers and parts of torch carry no types.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator, no-any-return"
 
 from __future__ import annotations
 
@@ -25,17 +29,19 @@ from torch import Tensor, nn
 # Inside the network everything is channels-last, (B, T, H, W, C): norms and reshapes are then free of copies
 # and oneDNN takes the convolutions' inputs as they are.
 
+LOGVAR = -6.0  # of the latents at the start, and of a linear encoder always: standard deviation 0.05
+CELL = 16  # pixels a side of a latent cell
 PATCH = 4  # pixels folded into channels before the first and after the last convolution
 GROUP = 4  # frames of a latent frame, but for the first
 
 
-class AutoencoderKLKinema(ModelMixin, ConfigMixin):
+class AutoencoderKLKinema(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both name their config file
     """Codes (B, 3, 1 + 4k, H, W) in -1..1 as (B, z_dim, 1 + k, H / 16, W / 16); H and W are multiples of 16.
 
     Config:
         z_dim: latent channels.
         widths: channels at 1/4, 1/8 and 1/16 of the resolution (all, half and a quarter of the frames).
-        encoder_depths, decoder_depths: residual blocks at these three levels.
+        encoder_depths, decoder_depths: residual blocks at these three levels; an encoder without depths is linear.
         latents_mean, latents_std: per channel; a diffusion model works on (z - mean) / std.
         scale_factor_spatial, scale_factor_temporal: pixels and frames of a latent cell; fixed by the network.
     Raises: ValueError for a clip or latent whose size it cannot code.
@@ -48,7 +54,7 @@ class AutoencoderKLKinema(ModelMixin, ConfigMixin):
         self,
         z_dim: int = 32,
         widths: tuple[int, int, int] = (64, 112, 160),
-        encoder_depths: tuple[int, int, int] = (1, 1, 1),
+        encoder_depths: tuple[int, int, int] | None = None,
         decoder_depths: tuple[int, int, int] = (3, 2, 1),
         latents_mean: tuple[float, ...] | None = None,
         latents_std: tuple[float, ...] | None = None,
@@ -67,20 +73,12 @@ class AutoencoderKLKinema(ModelMixin, ConfigMixin):
             self.register_to_config(latents_mean=[0.0] * z_dim)
         if latents_std is None:
             self.register_to_config(latents_std=[1.0] * z_dim)
-        self.encoder = Encoder(z_dim, tuple(widths), tuple(encoder_depths))
+        self.encoder = Encoder(z_dim, tuple(widths), tuple(encoder_depths) if encoder_depths else None)
         self.decoder = Decoder(z_dim, tuple(widths), tuple(decoder_depths))
 
-    def encode(
-        self, x: Tensor, return_dict: bool = True
-    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """The posterior of the latents, as `.latent_dist`, of frames x (B, 3, 1 + 4k, H, W) in -1..1."""
-        if x.ndim != 5 or x.shape[1] != 3:
-            raise ValueError(f"frames have shape {tuple(x.shape)}; use (B, 3, T, H, W)")
-        if (x.shape[2] - 1) % GROUP:
-            raise ValueError(f"a clip has {x.shape[2]} frames; use 1 + 4k, for example 1, 5, 9 or 25")
-        if x.shape[3] % 16 or x.shape[4] % 16:
-            raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]} pixels; use multiples of 16")
-        posterior = DiagonalGaussianDistribution(self.encoder(x))
+        posterior = self._posterior(x)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
@@ -88,25 +86,46 @@ class AutoencoderKLKinema(ModelMixin, ConfigMixin):
 
         Values are -1..1 up to small errors of the network; they are not clipped while it trains.
         """
-        if z.ndim != 5 or z.shape[1] != self.config.z_dim:
-            raise ValueError(f"latents have shape {tuple(z.shape)}; use (B, {self.config.z_dim}, T, H, W)")
-        x = self.decoder(z)
-        x = x if self.training else x.clamp(-1.0, 1.0)
+        x = self._frames(z)
         return DecoderOutput(sample=x) if return_dict else (x,)
 
     def forward(
         self, sample: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
     ) -> DecoderOutput:
         """Encode and decode; the mean of the posterior is decoded unless `sample_posterior`."""
-        posterior = self.encode(sample).latent_dist
-        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode())
+        posterior = self._posterior(sample)
+        z = posterior.sample(generator) if sample_posterior else posterior.mode()
+        return DecoderOutput(sample=self._frames(z))
+
+    def _posterior(self, x: Tensor) -> DiagonalGaussianDistribution:
+        if x.ndim != 5 or x.shape[1] != 3:
+            raise ValueError(f"frames have shape {tuple(x.shape)}; use (B, 3, T, H, W)")
+        if (x.shape[2] - 1) % GROUP:
+            raise ValueError(f"a clip has {x.shape[2]} frames; use 1 + 4k, for example 1, 5, 9 or 25")
+        if x.shape[3] % 16 or x.shape[4] % 16:
+            raise ValueError(f"frames are {x.shape[3]}x{x.shape[4]} pixels; use multiples of 16")
+        return DiagonalGaussianDistribution(self.encoder(x))
+
+    def _frames(self, z: Tensor) -> Tensor:
+        if z.ndim != 5 or z.shape[1] != self.config["z_dim"]:
+            raise ValueError(f"latents have shape {tuple(z.shape)}; use (B, {self.config['z_dim']}, T, H, W)")
+        x = self.decoder(z)
+        return x if self.training else x.clamp(-1.0, 1.0)
 
 
 class Encoder(nn.Module):
-    """Frames (B, 3, 1 + 4k, H, W) to mean and log variance (B, 2 z_dim, 1 + k, H / 16, W / 16)."""
+    """Frames (B, 3, 1 + 4k, H, W) to mean and log variance (B, 2 z_dim, 1 + k, H / 16, W / 16).
 
-    def __init__(self, z_dim: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    A linear map of each cell, plus what a network of `depths` residual blocks adds to it; without depths it is the
+    linear map alone, with a fixed small variance.
+    """
+
+    def __init__(self, z_dim: int, widths: tuple[int, ...], depths: tuple[int, ...] | None) -> None:
         super().__init__()
+        self.shortcut = CellsIn(z_dim)
+        self.linear = depths is None
+        if depths is None:
+            return
         c0, c1, c2 = widths
         self.conv_in = conv3x3(3 * PATCH**2, c0)
         self.level0 = blocks(c0, depths[0])
@@ -114,16 +133,20 @@ class Encoder(nn.Module):
         self.level1 = blocks(c1, depths[1])
         self.down1 = Down(c1, c2)
         self.level2 = blocks(c2, depths[2])
-        self.norm_out = nn.LayerNorm(c2)
         self.conv_out = nn.Linear(c2, 2 * z_dim)
-        nn.init.constant_(self.conv_out.bias[z_dim:], -4.0)  # begin with little noise: standard deviation 0.14
+        silence(self.conv_out)  # begins as the linear map
+        nn.init.constant_(self.conv_out.bias[z_dim:], LOGVAR)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = space_to_depth(x.permute(0, 2, 3, 4, 1), PATCH)
-        h = self.level0(convolve(self.conv_in, h))
-        h = self.level1(self.down0(h))
-        h = self.level2(self.down1(h))
-        return self.conv_out(F.silu(self.norm_out(h))).permute(0, 4, 1, 2, 3)
+        mean = self.shortcut(x)
+        logvar = torch.full_like(mean, LOGVAR)
+        if not self.linear:
+            h = space_to_depth(x.permute(0, 2, 3, 4, 1), PATCH)
+            h = self.level0(convolve(self.conv_in, h))
+            h = self.level1(self.down0(h))
+            more, logvar = self.conv_out(self.level2(self.down1(h))).chunk(2, -1)
+            mean = mean + more
+        return torch.cat((mean, logvar), -1).permute(0, 4, 1, 2, 3)
 
 
 class Decoder(nn.Module):
@@ -138,15 +161,55 @@ class Decoder(nn.Module):
         self.level1 = blocks(c1, depths[1])
         self.up0 = Up(c1, c0)
         self.level0 = blocks(c0, depths[0])
-        self.norm_out = nn.LayerNorm(c0)
         self.conv_out = conv3x3(c0, 3 * PATCH**2)
+        self.shortcut = CellsOut(z_dim)
+        silence(self.conv_out)  # begins as the linear shortcut
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.level2(convolve(self.conv_in, z.permute(0, 2, 3, 4, 1)))
+        z = z.permute(0, 2, 3, 4, 1)
+        h = self.level2(convolve(self.conv_in, z))
         h = self.level1(self.up1(h))
         h = self.level0(self.up0(h))
-        h = convolve(self.conv_out, F.silu(self.norm_out(h)))
-        return depth_to_space(h, PATCH).permute(0, 4, 1, 2, 3).contiguous()
+        h = depth_to_space(convolve(self.conv_out, h), PATCH) + self.shortcut(z)
+        return h.permute(0, 4, 1, 2, 3).contiguous()
+
+
+class CellsIn(nn.Module):
+    """The linear part of the encoder: frames (B, 3, 1 + 4k, H, W) to (B, 1 + k, H / 16, W / 16, z_dim).
+
+    Every cell of pixels goes to its own latent by one matrix, so that the rest of the network only learns what is
+    left over, as the space-to-channel shortcuts of "Deep Compression Autoencoder for Efficient High-Resolution
+    Diffusion Models", 2024, arXiv:2410.10733, do without parameters.
+    """
+
+    def __init__(self, z_dim: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(3 * CELL**2, z_dim)
+        self.groups = nn.Linear(3 * CELL**2 * GROUP, z_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, groups = cells(x)
+        return torch.cat((self.first(first), self.groups(groups)), 1)
+
+
+class CellsOut(nn.Module):
+    """The linear part of the decoder: latents (B, 1 + k, H, W, z_dim) to frames (B, 1 + 4k, 16 H, 16 W, 3)."""
+
+    def __init__(self, z_dim: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(z_dim, 3 * CELL**2)
+        self.groups = nn.Linear(z_dim, 3 * CELL**2 * GROUP)
+
+    def forward(self, z: Tensor) -> Tensor:
+        first, groups = self.first(z[:, :1]), self.groups(z[:, 1:])
+        groups = groups.unflatten(-1, (GROUP, -1)).movedim(-2, 2).flatten(1, 2)
+        return depth_to_space(torch.cat((first, groups), 1), CELL)
+
+
+def cells(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames (B, 3, 1 + 4k, H, W) as cells: of frame 0 (B, 1, h, w, 768), of the groups (B, k, h, w, 3072)."""
+    x = space_to_depth(x.permute(0, 2, 3, 4, 1), CELL)
+    return x[:, :1], x[:, 1:].unflatten(1, (-1, GROUP)).movedim(2, -2).flatten(-2)
 
 
 class Block(nn.Module):
@@ -159,7 +222,7 @@ class Block(nn.Module):
         self.conv1 = conv3x3(channels + self.seen, channels)
         self.norm2 = nn.LayerNorm(channels)
         self.conv2 = conv3x3(channels, channels)
-        nn.init.zeros_(self.conv2.weight)  # begins as the identity
+        silence(self.conv2)  # begins as the identity
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.silu(self.norm1(x))
@@ -206,6 +269,12 @@ def blocks(channels: int, depth: int) -> nn.Sequential:
 
 def conv3x3(channels: int, out: int) -> nn.Conv2d:
     return nn.Conv2d(channels, out, 3, padding=1)
+
+
+def silence(layer: nn.Conv2d | nn.Linear) -> None:
+    """Zero weights: the layer gives nothing until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -92,14 +92,18 @@ def decode_latents(autoencoder: Any, latents: Tensor) -> Tensor:
     return frames.round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the safetensors files of a model folder, 16 hexadecimal digits."""
+def encoder_hash(folder: Path) -> str:
+    """SHA-256 over the encoder's weights and latent scale in a model folder, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"there are no weights in {folder}; train the autoencoder first")
-    for file in files:
-        digest.update(file.read_bytes())
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for key in sorted(key for key in file.keys() if key.startswith("encoder.")):  # noqa: SIM118
+                digest.update(key.encode() + file.get_tensor(key).float().numpy().tobytes())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    digest.update(json.dumps([config.get("latents_mean"), config.get("latents_std")]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -126,7 +130,7 @@ def open_cache(folder: Path, settings: CacheSettings, autoencoder_folder: Path) 
     """
     made_of = {
         "format": FORMAT,
-        "autoencoder": weights_hash(autoencoder_folder),
+        "encoder": encoder_hash(autoencoder_folder),
         "curriculum": settings.curriculum,
         "first_seed": settings.first_seed,
         "clips_per_shard": settings.clips_per_shard,
