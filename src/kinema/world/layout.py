@@ -104,9 +104,9 @@ def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec], duration: 
 
 
 def place(
-    rng: random.Random, objects: Sequence[ObjectSpec], events: Sequence[EventSpec], layout: Layout
+    rng: random.Random, objects: Sequence[ObjectSpec], events: Sequence[EventSpec], layout: Layout, slack: float = 0.0
 ) -> list[ObjectSpec] | None:
-    """The objects with positions, or None when they do not fit."""
+    """The objects with positions, or None when they do not fit; `slack` picture heights outside are let pass."""
     sweeps = [sweep(i, thing, events, layout.duration) for i, thing in enumerate(objects)]
     pair = next(((e.subject, e.target, e.action) for e in events if e.target is not None), None)
     placed: dict[int, list[tuple[float, float]]] = {}  # object -> world path in (right, depth)
@@ -117,7 +117,7 @@ def place(
             if not place_pair(rng, pair, sweeps, layout, placed):
                 return None
             continue
-        if not place_one(rng, index, sweeps, layout, placed):
+        if not place_one(rng, index, sweeps, layout, placed, slack):
             return None
     return [
         replace(thing, position=layout.to_world(*placed[i][0]), heading=round(thing.heading + layout.azimuth, 4))
@@ -131,6 +131,7 @@ def place_one(
     sweeps: Sequence[Sweep],
     layout: Layout,
     placed: dict[int, list[tuple[float, float]]],
+    slack: float,
 ) -> bool:
     path, times, radius = sweeps[index].points, sweeps[index].times, sweeps[index].radius
     low_x, high_x = min(p[0] for p in path), max(p[0] for p in path)
@@ -139,7 +140,7 @@ def place_one(
     near, far = (-1.0, 1.6) if still else (NEAR, FAR)
     if sweeps[index].high:
         near = 0.0  # seen from farther off, more of the air is in the picture
-    best, best_margin = None, -0.12 if alone else -0.03  # further outside than this is not accepted
+    best, best_margin = None, (-0.12 if alone else -0.03) - slack  # further outside than this is not accepted
     for _ in range(30):
         first, last = near - low_y, far - high_y
         if first > last:  # longer than the stage is deep: centred

@@ -154,13 +154,15 @@ def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split 
     ground, sky = pick(rng, cur.grounds), pick(rng, cur.skies)
     camera = sample_camera(rng, cur)
     count = 1 + weighted(rng, cur.object_weights)
-    for _ in range(200):
+    for attempt in range(200):
         objects = [draw_object(rng, cur, ground, split, first=i == 0) for i in range(count)]
-        events = draw_events(rng, cur, objects)
-        objects, events = fit_words(rng, cur, objects, events, ground, split)
+        events = draw_events(rng, cur, objects, ground, split)
+        objects = fit_words(rng, cur, objects, events)
         camera = calm(camera, events)
         layout = Layout(camera=camera, aspect=cur.width / cur.height, duration=cur.duration)
-        placed = place(rng, objects, events, layout)
+        placed = place(
+            rng, objects, events, layout, slack=0.02 * max(0, attempt - 100)
+        )  # a narrow picture may not hold it all
         if placed is not None:
             return SceneSpec(
                 seed=seed,
@@ -252,48 +254,51 @@ def possible_actions(cur: Curriculum, kind: str, others: int, first: bool, last:
     return allowed
 
 
-def draw_events(rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpec]) -> list[EventSpec]:
+def draw_events(
+    rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpec], ground: str, split: Split
+) -> list[EventSpec]:
     """Events in a row that fill the clip, none when the clip is too short for one."""
     count = 1 + weighted(rng, cur.event_weights)
     count = min(count, int(cur.duration / MIN_EVENT_SECONDS))
     if count == 0:
         return []
     subjects = [0] + [pick(rng, range(len(objects))) if rng.random() < 0.5 else 0 for _ in range(count - 1)]
-    plans: list[tuple[int, str, str]] = []  # subject, action, direction
+    colours = [thing.colour for thing in objects]  # as they are by now
+    plans: list[EventSpec] = []  # without their times
     for i, subject in enumerate(subjects):
-        before = [plan for plan in plans if plan[0] == subject]
-        others = len(objects) - 1
+        before = [plan for plan in plans if subject in (plan.subject, plan.target)]
+        previous = plans[-1] if before and plans[-1].subject == subject else None
+        targets = [
+            k
+            for k in range(len(objects))
+            if k != subject and not any(plan.subject == k and plan.action == "disappear" for plan in plans)
+        ]
+        if before or any(plan.target is not None for plan in plans):  # these start from where they were put
+            targets = []
         last = subject not in subjects[i + 1 :]
-        previous = before[-1] if before and plans[-1][0] == subject else (subject, "", "")
-        actions = possible_actions(cur, objects[subject].kind, others, not before, last, previous[1])
-        if any(plan[1] in ("push", "circle") for plan in plans):  # the second one would start from anywhere
-            actions = [a for a in actions if a not in ("push", "circle")]
-        if before:
-            actions = [a for a in actions if a not in ("push", "circle")]
+        kind, doing = objects[subject].kind, previous.action if previous else ""
+        actions = possible_actions(cur, kind, len(targets), not before, last, doing)
         if not actions:
             continue
         action = actions[weighted(rng, [WEIGHTS.get(a, 1.0) for a in actions])]
-        direction = ""
+        direction, target, colour = "", None, ""
         if action in DIRECTED:
-            direction = pick(rng, [d for d in DIRECTIONS if (action, d) != previous[1:]])
-        plans.append((subject, action, direction))
-    spans = split_time(rng, cur.duration, [action for _, action, _ in plans])
-    return [
-        EventSpec(
-            action=action,
-            start=start,
-            end=end,
-            subject=subject,
-            direction=direction,
-            target=pick(rng, [i for i in range(len(objects)) if i != subject])
-            if action in ("circle", "push")
-            else None,
-            colour=pick(rng, [c for c in cur.colours if c != objects[subject].colour])
-            if action == "change colour"
-            else "",
+            direction = pick(rng, [d for d in DIRECTIONS if not previous or (action, d) != (doing, previous.direction)])
+        elif action in ("circle", "push"):
+            target = pick(rng, targets)
+        elif action == "change colour":
+            new = [c for c in cur.colours if c != colours[subject]]
+            new = [c for c in new if split != "train" or not is_held_out(kind, c, ground)]
+            if not new:
+                continue
+            colour = colours[subject] = pick(rng, new)
+        plans.append(
+            EventSpec(
+                action=action, start=0.0, end=1.0, subject=subject, direction=direction, target=target, colour=colour
+            )
         )
-        for (subject, action, direction), (start, end) in zip(plans, spans, strict=True)
-    ]
+    spans = split_time(rng, cur.duration, [plan.action for plan in plans])
+    return [replace(plan, start=start, end=end) for plan, (start, end) in zip(plans, spans, strict=True)]
 
 
 def split_time(rng: random.Random, duration: float, actions: Sequence[str]) -> list[tuple[float, float]]:
@@ -319,14 +324,9 @@ def split_time(rng: random.Random, duration: float, actions: Sequence[str]) -> l
 
 
 def fit_words(
-    rng: random.Random,
-    cur: Curriculum,
-    objects: Sequence[ObjectSpec],
-    events: Sequence[EventSpec],
-    ground: str,
-    split: Split,
-) -> tuple[list[ObjectSpec], list[EventSpec]]:
-    """Give objects the size and pattern that make their events visible."""
+    rng: random.Random, cur: Curriculum, objects: Sequence[ObjectSpec], events: Sequence[EventSpec]
+) -> list[ObjectSpec]:
+    """Objects with the size and pattern that make their events visible."""
     fitted = []
     for i, thing in enumerate(objects):
         actions = {e.action for e in events if e.subject == i}
@@ -337,18 +337,8 @@ def fit_words(
             size = pick(rng, cur.sizes[1:])
         if "spin" in actions and thing.kind in ROUND:
             material = pick(rng, [m for m in cur.materials if m in ("striped", "checked")])
-        fitted.append(
-            ObjectSpec(
-                kind=thing.kind,
-                colour=thing.colour,
-                material=material,
-                size=size,
-                heading=thing.heading,
-                text=thing.text,
-            )
-        )
-    del ground, split
-    return fitted, list(events)
+        fitted.append(replace(thing, size=size, material=material))
+    return fitted
 
 
 def pick(rng: random.Random, items: Sequence[T]) -> T:
