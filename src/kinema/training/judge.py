@@ -270,6 +270,18 @@ class JudgeStage:
         picture.save(path)
 
 
+def card_of(stage: JudgeStage, clips: int, steps: int, hardware: str) -> dict[str, Any]:
+    """What a judge was trained on. Its accuracy is added by `python -m kinema.claims.judge --card`."""
+    return {
+        "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
+        "data": f"rendered clips only, curriculum {stage.settings.curriculum!r}, split 'train', seeds from {TRAIN_SEED}",
+        "clips": clips,
+        "steps": steps,
+        "hardware": hardware,
+        "parameters": sum(p.numel() for p in stage.net.parameters()),
+    }
+
+
 def train_judge(
     settings: JudgeSettings, folder: Path, out: Path | None = None, device: str = "cpu", hardware: str = ""
 ) -> Report:
@@ -282,15 +294,7 @@ def train_judge(
     report = trainer.run()
     if report.interrupted:
         return report
-    card = {
-        "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
-        "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {TRAIN_SEED}",
-        "clips": report.clips,
-        "steps": report.step,
-        "seconds": round(report.seconds),
-        "hardware": hardware,
-        "parameters": sum(p.numel() for p in stage.net.parameters()),
-    }
+    card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
     with trainer.ema.swapped_in():
         Judge(stage.net, card).save(out or folder / "judge")
     return report
