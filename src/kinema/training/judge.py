@@ -274,7 +274,7 @@ def card_of(stage: JudgeStage, clips: int, steps: int, hardware: str) -> dict[st
     """What a judge was trained on. Its accuracy is added by `python -m kinema.claims.judge --card`."""
     return {
         "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
-        "data": f"rendered clips only, curriculum {stage.settings.curriculum!r}, split 'train', seeds from {TRAIN_SEED}",
+        "data": f"rendered clips only, curriculum {stage.settings.curriculum!r}, training split, seeds from {TRAIN_SEED}",
         "clips": clips,
         "steps": steps,
         "hardware": hardware,
