@@ -272,9 +272,10 @@ class JudgeStage:
 
 def card_of(stage: JudgeStage, clips: int, steps: int, hardware: str) -> dict[str, Any]:
     """What a judge was trained on. Its accuracy is added by `python -m kinema.claims.judge --card`."""
+    part = f"curriculum {stage.settings.curriculum!r}, training split, seeds from {TRAIN_SEED}"
     return {
         "what": "reads objects, ground, sky, camera move and events from clips of kinema.world",
-        "data": f"rendered clips only, curriculum {stage.settings.curriculum!r}, training split, seeds from {TRAIN_SEED}",
+        "data": f"rendered clips only, {part}",
         "clips": clips,
         "steps": steps,
         "hardware": hardware,
