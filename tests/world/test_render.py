@@ -122,6 +122,15 @@ def test_nearer_object_hides_farther_one():
         assert (drawn.frames.int() - alone.int())[0][inner].abs().max() <= 1
 
 
+def test_object_inside_another_is_not_seen():
+    ball, cube = ("ball", (0.0, 0.0, 0.8), 0.6), ("cube", (0.0, -0.05, 0.8), 0.3)  # the centre of the cube is nearer
+    both, alone = render.render(scene([ball, cube])), render.render(scene([ball]))
+    assert torch.equal(both.mask, alone.mask) and torch.equal(both.depth, alone.depth)
+    inner = inside(alone.mask == 1) & (both.mask == 1)
+    facing_sun = inner & (alone.frames.sum(-1) > 200)
+    assert (both.frames.int() - alone.frames.int())[facing_sun].abs().max() <= 1
+
+
 def test_transparent_object_is_a_blend():
     state = scene([("ball", (0.0, 0.0, 2.0), 0.5)])  # in front of the sky, away from its shadow
     solid, inner = render_frames(state).float(), inside(render.render(state).mask == 1)
