@@ -32,8 +32,7 @@ def export_pipeline(
 ) -> Path:
     """Write a `WanPipeline` folder with per-token times (as Wan 2.2 TI2V 5B) and a `card.json`; gives its path.
 
-    transformer, text_encoder: saved with their present weights as `dtype`, and left as they are.
-    autoencoder: a diffusers model; saved as float16, whose finer steps pictures need.
+    transformer, text_encoder, autoencoder: saved with their present weights as `dtype`, and left as they are.
     flow_shift: of the UniPC scheduler saved with them, above 0.
     The folder is written under another name and renamed, so that a reader sees the old one or the new one.
     """
@@ -43,7 +42,7 @@ def export_pipeline(
     _save(transformer, temporary / "transformer", dtype)
     _save(text_encoder, temporary / "text_encoder", dtype)
     tokenizer.save_pretrained(temporary / "tokenizer")
-    _save(autoencoder, temporary / "vae", torch.float16)
+    _save(autoencoder, temporary / "vae", dtype)
     scheduler(flow_shift).save_pretrained(temporary / "scheduler")
     index = {
         "_class_name": "WanPipeline",
