@@ -285,7 +285,7 @@ class Judge:
 
     def save(self, path: str | Path) -> None:
         """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -295,7 +295,7 @@ class Judge:
             temporary.write_text(json.dumps(data, indent=2) + "\n")
             temporary.rename(folder / name)
         temporary = folder / ".model.safetensors.part"
-        save_file({k: v.half().contiguous() for k, v in self.net.state_dict().items()}, temporary)
+        temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
         temporary.rename(folder / "model.safetensors")
 
     @property
