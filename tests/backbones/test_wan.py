@@ -1,13 +1,16 @@
 """The Wan family's border: token grid, times, sizes, experts, pictures."""
 
 import base64
+import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline
+from PIL import Image
 
 from kinema.backbones.images import open_picture
 from kinema.backbones.load import load
@@ -182,6 +185,20 @@ def test_own_autoencoder_and_short_prompts_in_the_same_place(tiny_folder):
 def test_refuses_what_it_cannot_make(ti2v, fields, says):
     with pytest.raises(KinemaError, match=says):
         ti2v.prepare([request(**fields)])
+
+
+def test_a_last_picture_fills_the_last_latent_frame_where_the_card_says_so(tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder("kinema_mini"), folder)
+    (folder / "card.json").write_text(json.dumps({"takes_last_image": True}))
+    backbone = load(folder, device="cpu", dtype="float32")
+    for name, colour in (("first", (255, 0, 0)), ("last", (0, 0, 255))):
+        Image.new("RGB", (64, 32), colour).save(tmp_path / f"{name}.png")
+    pictures = dict(image=str(tmp_path / "first.png"), last_image=str(tmp_path / "last.png"))
+    conditions = backbone.prepare([request(**pictures)])
+    assert conditions.known_frames.flatten().tolist() == [True, False, True]
+    blue = torch.tensor([-1.0, -1.0, 1.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 5, 32, 64)
+    torch.testing.assert_close(conditions.known[:, :, -1:], backbone.encode(blue)[:, :, -1:])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from kinema.models.autoencoder import AutoencoderKLKinema
 from kinema.training.export import load_averaged
 from kinema.training.latents import CacheSettings, LatentCache, fill_cache, open_cache
 from kinema.training.mini import export_checkpoint, prepare_tokenizer, train_text_to_video
-from kinema.training.preview import euler_sample
 from kinema.training.recipe import load_section
 from kinema.training.text_to_video import (
     PreviewSettings,
@@ -98,16 +97,6 @@ def test_one_time_a_clip_is_the_same_function_as_one_a_token():
     whole = model(x, t, text, return_dict=False)[0]
     tokens = model(x, t[:, None].expand(2, 12), text, return_dict=False)[0]
     torch.testing.assert_close(whole, tokens, atol=1e-5, rtol=1e-4)
-
-
-def test_euler_reaches_the_data_of_a_straight_path():
-    x0, noise = torch.randn(2, 1, 4, 2, 2, 2, generator=generator()).unbind(0)
-
-    def model(x, t, text, return_dict):  # the exact velocity, for the prompt and without it
-        return ((noise - x0).expand_as(x),)
-
-    found = euler_sample(model, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), noise, steps=3, guidance_scale=7.0)
-    torch.testing.assert_close(found, x0, atol=1e-5, rtol=1e-5)
 
 
 def test_resumed_training_equals_an_unbroken_one(run, stage, tmp_path):

@@ -176,6 +176,11 @@ class WanBackbone:
     def takes_image(self) -> bool:
         return self.needs_image or self.time_per_frame
 
+    @property
+    def takes_last_image(self) -> bool:
+        """Whether a model with a time per frame was trained with a given last frame; its card says so."""
+        return self.time_per_frame and bool(self.folder.card.get("takes_last_image", False))
+
     @cached_property
     def _latent_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and reciprocal deviation of the autoencoder's latents, (1, C, 1, 1, 1) each."""

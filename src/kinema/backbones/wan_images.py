@@ -34,7 +34,7 @@ def check(backbone: WanBackbone, requests: Sequence[Request]) -> None:
         raise KinemaError("last_image needs an image for the first frame; give both")
     if pairs and not last_image:
         raise KinemaError(f"model {name!r} wants a first and a last picture; give last_image too")
-    if last_image and (backbone.time_per_frame or (tokens and not pairs)):
+    if last_image and not backbone.takes_last_image and (backbone.time_per_frame or (tokens and not pairs)):
         raise KinemaError(f"model {name!r} takes a first image only; leave last_image out")
 
 
@@ -55,6 +55,11 @@ def condition(
         known[:, :, :1] = backbone.encode(pixels)
         given = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=backbone.device)
         given[:, :, 0] = True
+        if last and conditions.shape[2] > 1:
+            # A latent frame behind the first stands for several frames: the picture stands still in it.
+            still = _pixels(backbone, last, height, width).expand(-1, -1, 1 + backbone.frames_per_latent, -1, -1)
+            known[:, :, -1:] = backbone.encode(still)[:, :, -1:]
+            given[:, :, -1] = True
         conditions.known, conditions.known_frames = known, given
         return
     video = torch.cat([pixels, pixels.new_zeros(*pixels.shape[:2], frames - 1, height, width)], dim=2)

@@ -82,16 +82,6 @@ def encode_clips(autoencoder: Any, frames: Tensor) -> Tensor:
     return normalised
 
 
-@torch.no_grad()
-def decode_latents(autoencoder: Any, latents: Tensor) -> Tensor:
-    """Frames (B, T, H, W, 3) uint8 of normalised latents (B, C, T', H', W'); one clip at a time to save memory."""
-    device = next(autoencoder.parameters()).device
-    mean, std = (value.to(device) for value in latent_scale(autoencoder))
-    video = [autoencoder.decode(z[None].to(device).float() * std + mean).sample[0] for z in latents]
-    frames = (torch.stack(video).float().clamp(-1, 1) + 1) * 127.5
-    return frames.round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
-
-
 def encoder_hash(folder: Path) -> str:
     """SHA-256 over the encoder's weights and latent scale in a model folder, 16 hexadecimal digits."""
     digest = hashlib.sha256()

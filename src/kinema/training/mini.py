@@ -11,7 +11,7 @@ runs/mini/model/           the finished model in diffusers layout
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from kinema.models.autoencoder import AutoencoderKLKinema
 from kinema.training.autoencoder import AutoencoderRecipe, AutoencoderStage, evaluate, measure_latents
 from kinema.training.checkpoint import checkpoints
-from kinema.training.export import export_pipeline, hardware, load_averaged
+from kinema.training.export import hardware, load_averaged
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
 from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, tokenizer_of_world
 from kinema.training.trainer import Report, Trainer
@@ -104,7 +104,7 @@ def train_text_to_video(
         card = make_card(settings, stage, report.step, report.clips, report.seconds, device)
         card["training"]["loss"] = round(report.loss, 5)
         with trainer.ema.swapped_in():
-            _export(stage, out or folder / "model", card)
+            stage.export(out or folder / "model", card)
     return report
 
 
@@ -130,15 +130,14 @@ def export_checkpoint(
     clips = state["step"] * settings.trainer.batch_size * settings.trainer.accumulate
     card = make_card(settings, stage, state["step"], clips, state["seconds"], device)
     card["training"]["cached_clips"] = LatentCache.count(folder / "latents")
-    return _export(stage, out, card)
+    return stage.export(out, card)
 
 
 def make_card(
     settings: TextToVideoSettings, stage: TextToVideo, steps: int, clips: int, seconds: float, device: str
 ) -> dict[str, Any]:
     """What a person should know of the model: data, training, hardware; scores are added by whoever measures."""
-    s = settings
-    frames = 4 * (stage.shape[1] - 1) + 1
+    s, defaults = settings, stage.defaults()
     return {
         "name": "mini",
         "what": "text to video and image to video, the Wan 2.2 TI2V architecture at a small size",
@@ -148,9 +147,7 @@ def make_card(
         },
         "data": {
             "world": f"kinema.world, curriculum {s.cache.curriculum!r}, training split",
-            "num_frames": frames,
-            "height": 16 * stage.shape[2],
-            "width": 16 * stage.shape[3],
+            **{name: defaults[name] for name in ("num_frames", "height", "width", "fps")},
             "seeds": [s.cache.first_seed, s.cache.first_seed + s.cache.clips],
         },
         "training": {
@@ -163,26 +160,8 @@ def make_card(
             "torch": torch.__version__,
             "settings": asdict(s),
         },
-        "defaults": {
-            "num_frames": frames,
-            "height": 16 * stage.shape[2],
-            "width": 16 * stage.shape[3],
-            "fps": 8,
-            "num_inference_steps": s.preview.steps,
-            "guidance_scale": s.preview.guidance_scale,
-        },
+        "defaults": defaults,
+        "takes_last_image": True,  # clips with a given first and last latent frame are part of the training
         "text": {"max_sequence_length": s.text.max_tokens, "words": len(stage.tokenizer)},
         "scores": {},
     }
-
-
-def _export(stage: TextToVideo, out: Path, card: Mapping[str, Any]) -> Path:
-    return export_pipeline(
-        out,
-        transformer=stage.transformer,
-        text_encoder=stage.text_encoder,
-        tokenizer=stage.tokenizer,
-        autoencoder=stage.autoencoder,
-        flow_shift=stage.settings.flow_shift,
-        card=card,
-    )

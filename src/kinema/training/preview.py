@@ -1,45 +1,26 @@
-"""Pictures of a training: plain Euler sampling with guidance, and contact sheets."""
+"""Pictures of a training: clips from the model as it is, on a contact sheet."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from kinema.core.path import shift_times
-from kinema.training.rectified_flow import TIMESTEPS
 
+def generate(folder: Path, prompts: Sequence[str], seed: int, device: torch.device) -> Tensor:
+    """Clips (B, T, H, W, 3) uint8 of prompts, as `kinema generate --model FOLDER` would make them; one seed for all."""
+    from kinema.backbones.load import load
+    from kinema.core.loop import sample
+    from kinema.guidance.cfg import CFG
+    from kinema.request import Request
 
-@torch.no_grad()
-def euler_sample(
-    transformer: Any,
-    text: Tensor,
-    empty: Tensor,
-    noise: Tensor,
-    *,
-    steps: int = 20,
-    guidance_scale: float = 4.0,
-    shift: float = 3.0,
-) -> Tensor:
-    """Clean latents (B, C, T, H, W) from noise of that shape, by `steps` equal steps of shifted time.
-
-    text, empty: embeddings (B, P, D) of the prompts and of the empty prompt; both go through the model in one
-    batch, v = v_empty + guidance_scale * (v_text - v_empty) ("Classifier-Free Diffusion Guidance", Ho and
-    Salimans, 2022, arXiv:2207.12598).
-    """
-    times = shift_times(torch.linspace(1, 0, steps + 1), shift)
-    both = torch.cat([text, empty])
-    x = noise
-    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-        level = torch.full((2 * len(x),), t * TIMESTEPS, device=x.device)
-        v_text, v_empty = transformer(torch.cat([x, x]), level, both, return_dict=False)[0].float().chunk(2)
-        x = x + (t_next - t) * (v_empty + guidance_scale * (v_text - v_empty))
-    return x
+    backbone = load(folder, device=str(device))
+    requests = [Request(prompt=prompt, seed=seed) for prompt in prompts]
+    return sample(backbone, requests, [CFG(scale=backbone.defaults.guidance_scale)]).cpu()
 
 
 def contact_sheet(path: Path, frames: Tensor, labels: Sequence[str], columns: int = 7, line: int = 14) -> None:

@@ -18,8 +18,9 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from kinema.models.text import build_text_encoder, build_tokenizer, encode_text, tokenize
-from kinema.training.latents import CacheSettings, Filler, LatentCache, decode_latents
-from kinema.training.preview import contact_sheet, euler_sample
+from kinema.training.export import export_pipeline
+from kinema.training.latents import CacheSettings, Filler, LatentCache
+from kinema.training.preview import contact_sheet, generate
 from kinema.training.rectified_flow import (
     FLOW,
     bucket_losses,
@@ -74,7 +75,6 @@ class PreviewSettings:
     )
     steps: int = 20
     guidance_scale: float = 4.0
-    shift: float = 3.0
     seed: int = 0
 
 
@@ -265,32 +265,36 @@ class TextToVideo:
         loss, clips = velocity_loss(velocity, x0, noise, times)
         return loss, dict(bucket_losses(clips.detach(), batch["t"]))
 
-    @torch.no_grad()
     def sheet(self, path: Path) -> None:
-        """A row for each prompt of the preview settings."""
+        """A row for each prompt of the preview settings; the model as it is now stays beside it, in preview/."""
         s = self.settings.preview
-        frames = self.sample(list(s.prompts), s.seed)
-        contact_sheet(path, frames, s.prompts)
-
-    @torch.no_grad()
-    def sample(self, prompts: Sequence[str], seed: int) -> Tensor:
-        """Clips (B, T, H, W, 3) uint8 of prompts, with the weights as they are and the preview's settings."""
-        s = self.settings.preview
+        model = self.export(path.parent / "preview", {"defaults": self.defaults(), "takes_last_image": True})
         device = next(self.transformer.parameters()).device
-        noise = torch.randn(len(prompts), *self.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-        ids, mask = tokenize(self.tokenizer, [*prompts, *[""] * len(prompts)], self.settings.text.max_tokens)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.trainer.precision == "bf16"):
-            text, empty = encode_text(self.text_encoder, ids.to(device), mask.to(device)).chunk(2)
-            latents = euler_sample(
-                self.transformer,
-                text,
-                empty,
-                noise,
-                steps=s.steps,
-                guidance_scale=s.guidance_scale,
-                shift=s.shift,
-            )
-        return decode_latents(self.autoencoder, latents)
+        contact_sheet(path, generate(model, s.prompts, s.seed, device), s.prompts)
+
+    def defaults(self) -> dict[str, Any]:
+        """What a request takes that does not say otherwise: the clips trained on, the preview's steps and weight."""
+        _, frames, rows, columns = self.shape
+        return {
+            "num_frames": 4 * (frames - 1) + 1,
+            "height": 16 * rows,
+            "width": 16 * columns,
+            "fps": 8,
+            "num_inference_steps": self.settings.preview.steps,
+            "guidance_scale": self.settings.preview.guidance_scale,
+        }
+
+    def export(self, folder: Path, card: Mapping[str, Any]) -> Path:
+        """Write the model, with the weights as they are, as a folder in diffusers layout; gives its path."""
+        return export_pipeline(
+            folder,
+            transformer=self.transformer,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            autoencoder=self.autoencoder,
+            flow_shift=self.settings.flow_shift,
+            card=card,
+        )
 
     def _length(self, generator: torch.Generator) -> int:
         """Latent frames of a micro-batch: images, shorter clips, whole clips."""
