@@ -99,6 +99,17 @@ def test_one_time_a_clip_is_the_same_function_as_one_a_token():
     torch.testing.assert_close(whole, tokens, atol=1e-5, rtol=1e-4)
 
 
+def test_checkpointed_gradients_are_the_same():
+    x, text = torch.randn(1, 4, 2, 4, 4, generator=generator()), torch.randn(1, 5, 16, generator=generator())
+    gradients = []
+    for checkpointing in (False, True):
+        model = build_transformer(replace(TINY, gradient_checkpointing=checkpointing), 4, 16, 0).train()
+        torch.nn.init.normal_(model.proj_out.weight, generator=generator(1))
+        model(x, torch.tensor([500.0]), text, return_dict=False)[0].square().mean().backward()
+        gradients.append(model.patch_embedding.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_resumed_training_equals_an_unbroken_one(run, stage, tmp_path):
     vae, cache, tokenizer = stage.autoencoder, stage.cache, stage.tokenizer
     for steps in (1, 3):

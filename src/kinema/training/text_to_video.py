@@ -46,6 +46,7 @@ class TransformerSettings:
     ffn_dim: int = 768
     freq_dim: int = 128  # sines and cosines that a time is written in
     rope_max_seq_len: int = 64  # longest side of the token grid
+    gradient_checkpointing: bool = False  # blocks are computed twice and kept once: pays on a GPU with large batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,8 @@ def build_transformer(settings: TransformerSettings, channels: int, text_dim: in
         )
         with torch.no_grad():
             initialise(model)
+    if settings.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
     return model
 
 
