@@ -154,6 +154,7 @@ def test_a_running_training_can_be_exported(run, tmp_path):
         (p / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() for p in (out, run / "model")
     )
     assert ours == theirs
+    assert not any(str(run) in p.read_text() for p in out.rglob("*.json")), "the model tells where it was trained"
 
 
 def test_settings_of_another_size_are_refused(run, tmp_path):

@@ -111,6 +111,9 @@ def _save(module: nn.Module, folder: Path, dtype: torch.dtype) -> None:
     """`save_pretrained` of a copy with weights of `dtype`; the module itself is untouched."""
     copied: Any = copy.deepcopy(module).to("cpu", dtype)
     copied.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.pop("_name_or_path", None) is not None:  # where a part was loaded from is nobody's business
+        _write_json(folder / "config.json", config)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
