@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
@@ -109,7 +110,9 @@ def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss
     logarithmic = min(values) > 0
     scaled = [math.log10(v) for v in values] if logarithmic else values
     order = sorted(scaled)
-    low, high = order[0], order[min(len(order) - 1, int(0.995 * len(order)))]  # a rare spike must not flatten the rest
+    low, high = order[0], order[-1]
+    if high > 2 * order[int(0.995 * (len(order) - 1))] - low:  # a rare spike must not flatten the rest
+        high = order[int(0.995 * (len(order) - 1))]
     high = high if high > low else low + 1e-6
     height, left, bottom, top = 420, 80, 36, 24
     image = Image.new("RGB", (width, height), "white")
@@ -124,14 +127,31 @@ def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss
         value = low + (high - low) * i / 4
         y = place(steps[0], value)[1]
         draw.line((left, y, width - 16, y), fill="#dddddd")
-        draw.text((8, y - 6), f"{10**value if logarithmic else value:.4g}", fill="black")
-        step = steps[0] + (steps[-1] - steps[0]) * i / 4
-        draw.text((place(step, low)[0] - 14, height - bottom + 8), f"{step:.0f}", fill="black")
-    draw.text((left, 6), f"{key} over steps, {len(points)} points", fill="black")
+        draw.text((left - 10, y), f"{10**value if logarithmic else value:.3g}", fill="black", anchor="rm")
+    for step in _round_steps(steps[0], steps[-1]):
+        x = place(step, low)[0]
+        draw.line((x, height - bottom, x, height - bottom + 4), fill="black")
+        draw.text((x, height - bottom + 8), f"{step:,}", fill="black", anchor="mt")
+    draw.text((left, 6), f"{key} over {len(points):,} steps", fill="black")
     draw.line([place(s, v) for s, v in zip(steps, scaled, strict=True)], fill="#b9cde8", width=1)
-    window, mean, smooth = min(100, max(1, len(scaled) // 20)), scaled[0], []
-    for value in scaled:
-        mean += (value - mean) / window
-        smooth.append(mean)
+    smooth = _running_mean(scaled, min(50, len(scaled) // 20))
     draw.line([place(s, v) for s, v in zip(steps, smooth, strict=True)], fill="#1b4f9c", width=2)
     image.save(path)
+
+
+def _round_steps(first: float, last: float) -> list[int]:
+    """About five round numbers from `first` to `last`."""
+    size = max(1.0, (last - first) / 5)
+    power = 10 ** math.floor(math.log10(size))
+    gap = max(1, round(min(factor * power for factor in (1, 2, 5, 10) if factor * power >= size)))
+    return list(range(math.ceil(first / gap) * gap, math.floor(last) + 1, gap))
+
+
+def _running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """The mean of each value and its neighbours, up to `reach` before and after; after it no more than before it."""
+    sums = [0.0, *accumulate(values)]
+    means = []
+    for i in range(len(values)):
+        first, last = max(0, i - reach), min(i + min(reach, i), len(values) - 1)
+        means.append((sums[last + 1] - sums[first]) / (last + 1 - first))
+    return means
