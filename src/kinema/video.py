@@ -177,6 +177,13 @@ def load_picture(path: str | os.PathLike[str]) -> np.ndarray:
         raise KinemaError(f"{path} is not a picture that can be read") from error
 
 
+def _columns(count: int, shape: float) -> int:
+    """Columns of a sheet a little wider than high, near which the last row is fullest; `shape` is height by width."""
+    wish = max(1, int(np.ceil(np.sqrt(count * shape * 1.4))))
+    near = range(max(1, wish - 1), wish + 2)
+    return min(near, key=lambda columns: (-count % columns, abs(columns - wish)))
+
+
 def contact_sheet(
     video: Video, columns: int | None = None, count: int | None = None, cell: int | None = None
 ) -> Image.Image:
@@ -193,7 +200,7 @@ def contact_sheet(
             raise KinemaError(f"{name} is {value}; use 1 or more")
     count = min(len(video), count or 25)
     picked = np.linspace(0, len(video) - 1, count).round().astype(int)
-    columns = min(count, columns or max(1, int(np.ceil(np.sqrt(count * video.height / video.width * 1.4)))))
+    columns = min(count, columns or _columns(count, video.height / video.width))
     cell = cell or int(np.clip(max(video.height, video.width), 128, 256))
     scale = cell / max(video.height, video.width)
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))

@@ -123,14 +123,30 @@ def sheet(clips: list[Clip]) -> Image.Image:
     t, h, w, _ = clips[0].frames.shape
     picked = np.linspace(0, t - 1, min(t, SHEET_FRAMES)).round().astype(int)
     scale = max(h, w) / 128
-    th, tw, label, gap = max(1, round(h / scale)), max(1, round(w / scale)), 16, 3
-    size = (len(picked) * (tw + gap) + gap, len(clips) * (th + label + gap) + gap)
-    page = Image.new("RGB", size, (24, 24, 27))
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(11)
-    for row, clip in enumerate(clips):
-        y = gap + row * (th + label + gap)
-        draw.text((gap + 2, y), clip.caption, fill=(212, 212, 216), font=font)
+    th, tw, line, gap = max(1, round(h / scale)), max(1, round(w / scale)), 14, 3
+    width, font = len(picked) * (tw + gap) + gap, ImageFont.load_default(11)
+    captions = [wrap(clip.caption, font, width - 2 * gap - 2) for clip in clips]
+    height = sum(len(lines) * line + 2 + th + gap for lines in captions) + gap
+    page = Image.new("RGB", (width, height), (24, 24, 27))
+    draw, y = ImageDraw.Draw(page), gap
+    for clip, lines in zip(clips, captions, strict=True):
+        for text in lines:
+            draw.text((gap + 2, y), text, fill=(212, 212, 216), font=font)
+            y += line
+        y += 2
         for column, frame in enumerate(picked):
             picture = Image.fromarray(clip.frames[frame].numpy()).resize((tw, th), Image.Resampling.LANCZOS)
-            page.paste(picture, (gap + column * (tw + gap), y + label))
+            page.paste(picture, (gap + column * (tw + gap), y))
+        y += th + gap
     return page
+
+
+def wrap(text: str, font: Any, width: int) -> list[str]:
+    """Text in lines of at most `width` pixels; a word that is wider has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
