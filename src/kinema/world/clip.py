@@ -77,7 +77,7 @@ class Clip:
         A folder of this name that is there already is replaced.
         Raises: KinemaError, one sentence, when the place cannot be written.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         from kinema.files import replacing
         from kinema.video import Video
@@ -88,7 +88,8 @@ class Clip:
             video = Video(self.frames.cpu().numpy(), self.spec.fps, sound=self.sound, sample_rate=SAMPLE_RATE)
             video.save(temporary / "clip.mp4")
             tensors = {name: tensor.cpu().contiguous() for name, tensor in self.tensors().items()}
-            save_file(tensors, temporary / "truth.safetensors")
+            # save_file would make it readable for its owner alone
+            (temporary / "truth.safetensors").write_bytes(save(tensors))
             text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
             (temporary / "clip.json").write_text(text + "\n", encoding="utf-8")
         return folder
