@@ -132,7 +132,19 @@ ACTIONS_ALSO: dict[str, tuple[str, ...]] = {
     "wave": ("wave", "waved"),
 }
 # Words for a movement that does not say how: things that roll do, others slide.
-MOVES = ("comes?", "coming", "moves?", "moving", "goes", "going", "travels?", "travelling", "drifts?", "drifting", "shifts?")
+MOVES = (
+    "comes?",
+    "coming",
+    "moves?",
+    "moving",
+    "goes",
+    "going",
+    "travels?",
+    "travelling",
+    "drifts?",
+    "drifting",
+    "shifts?",
+)
 # Camera verbs: third person, -ing form, and what follows.
 CAMERA_PHRASES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "pan left": (("pans", "panning", "left"), ("pans", "panning", "to the left")),
