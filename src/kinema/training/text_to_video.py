@@ -120,7 +120,7 @@ def build_transformer(settings: TransformerSettings, channels: int, text_dim: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wan: Any = WanTransformer3DModel  # diffusers is not typed
-        model: Any = wan(
+        model: nn.Module = wan(
             patch_size=(1, 2, 2),
             num_attention_heads=settings.num_attention_heads,
             attention_head_dim=settings.attention_head_dim,
@@ -136,8 +136,8 @@ def build_transformer(settings: TransformerSettings, channels: int, text_dim: in
         )
         with torch.no_grad():
             initialise(model)
-    if settings.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+        if settings.gradient_checkpointing:
+            wan.enable_gradient_checkpointing(model)
     return model
 
 
