@@ -6,6 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Timing decides no test, and the same examples are drawn everywhere.
+settings.register_profile(
+    "kinema", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("kinema")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
