@@ -16,7 +16,7 @@ settings.load_profile("kinema")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import tiny
+import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session")
