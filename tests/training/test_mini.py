@@ -19,6 +19,7 @@ from kinema.training.text_to_video import (
     TextToVideoSettings,
     TransformerSettings,
     build_transformer,
+    load_parts,
 )
 from kinema.training.trainer import Trainer, TrainerSettings
 
@@ -108,6 +109,18 @@ def test_checkpointed_gradients_are_the_same():
         model(x, torch.tensor([500.0]), text, return_dict=False)[0].square().mean().backward()
         gradients.append(model.patch_embedding.weight.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_a_training_begins_with_the_weights_of_another(run, stage):
+    again = TextToVideo(
+        replace(SETTINGS, start_from=str(run / "model")), stage.cache, stage.tokenizer, stage.autoencoder
+    )
+    shipped = load_parts(run / "model")
+    for found, expected in zip(again.modules.values(), shipped, strict=True):
+        for (key, a), b in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+            assert torch.equal(a, b) and a.dtype == torch.float32, key
+    with pytest.raises(ValueError, match="start_from is 'nowhere'; use an embedded model"):
+        TextToVideo(replace(SETTINGS, start_from="nowhere"), *parts)
 
 
 def test_resumed_training_equals_an_unbroken_one(run, stage, tmp_path):

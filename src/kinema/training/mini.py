@@ -24,7 +24,7 @@ from kinema.training.autoencoder import AutoencoderRecipe, AutoencoderStage, eva
 from kinema.training.checkpoint import checkpoints
 from kinema.training.export import hardware, load_averaged
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
-from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, tokenizer_of_world
+from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, model_folder, tokenizer_of_world
 from kinema.training.trainer import Report, Trainer
 
 
@@ -59,7 +59,10 @@ def prepare_tokenizer(folder: Path, settings: TextToVideoSettings) -> Any:
     """The tokenizer in `folder`, made and saved there the first time."""
     if (folder / "tokenizer.json").is_file():
         return AutoTokenizer.from_pretrained(folder)
-    tokenizer = tokenizer_of_world(settings.text, settings.cache.curriculum, settings.trainer.seed)
+    if settings.start_from is not None:
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(settings.start_from) / "tokenizer")
+    else:
+        tokenizer = tokenizer_of_world(settings.text, settings.cache.curriculum, settings.trainer.seed)
     tokenizer.save_pretrained(folder)
     return tokenizer
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+from transformers import UMT5EncoderModel
 
 from kinema.models.text import build_text_encoder, build_tokenizer, encode_text, tokenize
 from kinema.training.export import export_pipeline
@@ -96,6 +97,7 @@ class TextToVideoSettings:
     dense_share: float = 0.25  # share of captions in the dense style, 0..1
     strange_share: float = 0.05  # share of captions with a word that means nothing, to learn to read past it, 0..1
     flow_shift: float = 3.0  # of the scheduler saved with the model
+    start_from: str | None = None  # embedded model or model folder whose weights, sizes and words it begins with
 
     def __post_init__(self) -> None:
         for name in ("image_share", "short_share", "given_share", "caption_dropout", "dense_share", "strange_share"):
@@ -156,6 +158,35 @@ def initialise(model: Any) -> None:
     for block in model.blocks:
         nn.init.zeros_(block.scale_shift_table)
         nn.init.zeros_(block.attn2.to_out[0].weight)
+
+
+def build_parts(settings: TextToVideoSettings, channels: int, words: int) -> tuple[nn.Module, nn.Module]:
+    """A fresh transformer and a fresh text encoder, from the training's seed."""
+    seed, text = settings.trainer.seed, settings.text
+    encoder = build_text_encoder(
+        words, d_model=text.d_model, d_ff=text.d_ff, num_layers=text.num_layers, num_heads=text.num_heads, seed=seed
+    )
+    return build_transformer(settings.transformer, channels, text.d_model, seed + 1), encoder
+
+
+def load_parts(folder: Path) -> tuple[nn.Module, nn.Module]:
+    """Transformer and text encoder of a model folder, in float32."""
+    loaders: tuple[Any, Any] = (WanTransformer3DModel, UMT5EncoderModel)  # diffusers is not typed
+    transformer, encoder = (
+        kind.from_pretrained(folder / name, dtype=torch.float32, use_safetensors=True)
+        for kind, name in zip(loaders, ("transformer", "text_encoder"), strict=True)
+    )
+    return transformer, encoder
+
+
+def model_folder(name: str) -> Path:
+    """The folder of an embedded model, or the folder given. Raises: ValueError when there is no model in it."""
+    from kinema.backbones.load import embedded
+
+    folder = embedded().get(name, Path(name))
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"start_from is {name!r}; use an embedded model ({', '.join(embedded())}) or a model folder")
+    return folder
 
 
 def draw_captions(
@@ -223,19 +254,13 @@ class TextToVideo:
     ) -> None:
         self.settings, self.cache, self.tokenizer = settings, cache, tokenizer
         self.autoencoder, self.filler = autoencoder, filler
-        seed, text = settings.trainer.seed, settings.text
         self.shape = tuple(cache.shards[0].shape[1:]) if len(cache) else ()
         if not self.shape:
             raise ValueError("the latent cache is empty; fill it first")
-        self.text_encoder = build_text_encoder(
-            len(tokenizer),
-            d_model=text.d_model,
-            d_ff=text.d_ff,
-            num_layers=text.num_layers,
-            num_heads=text.num_heads,
-            seed=seed,
-        )
-        self.transformer = build_transformer(settings.transformer, self.shape[0], text.d_model, seed + 1)
+        if settings.start_from is not None:
+            self.transformer, self.text_encoder = load_parts(model_folder(settings.start_from))
+        else:
+            self.transformer, self.text_encoder = build_parts(settings, self.shape[0], len(tokenizer))
         self.modules: Mapping[str, nn.Module] = {"transformer": self.transformer, "text_encoder": self.text_encoder}
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
