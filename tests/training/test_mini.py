@@ -112,9 +112,8 @@ def test_checkpointed_gradients_are_the_same():
 
 
 def test_a_training_begins_with_the_weights_of_another(run, stage):
-    again = TextToVideo(
-        replace(SETTINGS, start_from=str(run / "model")), stage.cache, stage.tokenizer, stage.autoencoder
-    )
+    parts = (stage.cache, stage.tokenizer, stage.autoencoder)
+    again = TextToVideo(replace(SETTINGS, start_from=str(run / "model")), *parts)
     shipped = load_parts(run / "model")
     for found, expected in zip(again.modules.values(), shipped, strict=True):
         for (key, a), b in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
