@@ -58,6 +58,8 @@ def generate(
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
     """
     loaded = None if isinstance(model, str | os.PathLike) else model
+    if loaded is not None and (device is not None or dtype is not None):
+        raise KinemaError("the model is loaded already; give device and dtype to kinema.load")
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -211,16 +213,9 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
             owner = next(t.name for t in techniques if t.overrides("guide"))
             raise KinemaError(f"guidance_scale is given and {owner} owns the guidance; set its own fields instead")
         return techniques
-    from kinema.guidance.cfg import CFG
+    from kinema.guidance.cfg import plain_guidance
 
-    default = backbone.defaults
-    if request.guidance_scale is None:  # a model of two experts may want a second weight
-        guidance = CFG(scale=default.guidance_scale, low_noise_scale=default.low_noise_guidance_scale)
-    else:
-        guidance = CFG(scale=request.guidance_scale)
-    if guidance.scale == 1 and guidance.low_noise_scale in (None, 1):
-        return techniques  # the same without the second call of the model
-    return [*techniques, guidance]
+    return [*techniques, *plain_guidance(backbone.defaults, request.guidance_scale)]
 
 
 def _check_times(request: Request, techniques: list[Technique]) -> None:

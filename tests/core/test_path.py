@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kinema.core.path import RectifiedFlow, logit_normal_times, shift_times
+from kinema.core.path import RectifiedFlow, shift_times
 
 PATH = RectifiedFlow()
 
@@ -31,8 +31,3 @@ def test_shift_keeps_the_ends_and_raises_the_middle():
     t = torch.tensor([0.0, 0.5, 1.0])
     torch.testing.assert_close(shift_times(t, 3.0), torch.tensor([0.0, 0.75, 1.0]))
     torch.testing.assert_close(shift_times(t, 1.0), t)
-
-
-def test_logit_normal_has_its_median_at_the_sigmoid_of_the_mean():
-    t = logit_normal_times(20_000, torch.Generator().manual_seed(0), mean=0.5, std=1.0)
-    assert abs(t.median().item() - 0.6225) < 0.01 and t.min() > 0 and t.max() < 1

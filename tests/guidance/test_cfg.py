@@ -1,7 +1,9 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from kinema.core.errors import KinemaError
 from kinema.core.technique import Step
 from kinema.guidance.cfg import CFG
 
@@ -25,3 +27,10 @@ def test_second_scale_holds_below_the_expert_boundary():
     guide = CFG(scale=1.0, low_noise_scale=0.0)
     torch.testing.assert_close(guide.guide(low, C, U), U)
     torch.testing.assert_close(guide.guide(high, C, U), C)
+
+
+@pytest.mark.parametrize("bad, says", [(dict(scale=-1.0), "is -1.0"), (dict(low_noise_scale=3.0), "has one expert")])
+def test_refuses_at_start(bad, says):
+    run = SimpleNamespace(backbone=SimpleNamespace(expert_boundary=None, name="mini"))
+    with pytest.raises(KinemaError, match=says):
+        CFG(**bad).start(run)

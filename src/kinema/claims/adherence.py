@@ -100,7 +100,7 @@ def generate_batch(
 ) -> Tensor:
     """A clip for each prompt in one batch: (B, T, H, W, 3) uint8. `images` are first frames (H, W, 3) uint8."""
     from kinema.core.loop import sample
-    from kinema.guidance.cfg import CFG
+    from kinema.guidance.cfg import plain_guidance
     from kinema.request import Request
 
     requests = [
@@ -115,11 +115,7 @@ def generate_batch(
         )
         for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
     ]
-    default = backbone.defaults
-    scale = default.guidance_scale if setup.guidance_scale is None else setup.guidance_scale
-    low = default.low_noise_guidance_scale if setup.guidance_scale is None else None
-    techniques = [] if scale == 1 and low in (None, 1) else [CFG(scale=scale, low_noise_scale=low)]
-    return sample(backbone, requests, techniques)
+    return sample(backbone, requests, plain_guidance(backbone.defaults, setup.guidance_scale))
 
 
 def render(prompts: Sequence[Prompt], like: Tensor | None = None) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -70,11 +69,3 @@ def shift_times(t: Tensor, shift: float) -> Tensor:
     nothing.
     """
     return shift * t / (1 + (shift - 1) * t)
-
-
-def logit_normal_times(
-    count: int, generator: torch.Generator, mean: float = 0.0, std: float = 1.0, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Training times t = sigmoid(u), u ~ N(mean, std). Shape (count,), 0..1. arXiv:2403.03206, section 3.1."""
-    u = torch.randn(count, generator=generator, device=device)
-    return torch.sigmoid(mean + std * u)

@@ -42,7 +42,8 @@ def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -
 
     def register(cls: T) -> T:
         known = _ENTRIES.get(name)
-        if known is not None and known.cls.__qualname__ != cls.__qualname__:
+        place = (cls.__module__, cls.__qualname__)  # the same place again is a module that was reloaded
+        if known is not None and (known.cls.__module__, known.cls.__qualname__) != place:
             raise RuntimeError(f"technique {name!r} is registered twice: {known.cls.__module__} and {cls.__module__}")
         topic = cls.__module__.rpartition(".")[0].rpartition(".")[2]  # "" for a class of a script
         _ENTRIES[name] = Entry(name=name, cls=cls, topic=topic, paper=paper, base=base, neutral=dict(neutral))

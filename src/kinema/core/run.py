@@ -43,6 +43,7 @@ class Run:
         self.path: Path = RectifiedFlow()
         self.state = State()
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
+        _refuse_windows(self.techniques)
         _refuse_unsupported(backbone, self.techniques)
         self.conditions: Conditions = backbone.prepare(self.requests)
         self.generators = [_generator(r.seed) for r in self.requests]
@@ -138,6 +139,16 @@ def _owner(techniques: Sequence[Technique]) -> Technique:
         if len(owners) > 1:
             raise KinemaError(f"{owners[0].name} and {owners[1].name} both own {hook!r}; leave one of them out")
     return next((t for t in techniques if t.overrides("guide")), Technique())
+
+
+def _refuse_windows(techniques: Sequence[Technique]) -> None:
+    """A window in which nothing can happen would leave a technique out without a word."""
+    for t in techniques:
+        first, last = t.noise_range
+        if not 1 >= first >= last >= 0:
+            raise KinemaError(f"noise_range of {t.name} is {t.noise_range}; use two levels from 1 down to 0")
+        if t.block_range is not None and not 0 <= t.block_range[0] <= t.block_range[1]:
+            raise KinemaError(f"block_range of {t.name} is {t.block_range}; use the first and the last block, from 0")
 
 
 def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> None:

@@ -12,6 +12,7 @@ from kinema.core.registry import technique
 from kinema.core.technique import Step, Technique
 
 if TYPE_CHECKING:
+    from kinema.backbones.protocol import Defaults
     from kinema.core.run import Run
 
 
@@ -23,7 +24,7 @@ class CFG(Technique):
     Paper: "Classifier-Free Diffusion Guidance", 2022, arXiv:2207.12598. Departures: `scale` counts as in diffusers,
     so scale = 1 + w of the paper and 1 means no guidance; a model of two experts may have a second scale.
     Shapes: cond (c), uncond (u) and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, when a scale is negative.
+    Raises: KinemaError at start, when a scale is negative, or a second one is given to a model of one expert.
     """
 
     branches = ("cond", "uncond")
@@ -34,12 +35,24 @@ class CFG(Technique):
         for value in (self.scale, self.low_noise_scale):
             if value is not None and value < 0:
                 raise KinemaError(f"guidance_scale is {value}; use 0 or more, 1 for no guidance")
+        if self.low_noise_scale is not None and run.backbone.expert_boundary is None:
+            raise KinemaError(f"cfg has a low_noise_scale, and model {run.backbone.name!r} has one expert; leave it out")
 
     def guide(self, step: Step, cond: Tensor, uncond: Tensor) -> Tensor:  # type: ignore[override]
         return uncond + self.at(step) * (cond - uncond)
 
     def at(self, step: Step) -> float:
-        boundary = getattr(step.run.backbone, "expert_boundary", None) if step.run else None
+        boundary = step.run.backbone.expert_boundary if step.run else None
         if self.low_noise_scale is not None and boundary is not None and step.told < boundary:
             return self.low_noise_scale
         return self.scale
+
+
+def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[CFG]:
+    """What a request without a method of its own is guided by: `scale`, or the model's own weights where it is None.
+
+    Empty where the weight is 1: the same without the second call of the model.
+    """
+    low = defaults.low_noise_guidance_scale if scale is None else None
+    scale = defaults.guidance_scale if scale is None else scale
+    return [] if scale == 1 and low in (None, 1) else [CFG(scale=scale, low_noise_scale=low)]

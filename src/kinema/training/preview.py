@@ -15,12 +15,12 @@ def generate(folder: Path, prompts: Sequence[str], seed: int, device: torch.devi
     """Clips (B, T, H, W, 3) uint8 of prompts, as `kinema generate --model FOLDER` would make them; one seed for all."""
     from kinema.backbones.load import load
     from kinema.core.loop import sample
-    from kinema.guidance.cfg import CFG
+    from kinema.guidance.cfg import plain_guidance
     from kinema.request import Request
 
     backbone = load(folder, device=str(device))
     requests = [Request(prompt=prompt, seed=seed) for prompt in prompts]
-    return sample(backbone, requests, [CFG(scale=backbone.defaults.guidance_scale)]).cpu()
+    return sample(backbone, requests, plain_guidance(backbone.defaults)).cpu()
 
 
 def contact_sheet(path: Path, frames: Tensor, labels: Sequence[str], columns: int = 7, line: int = 14) -> None:
