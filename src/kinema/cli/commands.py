@@ -12,12 +12,12 @@ from typer.core import TyperCommand
 COMMANDS = {
     "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
-    "score": ("kinema.cli.score", "Read what a video shows and compare it with a prompt."),
+    "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),
-    "world": ("kinema.cli.world", "Clips of the procedural world, with their ground truth."),
-    "models": ("kinema.cli.info:models", "The models at hand, and how to name others."),
-    "schema": ("kinema.cli.info:schema", "A request as JSON schema."),
-    "doctor": ("kinema.cli.info:doctor", "What is installed here, and what would make it faster."),
+    "world": ("kinema.cli.world", "Draw clips of a small 3D world, with everything that is true about them."),
+    "models": ("kinema.cli.info:models", "List the embedded models, and how to name others."),
+    "schema": ("kinema.cli.info:schema", "Print everything a request may hold, as JSON schema."),
+    "doctor": ("kinema.cli.info:doctor", "Tell what is installed here, and what would make it faster."),
 }
 
 
@@ -36,7 +36,7 @@ class Later(TyperCommand):
 
 def command() -> Any:
     """The whole command line as one click group."""
-    app = typer.Typer(help="Make video with any video diffusion model.", no_args_is_help=True, add_completion=False)
+    app = typer.Typer(no_args_is_help=True, add_completion=False)
     app.callback()(_kinema)
     group: Any = typer.main.get_command(app)
     for name, (place, summary) in COMMANDS.items():
@@ -57,6 +57,8 @@ def _kinema(
     debug: bool = typer.Option(False, "--debug", help="Show where an error came from (KINEMA_DEBUG=1 does it too)."),
 ) -> None:
     """Make video with any video diffusion model.
+
+    Begin with: kinema generate "a red ball bounces on the grass, then rolls to the left" --out ball.mp4
 
     Exit codes: 0 done, 2 bad input, 130 interrupted, 1 anything else.
     """

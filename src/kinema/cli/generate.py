@@ -25,29 +25,42 @@ WORDS = {"load": "loading the model", "sample": "sampling", "decode": "decoding"
 
 @app.command()
 def generate(
-    prompt: str = typer.Argument(None, help="What the video shows. Left out with --from."),
+    prompt: str = typer.Argument(None, metavar="PROMPT", help="What the video shows; may be left out with --from."),
     image: str = typer.Option(None, metavar="PICTURE", help="First frame."),
     last_image: str = typer.Option(None, metavar="PICTURE", help="Last frame, where the model can."),
     negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
-    num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 4k + 1."),
+    num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 1, 5, 9 ... (4k + 1)."),
     height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
     width: int = typer.Option(None, metavar="PIXELS", help="Columns."),
-    num_inference_steps: int = typer.Option(None, metavar="STEPS", help="Solver steps, 1 to 1000."),
-    guidance_scale: float = typer.Option(None, metavar="WEIGHT", help="Weight of the prompt; 1 is no guidance."),
+    num_inference_steps: int = typer.Option(
+        None, metavar="STEPS", help="Solver steps, 1 to 1000; more is slower and finer."
+    ),
+    guidance_scale: float = typer.Option(
+        None, metavar="WEIGHT", help="How strongly to follow the prompt; 1 is no guidance."
+    ),
     seed: int = typer.Option(
-        None, metavar="NUMBER", help="Start of the random numbers; drawn and printed if left out."
+        None, metavar="NUMBER", help="The same seed makes the same video; drawn and printed if left out."
     ),
     fps: float = typer.Option(None, metavar="RATE", help="Frames per second."),
     out: str = typer.Option(None, metavar="PATH", help="out.mp4 (default), .webm, .gif, or a folder for pictures."),
-    model: str = typer.Option(None, help="'mini' (default), a folder in diffusers layout, or a hub id."),
-    device: str = typer.Option(None, help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
-    dtype: str = typer.Option(None, help="float32, bfloat16 or float16; default: what suits model and device."),
+    model: str = typer.Option(
+        None, metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id."
+    ),
+    device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
+    dtype: str = typer.Option(
+        None, metavar="TYPE", help="float32, bfloat16 or float16; default: what suits model and device."
+    ),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
-    """Make a video from a sentence, and from a first frame if there is one."""
+    """Make a video from a sentence, and from a first frame if there is one.
+
+    What is left out takes the model's own default.
+
+    Example: kinema generate "a red ball rolls to the left on the grass" --seed 7 --out ball.mp4
+    """
     given = {
         "prompt": prompt,
         "image": image,

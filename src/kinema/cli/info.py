@@ -36,6 +36,7 @@ def _models(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
             print(f"    {key}: {value}")
     if not rows:
         print("no model is embedded in this installation")
+    print("More of each: kinema models --json")
     print("Others: --model FOLDER (a folder in diffusers layout) or --model OWNER/NAME (a hub id).")
     if checkpoints():
         print(f"Known hub ids: {', '.join(checkpoints())}")
@@ -54,10 +55,14 @@ def describe(name: str, folder: Any) -> dict[str, Any]:
 
 
 def _flat(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested card as lines; long lists and texts are cut."""
+    """A nested card as lines; long lists and texts are cut, and the many settings left to `--json`."""
     lines: list[tuple[str, str]] = []
     for key, value in card.items():
-        if isinstance(value, dict):
+        if key == "settings":
+            continue
+        if isinstance(value, dict) and {"right", "count", "value"} <= value.keys():
+            lines.append((f"{prefix}{key}", f"{value['value']:.1%} ({value['right']} of {value['count']})"))
+        elif isinstance(value, dict):
             lines += _flat(value, f"{prefix}{key}.")
         else:
             text = f"{value:.4g}" if isinstance(value, float) else str(value)

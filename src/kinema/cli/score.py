@@ -20,7 +20,7 @@ MARKS = {True: "yes", False: "NO", None: "-"}
 
 @app.command()
 def score(
-    video: str = typer.Argument(..., help="mp4, webm, gif, or a folder of pictures."),
+    video: str = typer.Argument(..., metavar="VIDEO", help="mp4, webm, gif, or a folder of pictures."),
     prompt: str = typer.Option(None, metavar="TEXT", help="What was asked for; default: the prompt in the file."),
     judge: Path = typer.Option(None, metavar="FOLDER", help="Another judge than the one inside kinema."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
@@ -28,6 +28,8 @@ def score(
     """Read what a video shows and compare it with a prompt.
 
     What the prompt does not mention is shown, but not counted.
+
+    Example: kinema score ball.mp4 --prompt "a red ball rolls to the left on the grass"
     """
     from kinema import recipe
     from kinema.metrics.agreement import all_right, compare, unknown_words

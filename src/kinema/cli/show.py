@@ -13,12 +13,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def show(
-    video: str = typer.Argument(..., help="mp4, webm, gif, or a folder of pictures."),
+    video: str = typer.Argument(..., metavar="VIDEO", help="mp4, webm, gif, or a folder of pictures."),
     out: str = typer.Option(None, metavar="PICTURE", help="Where to; default: the video's name with .png."),
     columns: int = typer.Option(None, metavar="COUNT", help="Pictures side by side."),
     count: int = typer.Option(None, metavar="COUNT", help="Pictures in all, evenly spread; at most 25 if left out."),
 ) -> None:
-    """Lay the frames of a video out on one picture, each with its time."""
+    """Lay the frames of a video out on one picture, each with its time.
+
+    Example: kinema show ball.mp4 --count 12
+    """
     from kinema import recipe
     from kinema.files import check_writable, replacing
     from kinema.video import PICTURES, Video, contact_sheet

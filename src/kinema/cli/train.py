@@ -29,11 +29,11 @@ STAGES = {
 
 @app.command()
 def train(
-    recipe: str = typer.Argument(..., help="mini, judge, or the path of a .yaml file."),
-    overrides: list[str] = typer.Argument(None, metavar="[SECTION.KEY=VALUE]...", help="Settings to replace."),
+    recipe: str = typer.Argument(..., metavar="RECIPE", help="mini, judge, or the path of a .yaml file."),
+    overrides: list[str] = typer.Argument(None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace."),
     out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
-    stage: str = typer.Option(None, help="Only this section of the recipe: stage1, stage2 or judge."),
-    device: str = typer.Option(None, help="cpu, cuda, cuda:1; default: cuda where there is one."),
+    stage: str = typer.Option(None, metavar="NAME", help="Only this section of the recipe: stage1, stage2 or judge."),
+    device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1; default: cuda where there is one."),
     seconds: float = typer.Option(None, metavar="SECONDS", help="Time budget of each stage, instead of the recipe's."),
     steps: int = typer.Option(None, metavar="STEPS", help="Steps of each stage, instead of the recipe's budget."),
     autoencoder: Path = typer.Option(None, metavar="FOLDER", help="Trained autoencoder, instead of training one."),
@@ -47,6 +47,8 @@ def train(
     """Train a model from nothing, or go on where a training stopped.
 
     Ctrl-C saves a checkpoint; the same command goes on from it.
+
+    Example: kinema train mini stage2.trainer.batch_size=32 --out runs/mini
     """
     # Threads of torch that wait for one another spin by default, which takes the processor from the one waited for
     # when anything else runs beside the training. It must be said before torch is loaded.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kinema.world.clip import Clip
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Clips of the procedural world.")
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 SHEET_FRAMES = 6  # of each clip, on the contact sheet
 SHEET_CLIPS = 32  # clips on the contact sheet, at most
@@ -26,25 +26,27 @@ BATCH = 4  # clips drawn together
 
 @app.callback()
 def world() -> None:
-    """Clips of the procedural world, with their ground truth."""
+    """Draw clips of a small 3D world, with everything that is true about them."""
 
 
 @app.command()
 def sample(
     out: Path = typer.Option(..., metavar="FOLDER", help="Where to; made if it is not there."),
-    count: int = typer.Option(16, metavar="COUNT", help="Clips."),
-    curriculum: str = typer.Option("full", help="The part of the world: first or full."),
-    split: str = typer.Option("train", help="train, held_out (combinations no training sees) or all."),
-    seed: int = typer.Option(0, help="Seed of the first clip; the others follow."),
+    count: int = typer.Option(16, metavar="COUNT", help="How many clips."),
+    curriculum: str = typer.Option("full", metavar="NAME", help="The part of the world: first or full."),
+    split: str = typer.Option("train", metavar="NAME", help="train, held_out (combinations no training sees) or all."),
+    seed: int = typer.Option(0, metavar="NUMBER", help="Seed of the first clip; the others follow."),
     height: int = typer.Option(128, metavar="PIXELS", help="Rows."),
     width: int = typer.Option(128, metavar="PIXELS", help="Columns."),
     num_frames: int = typer.Option(25, metavar="COUNT", help="Frames of each clip."),
-    fps: float = typer.Option(8.0, help="Frames per second."),
-    device: str = typer.Option("cpu", help="Where to draw: cpu, cuda, cuda:1."),
+    fps: float = typer.Option(8.0, metavar="RATE", help="Frames per second."),
+    device: str = typer.Option("cpu", metavar="DEVICE", help="Where to draw: cpu, cuda, cuda:1."),
 ) -> None:
     """Write clips: for each a folder with clip.mp4, truth.safetensors and clip.json; and a contact sheet of all.
 
     truth.safetensors holds cameras, depth, instance masks, forward flow, tracks and boxes.
+
+    Example: kinema world sample --count 4 --out clips
     """
     from dataclasses import replace
 
