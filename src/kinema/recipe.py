@@ -6,7 +6,6 @@ holds no time and no path of the output, so that the same request gives the same
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -87,11 +86,7 @@ def hash_inputs(request: Request) -> dict[str, str]:
         if value is None:
             continue
         try:
-            found[name] = (
-                hashlib.sha256(base64.b64decode(value[len(DATA) :])).hexdigest()
-                if value.startswith(DATA)
-                else sha256(value)
-            )
+            found[name] = hashlib.sha256(value.encode()).hexdigest() if value.startswith("data:") else sha256(value)
         except OSError as error:
             raise KinemaError(f"cannot read {name} {value}: {reason(error)}") from error
     return found
