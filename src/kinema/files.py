@@ -54,6 +54,21 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder, made with its parents when it is not there.
+
+    Raises: KinemaError, one sentence, when it cannot be made or something else has its name.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise KinemaError(f"cannot write {path}: it is a file; name a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KinemaError(f"cannot write {path}: {reason(error)}") from error
+    return path
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name in the same folder; when the block succeeds it becomes `path`, else it is removed.

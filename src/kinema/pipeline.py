@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinema import recipe
-from kinema.backbones.images import open_picture
 from kinema.core.errors import KinemaError
+from kinema.pictures import open_picture
 from kinema.request import Part, Request
 from kinema.timeline import Timeline
 from kinema.video import Video

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,18 +161,16 @@ def load_picture(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises: KinemaError, one sentence, when the file is missing or is not a picture.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    from kinema.pictures import upright
 
     path = Path(path)
     if not path.is_file():
         raise KinemaError(f"there is no picture {path}" if not path.exists() else f"{path} is a folder, not a picture")
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                rgba = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(upright(opened))
     except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
         raise KinemaError(f"{path} is not a picture that can be read") from error
 
@@ -215,3 +213,42 @@ def contact_sheet(
         sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS) if scale != 1 else picture, (x, y))
         draw.text((x + 2, y + height + 1), f"{index / video.fps:.2f} s", fill=(212, 212, 216), font=font)
     return sheet
+
+
+def rows_sheet(clips: Sequence[np.ndarray], labels: Sequence[str], columns: int = 6, cell: int = 128) -> Image.Image:
+    """A row of `columns` evenly spread frames for each clip (T, H, W, 3) uint8, its label in words above.
+
+    All clips have one size; `cell` is the longer side of a frame on the sheet, pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    count, height, width = clips[0].shape[:3]
+    picked = np.linspace(0, count - 1, min(count, columns)).round().astype(int)
+    scale = cell / max(height, width)
+    h, w, line, gap = max(1, round(height * scale)), max(1, round(width * scale)), 14, 3
+    across, font = len(picked) * (w + gap) + gap, ImageFont.load_default(11)
+    texts = [_wrapped(label, font, across - 2 * gap - 2) for label in labels]
+    down = sum(len(lines) * line + 2 + h + gap for lines in texts) + gap
+    sheet = Image.new("RGB", (across, down), (24, 24, 27))
+    draw, y = ImageDraw.Draw(sheet), gap
+    for clip, lines in zip(clips, texts, strict=True):
+        for text in lines:
+            draw.text((gap + 2, y), text, fill=(212, 212, 216), font=font)
+            y += line
+        y += 2
+        for column, index in enumerate(picked):
+            picture = Image.fromarray(clip[index]).resize((w, h), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (gap + column * (w + gap), y))
+        y += h + gap
+    return sheet
+
+
+def _wrapped(text: str, font: Any, width: int) -> list[str]:
+    """Text in lines of at most `width` pixels; a word that is wider has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

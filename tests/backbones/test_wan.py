@@ -12,12 +12,12 @@ import torch
 from diffusers import WanPipeline
 from PIL import Image
 
-from kinema.backbones.images import open_picture
 from kinema.backbones.load import load
 from kinema.backbones.wan_images import given_mask
 from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.guidance.cfg import CFG
+from kinema.pictures import open_picture
 from kinema.request import Request
 
 

@@ -80,6 +80,8 @@ def test_psnr_in_closed_form() -> None:
     a = torch.zeros(2, 3, 4, dtype=torch.uint8)
     b = a.clone()
     b[1] = 255  # MSE = 255^2  =>  0 dB
-    assert psnr(a, b) == [float("inf"), 0.0]
-    with pytest.raises(ValueError, match="uint8 of the same shape"):
+    assert psnr(a, b).tolist() == [float("inf"), 0.0]
+    with pytest.raises(ValueError, match="both uint8 with span 255 or both floats"):
         psnr(a, b.float())
+    d = torch.tensor([[0.02], [0.2]])  # of -1..1: 20 log10(2 / d)
+    torch.testing.assert_close(psnr(d, torch.zeros_like(d), span=2), torch.tensor([40.0, 20.0]))

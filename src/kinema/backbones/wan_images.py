@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinema.backbones.images import open_picture
 from kinema.core.errors import KinemaError
+from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Conditions

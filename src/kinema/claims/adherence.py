@@ -159,7 +159,7 @@ def first_frames(backbone: Backbone, prompts: Sequence[Prompt], setup: Setup) ->
         given = render(part, size)[:, 0]
         seeds = [setup.seed + start + i for i in range(len(part))]
         made = generate_batch(backbone, [p.text for p in part], seeds, setup, list(given))
-        values += psnr(made[:, 0], given)
+        values += psnr(made[:, 0], given).tolist()
     return values
 
 

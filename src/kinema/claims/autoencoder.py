@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
+from kinema.files import write_text
 from kinema.metrics.psnr import psnr
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
@@ -68,7 +69,7 @@ def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
             again = backbone.decode(latents)  # on the CPU, so that the clock sees the end of it
             encoding.append(middle - begun)
             decoding.append(time.perf_counter() - middle)
-            values += psnr(again, frames)
+            values += psnr(again, frames).tolist()
     return Kept(psnr=values, encode=encoding, decode=decoding)
 
 
@@ -99,7 +100,7 @@ def main(
             "threads": torch.get_num_threads(),
             "load": load_average,
         }
-        as_json.write_text(json.dumps(numbers, indent=2) + "\n")
+        write_text(as_json, json.dumps(numbers, indent=2) + "\n")
     if mean < PSNR_BAR or decode > DECODE_BAR:
         raise typer.Exit(1)
 

@@ -17,6 +17,7 @@ import typer
 from torch import Tensor
 
 from kinema.claims.statistics import Share, share
+from kinema.files import write_text
 from kinema.metrics.judge import Judge
 from kinema.training.judge import ANSWERS, IGNORE, TEST_SEED, film, targets
 from kinema.world.sample import Split, sample_spec
@@ -105,7 +106,7 @@ def main(
         )
     numbers = {"command": f"python -m kinema.claims.judge --count {count}", "accuracy": measured.to_dict()}
     if as_json is not None:
-        as_json.write_text(json.dumps(numbers, indent=2) + "\n")
+        write_text(as_json, json.dumps(numbers, indent=2) + "\n")
     if card:
         reader.card = {**reader.card, **numbers}
         reader.save(judge or Path(__file__).parent.parent / "weights" / "judge")

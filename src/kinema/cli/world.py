@@ -13,8 +13,6 @@ import typer
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from kinema.world.clip import Clip
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -50,7 +48,9 @@ def sample(
     """
     from dataclasses import replace
 
-    from kinema.files import replacing, write_text
+    from kinema.backbones.load import pick_device
+    from kinema.files import make_folder, replacing, write_text
+    from kinema.video import rows_sheet
     from kinema.world.clip import render_clips
     from kinema.world.sample import get_curriculum, sample_spec
 
@@ -63,7 +63,7 @@ def sample(
         )
     part: Any = replace(get_curriculum(curriculum), height=height, width=width, num_frames=num_frames, fps=fps)
     specs = [sample_spec(seed + i, part, split) for i in range(count)]  # type: ignore[arg-type]
-    check_device(device)
+    pick_device(device)
     make_folder(out)
     index: list[dict[str, Any]] = []
     shown: list[Clip] = []
@@ -76,32 +76,10 @@ def sample(
                     shown.append(clip)
                 advance()
     with replacing(out / "sheet.png") as temporary:
-        sheet(shown).save(temporary)
+        rows_sheet([c.frames.numpy() for c in shown], [c.caption for c in shown], SHEET_FRAMES).save(temporary)
     write_text(out / "clips.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
     print(out / "sheet.png")
     print(f"{count} clips of {num_frames} frames, {width}x{height}, with truth, in {out}")
-
-
-def check_device(device: str) -> None:
-    """Raises: KinemaError, when there is no such device here."""
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise KinemaError(f"device {device!r} is not there; use cpu, or cuda on a machine with a GPU") from error
-
-
-def make_folder(out: Path) -> None:
-    """Raises: KinemaError, when the folder cannot be made or something else has its name."""
-    from kinema.files import reason
-
-    if out.exists() and not out.is_dir():
-        raise KinemaError(f"cannot write {out}: it is a file; name a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KinemaError(f"cannot write {out}: {reason(error)}") from error
 
 
 @contextmanager
@@ -115,40 +93,3 @@ def progress(count: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("clips", total=count)
         yield lambda: bar.advance(task)
-
-
-def sheet(clips: list[Clip]) -> Image.Image:
-    """One row of frames a clip, its caption above."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-
-    t, h, w, _ = clips[0].frames.shape
-    picked = np.linspace(0, t - 1, min(t, SHEET_FRAMES)).round().astype(int)
-    scale = max(h, w) / 128
-    th, tw, line, gap = max(1, round(h / scale)), max(1, round(w / scale)), 14, 3
-    width, font = len(picked) * (tw + gap) + gap, ImageFont.load_default(11)
-    captions = [wrap(clip.caption, font, width - 2 * gap - 2) for clip in clips]
-    height = sum(len(lines) * line + 2 + th + gap for lines in captions) + gap
-    page = Image.new("RGB", (width, height), (24, 24, 27))
-    draw, y = ImageDraw.Draw(page), gap
-    for clip, lines in zip(clips, captions, strict=True):
-        for text in lines:
-            draw.text((gap + 2, y), text, fill=(212, 212, 216), font=font)
-            y += line
-        y += 2
-        for column, frame in enumerate(picked):
-            picture = Image.fromarray(clip.frames[frame].numpy()).resize((tw, th), Image.Resampling.LANCZOS)
-            page.paste(picture, (gap + column * (tw + gap), y))
-        y += th + gap
-    return page
-
-
-def wrap(text: str, font: Any, width: int) -> list[str]:
-    """Text in lines of at most `width` pixels; a word that is wider has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

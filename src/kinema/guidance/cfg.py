@@ -36,7 +36,7 @@ class CFG(Technique):
             if value is not None and value < 0:
                 raise KinemaError(f"guidance_scale is {value}; use 0 or more, 1 for no guidance")
         if self.low_noise_scale is not None and run.backbone.expert_boundary is None:
-            raise KinemaError(f"cfg has a low_noise_scale, and model {run.backbone.name!r} has one expert; leave it out")
+            raise KinemaError(f"low_noise_scale is for models of two experts, {run.backbone.name!r} has one expert")
 
     def guide(self, step: Step, cond: Tensor, uncond: Tensor) -> Tensor:  # type: ignore[override]
         return uncond + self.at(step) * (cond - uncond)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 
-def psnr(a: Tensor, b: Tensor) -> list[float]:
-    """10 log10(255^2 / MSE) for each of B pictures or clips (B, ...) uint8, the mean over everything but B.
+def psnr(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
+    """10 log10(span^2 / MSE) for each of B pictures or clips (B, ...), the mean over everything but B; (B,), dB.
 
-    Raises: ValueError when the two are not uint8 of the same shape.
+    span: the greatest value less the least, 255 for uint8 and 2 for -1..1.
+    Raises: ValueError when the shapes differ, or when uint8 is compared with floats or measured by another span.
     """
-    if a.shape != b.shape or a.dtype != torch.uint8 or b.dtype != torch.uint8:
-        raise ValueError(f"{tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype}; use uint8 of the same shape")
-    errors = (a.double() - b.double()).square().flatten(1).mean(1)
-    return [10 * math.log10(255**2 / error) if error else math.inf for error in errors.tolist()]
+    bytes_ = (a.dtype == torch.uint8, b.dtype == torch.uint8)
+    if a.shape != b.shape or len(set(bytes_)) > 1 or (bytes_[0] and span != 255):
+        raise ValueError(
+            f"{tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype} with span {span:g}; "
+            "use two of one shape, both uint8 with span 255 or both floats"
+        )
+    kind = torch.float64 if bytes_[0] else torch.float32
+    error = (a.to(kind) - b.to(kind)).square().flatten(1).mean(1)
+    return 10 * torch.log10(span**2 / error)

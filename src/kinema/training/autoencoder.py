@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kinema.metrics.psnr import psnr
 from kinema.models.autoencoder import GROUP, AutoencoderKLKinema, cells
 from kinema.training.trainer import TrainerSettings
 from kinema.world.motion import simulate
@@ -95,11 +96,6 @@ def from_uint8(frames: Tensor) -> Tensor:
     return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
 
 
-def psnr(x: Tensor, y: Tensor) -> Tensor:
-    """Peak signal to noise ratio of each clip (B,), dB, of frames in -1..1: 10 log10(2^2 / mean squared error)."""
-    return 10.0 * torch.log10(4.0 / (x.float() - y.float()).square().flatten(1).mean(1).clamp_min(1e-10))
-
-
 class AutoencoderStage:
     """Stage 1 for the `Trainer`."""
 
@@ -157,7 +153,8 @@ class AutoencoderStage:
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         loss = pixel + w.edges * edges + w.motion * motion + w.kl * kl
         numbers = {"pixel": pixel, "edges": edges, "motion": motion, "kl": kl}
-        return loss, {**numbers, "psnr": psnr(d, torch.zeros_like(d)).mean(), "noise": (0.5 * logvar).exp().mean()}
+        numbers["psnr"] = psnr(d, torch.zeros_like(d), span=2).mean()
+        return loss, {**numbers, "noise": (0.5 * logvar).exp().mean()}
 
     @torch.no_grad()
     def sheet(self, path: Path) -> None:
@@ -219,7 +216,7 @@ def evaluate(
     for first in range(0, clips, batch):
         seeds = range(HELD_OUT_SEEDS + first, HELD_OUT_SEEDS + min(clips, first + batch))
         x = render(list(seeds), curriculum, "all").to(vae.device)
-        values.append(psnr(vae(x.to(vae.dtype)).sample, x).cpu())
+        values.append(psnr(vae(x.to(vae.dtype)).sample, x, span=2).cpu())
     all_values = torch.cat(values)
     return {
         "clips": clips,

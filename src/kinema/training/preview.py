@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
+
+from kinema.files import replacing
+from kinema.video import rows_sheet
 
 
 def generate(folder: Path, prompts: Sequence[str], seed: int, device: torch.device) -> Tensor:
@@ -23,22 +24,8 @@ def generate(folder: Path, prompts: Sequence[str], seed: int, device: torch.devi
     return sample(backbone, requests, plain_guidance(backbone.defaults)).cpu()
 
 
-def contact_sheet(path: Path, frames: Tensor, labels: Sequence[str], columns: int = 7, line: int = 14) -> None:
-    """A PNG with a row of `columns` evenly spaced frames for each clip of (B, T, H, W, 3) uint8, its label below."""
-    clips, count, height, width = frames.shape[:4]
-    chosen = torch.linspace(0, count - 1, min(columns, count)).round().long()
-    wrapped = [textwrap.wrap(label, max(20, len(chosen) * width // 6)) or [""] for label in labels]
-    sheet_width = len(chosen) * (width + 2)
-    sheet_height = sum(height + 4 + line * len(lines) for lines in wrapped)
-    sheet = Image.new("RGB", (sheet_width, sheet_height), "white")
-    draw = ImageDraw.Draw(sheet)
-    top = 0
-    for clip, lines in zip(range(clips), wrapped, strict=True):
-        for column, t in enumerate(chosen.tolist()):
-            sheet.paste(Image.fromarray(frames[clip, t].numpy()), (column * (width + 2), top))
-        for i, text in enumerate(lines):
-            draw.text((2, top + height + 1 + i * line), text, fill="black")
-        top += height + 4 + line * len(lines)
-    temporary = path.with_suffix(".tmp.png")
-    sheet.save(temporary)
-    temporary.replace(path)
+def contact_sheet(path: Path, frames: Tensor, labels: Sequence[str]) -> None:
+    """A PNG with a row of seven frames for each clip of (B, T, H, W, 3) uint8, its label above."""
+    sheet = rows_sheet(list(frames.numpy()), labels, columns=7)
+    with replacing(path) as temporary:
+        sheet.save(temporary)

@@ -1,4 +1,4 @@
-"""Pictures that a request gives, as PIL images."""
+"""Pictures as people give them, made ready: upright, RGB, opaque."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_picture(source: Any, what: str = "image") -> Image.Image:
     Raises: KinemaError, one sentence, when there is no such file or it is not a picture.
     """
     if isinstance(source, Image.Image):
-        return _upright(source)
+        return upright(source)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             raise KinemaError(f"{what} is an array {source.shape} {source.dtype}; use (height, width, 3) uint8")
@@ -31,7 +31,7 @@ def open_picture(source: Any, what: str = "image") -> Image.Image:
     try:
         data = io.BytesIO(_data(text)) if text.startswith("data:") else Path(text)
         with Image.open(data) as picture:
-            return _upright(picture)
+            return upright(picture)
     except FileNotFoundError:
         raise KinemaError(f"{what} {shown!r} does not exist; give the path of a picture") from None
     except IsADirectoryError:
@@ -50,7 +50,8 @@ def _data(address: str) -> bytes:
         raise ValueError("not a base64 data address") from error
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, turned as its camera noted; transparent parts become black."""
     turned = ImageOps.exif_transpose(picture)
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         opaque = Image.new("RGBA", turned.size, (0, 0, 0, 255))
