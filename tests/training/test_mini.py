@@ -162,6 +162,7 @@ def test_a_running_training_can_be_exported(run, tmp_path):
     out = export_checkpoint(SETTINGS, run, run / "vae", tmp_path / "preview")
     card = json.loads((out / "card.json").read_text())
     assert card["training"]["steps"] == 3 and card["training"]["clips_seen"] == 6
+    assert "CPU thread" in card["training"]["hardware"]
     ours, theirs = (
         (p / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() for p in (out, run / "model")
     )

@@ -114,7 +114,7 @@ class Job:
         settings = self.settings(name)
         self.folder.mkdir(parents=True, exist_ok=True)
         if name == "judge":
-            from kinema.training.export import hardware
+            from kinema.training.hardware import hardware
             from kinema.training.judge import train_judge
 
             return train_judge(settings, self.folder, None, self.device, hardware(self.device))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,19 +91,6 @@ def load_averaged(module: nn.Module, checkpoint: Path, name: str) -> None:
     with torch.no_grad():
         for key, value in averaged.items():
             parameters[key].copy_(value)
-
-
-def hardware(device: str) -> str:
-    """What a training ran on, in words: the GPU, or the number of CPU threads and the processor."""
-    if torch.device(device).type == "cuda":
-        return str(torch.cuda.get_device_name(torch.device(device)))
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return f"{torch.get_num_threads()} CPU threads, {names[0] if names else platform.machine()}"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _save(module: nn.Module, folder: Path, dtype: torch.dtype) -> None:

@@ -22,7 +22,8 @@ from transformers import AutoTokenizer
 from kinema.models.autoencoder import AutoencoderKLKinema
 from kinema.training.autoencoder import AutoencoderRecipe, AutoencoderStage, evaluate, measure_latents
 from kinema.training.checkpoint import checkpoints
-from kinema.training.export import hardware, load_averaged
+from kinema.training.export import load_averaged
+from kinema.training.hardware import hardware
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
 from kinema.training.text_to_video import TextToVideo, TextToVideoSettings, model_folder, tokenizer_of_world
 from kinema.training.trainer import Report, Trainer
@@ -133,6 +134,8 @@ def export_checkpoint(
     clips = state["step"] * settings.trainer.batch_size * settings.trainer.accumulate
     card = make_card(settings, stage, state["step"], clips, state["seconds"], device)
     card["training"]["cached_clips"] = LatentCache.count(folder / "latents")
+    if "hardware" in state:  # of the training; the export may run elsewhere, or on fewer threads
+        card["training"]["hardware"] = state["hardware"]
     return stage.export(out, card)
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from kinema.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from kinema.training.ema import EMA
+from kinema.training.hardware import hardware
 from kinema.training.optimizer import build_optimizer
 from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
 
@@ -169,7 +170,12 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the present state."""
-        state = {"seconds": self.seconds, "seed": self.settings.seed, "settings": asdict(self.settings)}
+        state = {
+            "seconds": self.seconds,
+            "seed": self.settings.seed,
+            "settings": asdict(self.settings),
+            "hardware": hardware(self.device),
+        }
         return save_checkpoint(
             self.folder / "checkpoints", self.step, self.stage.modules, self.ema, self.optimizer, state
         )
