@@ -52,6 +52,13 @@ def test_help_names_every_command(capsys):
     assert all(name in shown for name in COMMANDS)
 
 
+@pytest.mark.parametrize("words", ([], ["world"]))
+def test_no_command_is_answered_with_help_alone(words, capsys):
+    assert run(words) == 2
+    out, err = capsys.readouterr()
+    assert "Commands" in out + err and "kinema: " not in err
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name, capsys):
     assert run([name, "--help"]) == 0

@@ -62,7 +62,8 @@ def run(words: list[str], debug: bool = False) -> int:
             import traceback
 
             traceback.print_exc()
-        print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
+        if text.strip():  # without a command the help has been printed, and there is nothing more to say
+            print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
         return code
     finally:
         for number, handler in zip(stops, before, strict=True):
