@@ -111,8 +111,10 @@ class Job:
 
     def run(self, name: str) -> Report:
         """Train one stage in the folder, or go on with it."""
+        from kinema.files import make_folder
+
         settings = self.settings(name)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if name == "judge":
             from kinema.training.hardware import hardware
             from kinema.training.judge import train_judge
@@ -156,6 +158,8 @@ def _stages(sections: dict[str, Any], recipe: str, only: str | None, autoencoder
     known = [name for name in STAGES if name in sections]
     if not known:
         raise KinemaError(f"the recipe {recipe!r} has no stage; give it one of the sections {', '.join(STAGES)}")
+    if autoencoder is not None and "stage2" not in ([only] if only else known):
+        raise KinemaError("--autoencoder is for stage2, which is not among the stages; leave it out")
     if only is not None:
         if only not in known:
             raise KinemaError(f"the recipe {recipe!r} has no stage {only!r}; it has {', '.join(known)}")
@@ -166,10 +170,8 @@ def _stages(sections: dict[str, Any], recipe: str, only: str | None, autoencoder
 def _device(device: str | None) -> str:
     import torch
 
-    if device is None:
+    from kinema.backbones.load import pick_device
+
+    if device is None:  # not mps: what the world draws with is not all there
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise KinemaError(f"the device {device!r} cannot be used here; use cpu, or leave --device out") from error
-    return device
+    return str(pick_device(device))

@@ -20,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinema.core.errors import KinemaError
+from kinema.files import make_folder, replacing, write_text
+
 NONE = "none"  # the event word of a slot in which nothing happens
 
 
@@ -265,38 +268,36 @@ class Judge:
     def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> Judge:
         """Reads `config.json`, `model.safetensors` and (if there) `card.json` of a folder.
 
-        Without a path: the judge inside the package. Raises: ValueError when a file is missing or does not fit.
+        Without a path: the judge inside the package.
+        Raises: KinemaError when a file is missing, damaged or does not fit.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(str(resources.files("kinema") / "weights" / "judge")) if path is None else Path(path)
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
-                raise ValueError(f"{folder} has no {name}; train a judge with `kinema train judge`")
-        config = JudgeConfig.from_dict(json.loads((folder / "config.json").read_text()))
-        net = JudgeNet(config)
-        weights = load_file(folder / "model.safetensors")
+                raise KinemaError(f"{folder} has no {name}; train a judge with `kinema train judge`")
         try:
-            net.load_state_dict({k: v.float() for k, v in weights.items()})
-        except RuntimeError as error:
-            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
-        card = folder / "card.json"
-        return cls(net.to(device), json.loads(card.read_text()) if card.is_file() else None)
+            net = JudgeNet(JudgeConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+            net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+            card = folder / "card.json"
+            told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise KinemaError(f"the judge in {folder} is damaged, or its files are of two judges") from error
+        return cls(net.to(device), told)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
         from safetensors.torch import save
 
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        texts = {"config.json": asdict(self.config), "card.json": self.card}
-        for name, data in texts.items():
-            temporary = folder / f".{name}.part"
-            temporary.write_text(json.dumps(data, indent=2) + "\n")
-            temporary.rename(folder / name)
-        temporary = folder / ".model.safetensors.part"
-        temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
-        temporary.rename(folder / "model.safetensors")
+        folder = make_folder(path)
+        write_text(folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
+        write_text(folder / "card.json", json.dumps(self.card, indent=2) + "\n")
+        with replacing(
+            folder / "model.safetensors"
+        ) as temporary:  # save_file would make it readable for its owner alone
+            temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
 
     @property
     def device(self) -> torch.device:
