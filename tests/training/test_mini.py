@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kinema.models.autoencoder import AutoencoderKLKinema
+from kinema.training import mini
+from kinema.training.autoencoder import AutoencoderRecipe
 from kinema.training.export import load_averaged
 from kinema.training.latents import CacheSettings, LatentCache, fill_cache, open_cache
 from kinema.training.mini import export_checkpoint, prepare_tokenizer, train_text_to_video
@@ -168,6 +170,33 @@ def test_a_running_training_can_be_exported(run, tmp_path):
     )
     assert ours == theirs
     assert not any(str(run) in p.read_text() for p in out.rglob("*.json")), "the model tells where it was trained"
+
+
+def test_a_finished_autoencoder_is_measured_once(tmp_path, monkeypatch):
+    class Small:
+        def __init__(self, settings):
+            sizes = dict(z_dim=2, widths=(4, 4, 4), encoder_depths=None, decoder_depths=(1, 1, 1))
+            self.vae = AutoencoderKLKinema(**sizes)
+            self.modules = {"vae": self.vae}
+
+        def batch(self, step, generator):
+            return {"frames": torch.zeros(1, 3, 1, 16, 16)}
+
+        def loss(self, batch, generator):
+            return self.vae(batch["frames"]).sample.square().mean(), {}
+
+        def sheet(self, path):
+            pass
+
+    measured = []
+    monkeypatch.setattr(mini, "AutoencoderStage", Small)
+    monkeypatch.setattr(mini, "measure_latents", lambda *_: None)
+    monkeypatch.setattr(mini, "evaluate", lambda _: measured.append(1) or {"psnr": 1.0, "clips": 1})
+    settings = AutoencoderRecipe(trainer=TrainerSettings(steps=1))
+    for _ in range(2):
+        report = mini.train_autoencoder(settings, tmp_path / "autoencoder", tmp_path / "vae")
+        assert report.step == 1 and not report.interrupted
+    assert len(measured) == 1 and (tmp_path / "vae" / "config.json").is_file()
 
 
 def test_settings_of_another_size_are_refused(run, tmp_path):

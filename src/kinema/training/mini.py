@@ -36,13 +36,16 @@ def train_autoencoder(
     stage = AutoencoderStage(settings)
     trainer = Trainer(stage, settings.trainer, folder, device)
     report = trainer.run()
+    scored = out / "scores.json"
+    if scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step:
+        return report  # it was finished, measured and written before
     if not report.interrupted:
         with trainer.ema.swapped_in():
             stage.vae.eval()
             measure_latents(stage.vae, settings.statistics_clips)
-            scores = evaluate(stage.vae)
+            scores = {**evaluate(stage.vae), "step": report.step}
             stage.vae.save_pretrained(out)
-        (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        scored.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
     return report
 
