@@ -283,7 +283,7 @@ class Judge:
             net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
             card = folder / "card.json"
             told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
-        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise KinemaError(f"the judge in {folder} is damaged, or its files are of two judges") from error
         return cls(net.to(device), told)
 
