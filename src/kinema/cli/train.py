@@ -48,7 +48,7 @@ def train(
 
     Ctrl-C saves a checkpoint; the same command goes on from it.
 
-    Example: kinema train mini stage2.trainer.batch_size=32 --out runs/mini
+    Example: kinema train mini stage2.trainer.batch_size=64 --out runs/mini
     """
     # Threads of torch that wait for one another spin by default, which takes the processor from the one waited for
     # when anything else runs beside the training. It must be said before torch is loaded.
