@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from kinema.training.checkpoint import checkpoints, load_weights
+from kinema.training.checkpoint import checkpoints
 from kinema.training.ema import EMA
 from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
 from kinema.training.trainer import Trainer, TrainerSettings, seeded
@@ -115,9 +116,9 @@ def test_checkpoint_files(tmp_path):
         "optimizer.safetensors",
         "state.json",
     }
-    averaged = load_weights(found[-1], "net")
+    averaged = load_file(found[-1] / "net.ema.safetensors")
     assert torch.equal(averaged["0.weight"], trainer.ema.shadow["net"]["0.weight"])
-    assert torch.equal(load_weights(found[-1], "net", averaged=False)["0.weight"], trainer.stage.net[0].weight)
+    assert torch.equal(load_file(found[-1] / "net.safetensors")["0.weight"], trainer.stage.net[0].weight)
     state = json.loads((found[-1] / "state.json").read_text())
     assert state["step"] == 8 and state["settings"]["lr"] == 1e-2
 

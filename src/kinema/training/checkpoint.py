@@ -46,10 +46,11 @@ def save_checkpoint(
     for path in temporary.iterdir():
         _sync(path)
     final = folder / f"step-{step:08d}"
-    if final.exists():  # the same step again, after a resume: the old one goes only when the new one is whole
-        shutil.rmtree(final)
+    if final.exists():  # the same step again, after a resume: moved away whole, as a half deleted one could be resumed
+        os.rename(final, folder / f".writing-old-{step:08d}")
     os.rename(temporary, final)
     _sync(folder)
+    shutil.rmtree(folder / f".writing-old-{step:08d}", ignore_errors=True)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -83,15 +84,6 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], ema: EMA, opti
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints under `folder`, oldest first."""
     return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
-
-
-def load_weights(path: Path, name: str, averaged: bool = True) -> dict[str, Tensor]:
-    """The weights of one module of a checkpoint; averaged parameters over the present buffers by default."""
-    weights = load_file(path / f"{name}.safetensors")
-    if averaged:
-        for key, value in load_file(path / f"{name}.ema.safetensors").items():
-            weights[key] = value.to(weights[key].dtype)
-    return weights
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,4 @@
-"""A clip with everything that is known about it, and the fast way to frames with captions.
-
-`render_clips` makes `Clip`s with full ground truth; `frames_and_captions` only what a training needs.
-"""
+"""A clip with everything that is known about it: `render_clips` makes `Clip`s with full ground truth."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from kinema.world.bodies import Contact
 from kinema.world.caption import caption, timeline
 from kinema.world.motion import simulate
 from kinema.world.render import Rendered, render, render_frames
-from kinema.world.sample import Curriculum, Split, sample_spec
 from kinema.world.sound import SAMPLE_RATE, Wave, sound_track
 from kinema.world.spec import SceneSpec, SceneState
 
@@ -174,28 +170,3 @@ def grid_points(mask: Tensor) -> tuple[Tensor, Tensor]:
     clip, pixel = clip.reshape(-1).to(mask.device), torch.stack([x.reshape(-1), y.reshape(-1)], -1).to(mask.device)
     there = mask[clip, 0, pixel[:, 1], pixel[:, 0]] >= 0
     return clip[there], pixel[there]
-
-
-def caption_batch(specs: Sequence[SceneSpec], seed: int, dense_share: float = 0.0) -> list[str]:
-    """A caption for each scene in words drawn from `seed`; a share of them (0..1) is dense."""
-    generator = torch.Generator().manual_seed(seed)
-    dense = torch.rand(len(specs), generator=generator) < dense_share
-    seeds = torch.randint(2**31, (len(specs),), generator=generator).tolist()
-    return [caption(spec, s, "dense" if d else "short") for spec, s, d in zip(specs, seeds, dense, strict=True)]
-
-
-def frames_and_captions(
-    seeds: Sequence[int],
-    curriculum: Curriculum | str = "first",
-    *,
-    split: Split = "train",
-    dense_share: float = 0.0,
-    device: torch.device | str = "cpu",
-) -> tuple[Tensor, list[str], list[SceneSpec]]:
-    """The fast path of the trainers: frames (B, T, H, W, 3) uint8 on `device`, captions and scenes of seeds.
-
-    The words of the captions depend on the first seed, so the same call gives the same captions.
-    """
-    specs = [sample_spec(seed, curriculum, split) for seed in seeds]
-    state, _ = simulate(specs)
-    return render_frames(state.to(device)), caption_batch(specs, seeds[0] if seeds else 0, dense_share), specs

@@ -270,13 +270,3 @@ def mask_boxes(mask: Tensor, count: int) -> Tensor:
         box = torch.stack([x0, y0, x1, y1], -1)
         boxes.append(torch.where(here.flatten(-2).any(-1)[..., None], box, 0))
     return torch.stack(boxes, -2)
-
-
-def camera_to_world(state: SceneState) -> Tensor:
-    """Camera poses (B, T, 4, 4): the columns are right, down, forward and the eye, in the world."""
-    r, t = state.world_to_camera[..., :3, :3], state.world_to_camera[..., :3, 3:]
-    pose = torch.zeros_like(state.world_to_camera)
-    pose[..., :3, :3] = r.transpose(-1, -2)
-    pose[..., :3, 3:] = -(r.transpose(-1, -2) @ t)
-    pose[..., 3, 3] = 1.0
-    return pose
