@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,9 @@ import torch
 from diffusers import UniPCMultistepScheduler, __version__
 from safetensors.torch import load_file
 from torch import nn
+
+from kinema.core.errors import KinemaError
+from kinema.files import make_folder, replacing
 
 SHARD_SIZE = "15MB"  # no file of weights is larger
 
@@ -34,15 +35,8 @@ def export_pipeline(
     transformer, text_encoder, autoencoder: saved with their present weights as `dtype`, and left as they are.
     flow_shift: of the UniPC scheduler saved with them, above 0.
     The folder is written under another name and renamed, so that a reader sees the old one or the new one.
+    Raises: KinemaError when the folder cannot be written, or holds something else than a model.
     """
-    temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _save(transformer, temporary / "transformer", dtype)
-    _save(text_encoder, temporary / "text_encoder", dtype)
-    tokenizer.save_pretrained(temporary / "tokenizer")
-    _save(autoencoder, temporary / "vae", dtype)
-    scheduler(flow_shift).save_pretrained(temporary / "scheduler")
     index = {
         "_class_name": "WanPipeline",
         "_diffusers_version": __version__,
@@ -55,15 +49,23 @@ def export_pipeline(
         "transformer_2": [None, None],
         "vae": [type(autoencoder).__module__, type(autoencoder).__name__],
     }
-    _write_json(temporary / "model_index.json", index)
-    _write_json(temporary / "card.json", card)
-    old = folder.with_name(f".old-{folder.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    check_folder(folder)
+    make_folder(folder.parent)
+    with replacing(folder) as temporary:
+        _save(transformer, temporary / "transformer", dtype)
+        _save(text_encoder, temporary / "text_encoder", dtype)
+        tokenizer.save_pretrained(temporary / "tokenizer")
+        _save(autoencoder, temporary / "vae", dtype)
+        scheduler(flow_shift).save_pretrained(temporary / "scheduler")
+        _write_json(temporary / "model_index.json", index)
+        _write_json(temporary / "card.json", card)
     return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Raises: KinemaError when the folder holds something else than a model, which would be lost."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model_index.json").is_file():
+        raise KinemaError(f"cannot write {folder}: it holds other things than a model; name a new folder")
 
 
 def scheduler(flow_shift: float) -> Any:

@@ -29,6 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinema.files import write_text
 from kinema.world.spec import SceneSpec
 
 MANIFEST = "cache.json"
@@ -135,9 +136,7 @@ def open_cache(folder: Path, settings: CacheSettings, autoencoder_folder: Path) 
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(made_of, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(made_of, indent=1) + "\n")
 
 
 def fill_cache(

@@ -1,10 +1,10 @@
 """The stages of `kinema train mini`: autoencoder, latent cache, tokenizer, transformer, and the model folder.
 
-    runs/mini/autoencoder/     checkpoints, log, loss curve, sample sheets of stage 1
-    runs/mini/vae/             the finished autoencoder
+runs/mini/autoencoder/     checkpoints, log, loss curve, sample sheets of stage 1
+runs/mini/vae/             the finished autoencoder, and its scores
 runs/mini/latents/         the growing cache
 runs/mini/tokenizer/       words of the captions
-runs/mini/text_to_video/   checkpoints, log, loss curve, sample sheets
+runs/mini/text_to_video/   checkpoints, log, loss curve, sample sheets of stage 2
 runs/mini/model/           the finished model in diffusers layout
 """
 
@@ -44,8 +44,9 @@ def train_autoencoder(
             stage.vae.eval()
             measure_latents(stage.vae, settings.statistics_clips)
             scores = {**evaluate(stage.vae), "step": report.step}
-            stage.vae.save_pretrained(out)
-        scored.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+            with replacing(out) as temporary:
+                stage.vae.save_pretrained(temporary)
+                (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
     return report
 

@@ -82,7 +82,7 @@ class PreviewSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TextToVideoSettings:
-    """Section `text_to_video` of a recipe."""
+    """Section `stage2` of a recipe."""
 
     trainer: TrainerSettings
     transformer: TransformerSettings = field(default_factory=TransformerSettings)
