@@ -1,11 +1,13 @@
 """The stages of `kinema train mini`: autoencoder, latent cache, tokenizer, transformer, and the model folder.
 
-runs/mini/autoencoder/     checkpoints, log, loss curve, sample sheets of stage 1
-runs/mini/vae/             the finished autoencoder, and its scores
-runs/mini/latents/         the growing cache
-runs/mini/tokenizer/       words of the captions
-runs/mini/text_to_video/   checkpoints, log, loss curve, sample sheets of stage 2
-runs/mini/model/           the finished model in diffusers layout
+All of it lies in the folder of the run:
+
+    autoencoder/     checkpoints, log, loss curve, sample sheets of stage 1
+    vae/             the finished autoencoder, and its scores
+    latents/         the growing cache
+    tokenizer/       words of the captions
+    text_to_video/   checkpoints, log, loss curve, sample sheets of stage 2
+    model/           the finished model in diffusers layout
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from kinema.files import make_folder, replacing
 from kinema.models.autoencoder import AutoencoderKLKinema
 from kinema.training.autoencoder import AutoencoderRecipe, AutoencoderStage, evaluate, measure_latents
 from kinema.training.checkpoint import checkpoints
@@ -44,6 +47,7 @@ def train_autoencoder(
             stage.vae.eval()
             measure_latents(stage.vae, settings.statistics_clips)
             scores = {**evaluate(stage.vae), "step": report.step}
+            make_folder(out.parent)
             with replacing(out) as temporary:
                 stage.vae.save_pretrained(temporary)
                 (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
