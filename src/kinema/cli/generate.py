@@ -80,7 +80,11 @@ def generate(
     given = {name: value for name, value in given.items() if value is not None}
     if prompt is None and remake is None:
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
+    _run(given, remake, out, as_json)
 
+
+def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bool) -> None:
+    """Everything that can be refused is refused before the model is loaded."""
     from kinema import recipe
     from kinema.files import check_writable
     from kinema.request import Request

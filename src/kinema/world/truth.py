@@ -1,4 +1,4 @@
-"""What is true about a clip: flow, tracks, boxes and camera poses, computed from the geometry of its scene.
+"""What is true about a clip: flow, tracks and boxes, computed from the geometry of its scene.
 
 A visible surface point belongs to an object, the ground or the sky. It is carried by the motion, turn and scale of
 its object (and of the limb, for a figure), or stays where it is; then the camera of the other frame projects it, and
