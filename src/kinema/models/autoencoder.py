@@ -1,10 +1,10 @@
 """A light causal video autoencoder: 16x16 pixels and 4 frames to one latent cell of 32 channels.
 
-It has the layout of diffusers' `AutoencoderKLWan` in the TI2V-5B model of Wan 2.2 (16x16x4; the one in "Wan: Open
-and Advanced Large-Scale Video Generative Models", 2025, arXiv:2503.20314, section 4.1, is 8x8x4) and answers the
-same calls, with a network made for two CPU cores. Its heart is linear: each cell of pixels goes to its latent, and
-back, by one matrix. What is left over is learned by pixel-(un)shuffle by 4 and 2D convolutions on folded frames;
-time is mixed by showing each frame a quarter of the channels of the frame before it, a learned form of the one-way temporal
+It has the layout of diffusers' `AutoencoderKLWan` in the TI2V-5B model of Wan 2.2 (16x16x4; the one in "Wan: Open and
+Advanced Large-Scale Video Generative Models", 2025, arXiv:2503.20314, section 4.1, is 8x8x4) and answers the same
+calls, with a network made for two CPU cores. Its heart is linear: each cell of pixels goes to its latent, and back,
+by one matrix. What is left over is learned by pixel-(un)shuffle by 4 and 2D convolutions on folded frames; time is
+mixed by showing each frame a quarter of the channels of the frame before it, a learned form of the one-way temporal
 shift of "TSM: Temporal Shift Module for Efficient Video Understanding", 2019, arXiv:1811.08383.
 
 Causal: a clip has 1 + 4k frames; latent frame 0 stands for frame 0 alone and latent frame g for frames 4g-3 to
