@@ -11,6 +11,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from kinema.backbones.protocol import Conditions
 from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
+from kinema.core.registry import technique, techniques
 from kinema.core.schedule import Solver
 from kinema.core.technique import HOOKS, Technique
 from kinema.guidance.cfg import CFG
@@ -129,3 +130,18 @@ def test_refuses_what_cannot_work_and_names_both():
         sample(ToTarget(), request(), [CFG(), CFG()])
     with pytest.raises(KinemaError, match="guidance_scale is -1"):
         sample(ToTarget(), request(), [CFG(scale=-1.0)])
+
+
+@pytest.mark.parametrize("bad", [dict(noise_range=(0.2, 0.8)), dict(noise_range=(2.0, 0.0)), dict(block_range=(3, 1))])
+def test_refuses_a_window_in_which_nothing_can_happen(bad):
+    with pytest.raises(KinemaError, match=f"{next(iter(bad))} of cfg is"):
+        sample(ToTarget(), request(), [CFG(**bad)])
+
+
+def test_a_name_is_registered_once():
+    def other(module):
+        return technique("cfg", paper="", base="", neutral={})(type("CFG", (Technique,), {"__module__": module}))
+
+    techniques()
+    with pytest.raises(RuntimeError, match="registered twice"):
+        other("elsewhere")

@@ -217,3 +217,11 @@ def test_the_cache_of_a_finished_training_is_not_rendered_again(run):
     open_cache(run / "latents", SETTINGS.cache, run / "vae")
     fill_cache(run / "latents", SETTINGS.cache, vae)
     assert times == [p.stat().st_mtime_ns for p in sorted((run / "latents").glob("shard-*"))]
+
+
+def test_a_model_never_replaces_another_folder(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="holds other things than a model"):
+        export_checkpoint(SETTINGS, run, run / "vae", tmp_path / "mine")
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "letter.txt"]
