@@ -104,17 +104,8 @@ class Curriculum:
 CURRICULA: dict[str, Curriculum] = {
     "first": Curriculum(
         rollers=("ball", "ring"),  # a rolling cylinder seen from its end is a disc, and easily taken for a ball
-        cameras=(
-            "still",
-            "pan left",
-            "pan right",
-            "tilt up",
-            "tilt down",
-            "zoom in",
-            "zoom out",
-            "orbit left",
-            "orbit right",
-        ),
+        # A dolly looks much like a zoom, a rise like a tilt: they wait for a longer training.
+        cameras=tuple(move for move in CAMERAS if move.split()[0] not in ("dolly", "rise")),
     ),
     "full": Curriculum(
         kinds=KINDS,
