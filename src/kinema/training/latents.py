@@ -250,8 +250,12 @@ class LatentCache:
 
     def scene(self, index: int) -> SceneSpec:
         """What clip `index` was rendered from."""
+        return SceneSpec.from_dict(self.scene_dict(index))
+
+    def scene_dict(self, index: int) -> dict[str, Any]:
+        """The same as `SceneSpec.to_dict` gives it."""
         shard, place = self._find(index)
-        return SceneSpec.from_dict(self.scenes[shard][place])
+        return self.scenes[shard][place]
 
     def _find(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):

@@ -11,7 +11,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
 from kinema.models.text import build_text_encoder, build_tokenizer, encode_text, tokenize
+from kinema.training.attention import write_out_softmax
 from kinema.training.export import export_pipeline
+from kinema.training.hardware import has_compiler
 from kinema.training.latents import CacheSettings, Filler, LatentCache
+from kinema.training.lessons import Lesson, Timetable, check_order
 from kinema.training.preview import contact_sheet, generate
 from kinema.training.rectified_flow import (
     FLOW,
@@ -48,6 +51,7 @@ class TransformerSettings:
     freq_dim: int = 128  # sines and cosines that a time is written in
     rope_max_seq_len: int = 64  # longest side of the token grid
     gradient_checkpointing: bool = False  # blocks are computed twice and kept once: pays on a GPU with large batches
+    plain_attention: bool = False  # the softmax written out: pays on a CPU with few tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,8 @@ class TextToVideoSettings:
     dense_share: float = 0.25  # share of captions in the dense style, 0..1
     strange_share: float = 0.05  # share of captions with a word that means nothing, to learn to read past it, 0..1
     flow_shift: float = 3.0  # of the scheduler saved with the model
+    lessons: tuple[Lesson, ...] = ()  # easier clips first; none: all clips from the start
+    compile: Literal["auto", "always", "never"] = "never"  # torch.compile; auto: where a compiler is found
     start_from: str | None = None  # embedded model or model folder whose weights, sizes and words it begins with
 
     def __post_init__(self) -> None:
@@ -107,6 +113,7 @@ class TextToVideoSettings:
             raise ValueError("image_share and short_share together are above 1; use less")
         if min(self.time_shift, self.flow_shift) <= 0:
             raise ValueError("time_shift and flow_shift must be above 0")
+        check_order(self.lessons)
 
 
 # -- building ----------------------------------------------------------------------------------------------------
@@ -261,6 +268,12 @@ class TextToVideo:
             self.transformer, self.text_encoder = load_parts(model_folder(settings.start_from))
         else:
             self.transformer, self.text_encoder = build_parts(settings, self.shape[0], len(tokenizer))
+        self.timetable = Timetable(settings.lessons, cache)
+        if settings.transformer.plain_attention:
+            write_out_softmax(self.transformer)
+        self.compiled = settings.compile == "always" or (settings.compile == "auto" and has_compiler())
+        if self.compiled:
+            self.transformer.compile(dynamic=False)
         self.modules: Mapping[str, nn.Module] = {"transformer": self.transformer, "text_encoder": self.text_encoder}
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -272,7 +285,7 @@ class TextToVideo:
         s = self.settings
         size = s.trainer.batch_size
         frames = self._length(generator)
-        indices = torch.randint(len(self.cache), (size,), generator=generator).tolist()
+        indices = self.timetable.draw(step * size, size, generator)
         scenes = [self.cache.scene(i) for i in indices]
         prompts = draw_captions(scenes, s.dense_share, s.caption_dropout, s.strange_share, generator)
         ids, mask = tokenize(self.tokenizer, prompts, s.text.max_tokens)
@@ -289,7 +302,10 @@ class TextToVideo:
         text = encode_text(self.text_encoder, batch["ids"], batch["mask"])
         x = FLOW.add_noise(x0, noise, times)
         timesteps = token_timesteps(times, x.shape[3] // 2, x.shape[4] // 2)
-        velocity = self.transformer(x, timesteps, text, return_dict=False)[0]
+        # Each length is compiled anew, which takes a minute: worth it for whole clips and images.
+        often = x.shape[2] in (1, self.shape[1])
+        transformer = self.transformer if often else self.transformer.forward
+        velocity = transformer(x, timesteps, text, return_dict=False)[0]
         loss, clips = velocity_loss(velocity, x0, noise, times)
         return loss, dict(bucket_losses(clips.detach(), batch["t"]))
 

@@ -1,0 +1,59 @@
+"""Which clips a lesson draws, and the attention that trainings use."""
+
+import pytest
+import torch
+
+from kinema.training.attention import write_out_softmax
+from kinema.training.lessons import Lesson, Timetable, check_order
+from kinema.training.text_to_video import TransformerSettings, build_transformer
+from kinema.world.sample import sample_spec
+
+
+class Scenes:
+    """A cache that holds scenes only."""
+
+    def __init__(self, count):
+        self.scenes = [sample_spec(i).to_dict() for i in range(count)]
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def scene_dict(self, index):
+        return self.scenes[index]
+
+
+EASY = Lesson(until=100, share=0.75, cameras=("still",), max_events=1)
+
+
+def test_lessons_draw_what_fits_until_they_end():
+    cache = Scenes(60)
+    table = Timetable([EASY, Lesson(until=200, share=1.0, max_events=1)], cache)
+    share = sum(EASY.fits(scene) for scene in cache.scenes) / len(cache)
+    draw = lambda seen: [cache.scenes[i] for i in table.draw(seen, 4000, torch.Generator().manual_seed(1))]  # noqa: E731
+    fitting = [sum(EASY.fits(scene) for scene in draw(seen)) / 4000 for seen in (0, 99, 200)]
+    assert fitting == pytest.approx([0.75 + 0.25 * share] * 2 + [share], abs=0.03)
+    assert all(len(scene["events"]) <= 1 for scene in draw(100))
+    assert {scene["camera"]["move"] for scene in draw(100)} > {"still"}
+    cache.scenes = cache.scenes + Scenes(80).scenes[60:]  # it has grown
+    assert max(table.draw(0, 4000, torch.Generator().manual_seed(1))) >= 60
+    nothing = Timetable([Lesson(until=10, cameras=("rise",))], cache)  # no clip fits: all of them are drawn from
+    assert len(set(nothing.draw(0, 4000, torch.Generator().manual_seed(1)))) == len(cache)
+
+
+def test_lessons_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="each must end after"):
+        check_order([Lesson(until=20), Lesson(until=20)])
+    with pytest.raises(ValueError, match="use some of still, pan left"):
+        Lesson(until=20, cameras=("wobble",))
+
+
+def test_written_out_attention_is_the_same_function():
+    settings = TransformerSettings(num_layers=2, num_attention_heads=2, attention_head_dim=12, ffn_dim=32, freq_dim=16)
+    model = build_transformer(settings, channels=4, text_dim=16, seed=0)
+    with torch.no_grad():
+        for p in model.parameters():  # gates that start at zero would hide the attention
+            p.copy_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    inputs = torch.randn(2, 4, 3, 4, 4), torch.tensor([300.0, 900.0]), torch.randn(2, 5, 16)
+    fused = model(*inputs, return_dict=False)[0]
+    write_out_softmax(model)
+    torch.testing.assert_close(model(*inputs, return_dict=False)[0], fused, atol=1e-5, rtol=1e-5)
