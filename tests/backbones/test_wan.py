@@ -158,7 +158,7 @@ def test_prompt_embeddings_equal_the_pipelines(tiny_folder):
 def test_own_autoencoder_and_short_prompts_in_the_same_place(tiny_folder):
     backbone = load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
     conditions = backbone.prepare([request()])
-    assert conditions.shape == (1, 8, 3, 2, 4) and conditions.inputs["text"].shape == (1, 48, 16)
+    assert conditions.shape == (1, 8, 3, 2, 4) and conditions.texts[False]["text"].shape == (1, 48, 16)
     parts = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
     pipeline = WanPipeline(**{name: getattr(backbone, name) for name in parts}, expand_timesteps=True)
     pipeline.set_progress_bar_config(disable=True)
@@ -166,7 +166,9 @@ def test_own_autoencoder_and_short_prompts_in_the_same_place(tiny_folder):
     generator = torch.Generator().manual_seed(0)
     theirs = pipeline("a red ball", "", generator=generator, output_type="np", **options).frames[0]
     ours = sample(backbone, request(), [CFG(scale=4.0)])[0].numpy()
-    assert np.array_equal(ours, np.round(theirs * 255))
+    assert np.abs(ours - np.round(theirs * 255)).max() <= 1  # one batch for both branches rounds otherwise
+    backbone.joint_branches = False
+    assert np.array_equal(sample(backbone, request(), [CFG(scale=4.0)])[0].numpy(), np.round(theirs * 255))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class ToTarget:
     name, family, sites, expert_boundary = "target", "closed form", (), None
     droppable = frozenset({"text"})
     hooks = frozenset(HOOKS) - {"context"}
-    device, dtype = torch.device("cpu"), torch.float32
+    device, dtype, joint_branches = torch.device("cpu"), torch.float32, True
 
     def __init__(self, known=None):
         self.target = torch.linspace(-1, 1, 96).reshape(SHAPE)
@@ -34,7 +34,8 @@ class ToTarget:
 
     def prepare(self, requests):
         frames = torch.tensor([True, False, False]).reshape(1, 1, 3, 1, 1) if self.known is not None else None
-        return Conditions(SHAPE, requests[0].num_inference_steps, 8.0, self.known, frames)
+        steps = requests[0].num_inference_steps
+        return Conditions(shape=SHAPE, num_inference_steps=steps, fps=8.0, known=self.known, known_frames=frames)
 
     def solver(self, conditions):
         return Solver(FlowMatchEulerDiscreteScheduler(shift=2.0), conditions.num_inference_steps, self.device)
@@ -46,7 +47,10 @@ class ToTarget:
         self.calls.append(dropped)
         return (x - (0 if "text" in dropped else 1) * self.target) / t
 
-    def decode(self, x):
+    def velocities(self, x, t, conditions, branches):
+        return [self.velocity(x, t, conditions, dropped) for dropped in branches]
+
+    def decode(self, x, conditions=None):
         return x
 
     @contextmanager

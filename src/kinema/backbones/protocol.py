@@ -24,9 +24,13 @@ class Conditions:
     shape: tuple[int, int, int, int, int]  # latents (B, C, T, H, W)
     num_inference_steps: int
     fps: float
+    prompts: list[str] = field(default_factory=list)
+    negative_prompts: list[str] = field(default_factory=list)
     known: Tensor | None = None  # clean latents (B, C, T, H, W) of given frames; other frames are ignored
     known_frames: Tensor | None = None  # (B or 1, 1, T, 1, 1) bool: which latent frames are given
-    inputs: dict[str, Any] = field(default_factory=dict)  # the family's own: text embeddings, masks, ...
+    inputs: dict[str, Tensor] = field(default_factory=dict)  # the family's own for the network: pictures, ... (B, ...)
+    texts: dict[bool, dict[str, Tensor]] = field(default_factory=dict)  # of prompts (False) and negative ones (True)
+    extra: dict[str, Any] = field(default_factory=dict)  # the family's own notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class Backbone(Protocol):
     droppable: frozenset[str]  # conditions that a branch of the guidance may leave out
     defaults: Defaults
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
+    joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     sites: tuple[Site, ...]  # its attention sites
     device: torch.device
     dtype: torch.dtype
@@ -72,7 +77,12 @@ class Backbone(Protocol):
         t: a float, or (B,), or (B, T) with one level a latent frame; the frames given in `conditions` are at level 0.
         """
 
-    def decode(self, x: Tensor) -> Tensor:
+    def velocities(
+        self, x: Tensor, t: float | Tensor, conditions: Conditions, branches: Sequence[frozenset[str]]
+    ) -> list[Tensor]:
+        """The velocity for each set of dropped conditions, all from one call of the network."""
+
+    def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""
 
     def grid(self, shape: Sequence[int]) -> Tensor:

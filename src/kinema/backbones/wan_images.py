@@ -8,34 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Conditions
     from kinema.backbones.wan import WanBackbone
     from kinema.request import Request
-
-
-def check(backbone: WanBackbone, requests: Sequence[Request]) -> None:
-    """Raises: KinemaError when the pictures of a batch are not those this model wants."""
-    given = {(r.image is not None, r.last_image is not None) for r in requests}
-    if len(given) != 1:
-        raise KinemaError("the requests of a batch differ in their images; give each of them the same kinds")
-    image, last_image = given.pop()
-    config, name = backbone.transformer.config, backbone.name
-    tokens = config.image_dim is not None
-    pairs = tokens and config.pos_embed_seq_len is not None  # FLF2V: its tokens are always those of two pictures
-    if image and not backbone.takes_image:
-        raise KinemaError(f"model {name!r} makes video from text alone; leave image out")
-    if backbone.needs_image and not image:
-        raise KinemaError(f"model {name!r} makes video from an image; give one")
-    if last_image and not image:
-        raise KinemaError("last_image needs an image for the first frame; give both")
-    if pairs and not last_image:
-        raise KinemaError(f"model {name!r} wants a first and a last picture; give last_image too")
-    if last_image and not backbone.takes_last_image and (backbone.time_per_frame or (tokens and not pairs)):
-        raise KinemaError(f"model {name!r} takes a first image only; leave last_image out")
 
 
 def condition(

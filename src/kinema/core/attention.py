@@ -36,6 +36,7 @@ class Positions:
 
     q: Tensor  # (L, 3)
     k: Tensor  # (L, 3)
+    first: int = 0  # in joint attention: where these L tokens begin in the sequence; the others are text
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Taps:
     step: Step
     techniques: Sequence[Technique]  # those that override a hook of HOOKS
     positions: Positions | None = None  # the backbone's token grid for this call
+    patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
 
     HOOKS: ClassVar = ("attend", "positions")
 

@@ -29,7 +29,7 @@ def sample(
     raises ends the run. Raises KinemaError, before the first step, for anything that cannot be honoured.
     """
     with Run.open(backbone, request, techniques) as run:  # every check that can fail fails here
-        x = run.hold(run.chain("init_noise", run.noise()))
+        x = run.hold(run.solver.begin(run.chain("init_noise", run.noise())))
         for step in run.schedule:  # t = 1 (noise) -> 0 (data)
             x = run.chain("before_step", x, step)
             v = run.guided(step, x)  # branches, guidance, edits of the clean estimate
@@ -37,4 +37,4 @@ def sample(
             x = run.chain("after_step", x, step)
             if on_step is not None:
                 on_step(step, x)
-        return backbone.decode(run.chain("finish", run.hold(x)))
+        return backbone.decode(run.chain("finish", run.hold(x)), run.conditions)

@@ -9,6 +9,7 @@ N head, D head width, P text token.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from torch import Tensor
@@ -69,3 +70,60 @@ def shift_times(t: Tensor, shift: float) -> Tensor:
     nothing.
     """
     return shift * t / (1 + (shift - 1) * t)
+
+
+class VariancePreserving:
+    """The other usual convention, z = a x0 + s noise with a^2 + s^2 = 1, as a change of scale of the same lines.
+
+    x = z / (a + s) lies on x_t = (1 - t) x0 + t noise at t = s / (a + s), so a and s follow from t alone. `prediction`
+    is what a network was trained to give: "epsilon" (noise), "sample" (x0) or "v_prediction" (a noise - s x0, Salimans
+    and Ho, "Progressive Distillation", 2022, arXiv:2202.00512). In float64 a way there and back costs no bit of a
+    float32 number.
+    """
+
+    def __init__(self, prediction: str) -> None:
+        if prediction not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(f"prediction is {prediction!r}; use epsilon, sample or v_prediction")
+        self.prediction = prediction
+
+    @staticmethod
+    def level(sigma: float) -> float:
+        """t of a noise-to-signal ratio s / a, which is also the sigma of Karras et al., 2022, arXiv:2206.00364."""
+        return 1.0 if sigma == math.inf else sigma / (1 + sigma)
+
+    @staticmethod
+    def coefficients(t: Tensor | float) -> tuple[Tensor | float, Tensor | float]:
+        """a and s at level t."""
+        norm = ((1 - t) ** 2 + t**2) ** 0.5
+        return (1 - t) / norm, t / norm
+
+    def outwards(self, x: Tensor, t: Tensor | float) -> Tensor:
+        # z = (a + s) x = x / sqrt((1 - t)^2 + t^2)
+        t = per_sample(t, x)
+        return x / ((1 - t) ** 2 + t**2) ** 0.5
+
+    def inwards(self, z: Tensor, t: Tensor | float) -> Tensor:
+        t = per_sample(t, z)
+        return z * ((1 - t) ** 2 + t**2) ** 0.5
+
+    def velocity(self, output: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
+        """v = noise - x0 from what the network gives at x (kinema's scale). "epsilon" needs t < 1, "sample" t > 0."""
+        t = per_sample(t, x)
+        if self.prediction == "epsilon":
+            return (output - x) / (1 - t)  # x = x0 + t v and noise = x + (1 - t) v
+        if self.prediction == "sample":
+            return (x - output) / t
+        a, s = self.coefficients(t)
+        z = self.outwards(x, t)
+        return (s * z + a * output) - (a * z - s * output)  # noise - x0
+
+    def output(self, v: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
+        """What the network would have given for the velocity v at x; the inverse of `velocity`."""
+        t = per_sample(t, x)
+        x0, noise = x - t * v, x + (1 - t) * v
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "sample":
+            return x0
+        a, s = self.coefficients(t)
+        return a * noise - s * x0

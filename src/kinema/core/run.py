@@ -94,12 +94,21 @@ class Run:
                 call = _around(t, step, branch, call)
         return call(x)
 
+    def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
+        """The velocity of every branch of the guidance: in one call, unless a technique looks at single ones."""
+        dropped = self.owner.dropped()
+        looked_at = self.tapping or any(t.overrides("velocity") and t.active(step) for t in self.techniques)
+        if looked_at or not self.backbone.joint_branches:
+            return {branch: self.velocity(step, x, branch) for branch in dropped}
+        found = self.backbone.velocities(x, step.told, self.conditions, list(dropped.values()))
+        return dict(zip(dropped, found, strict=True))
+
     def guided(self, step: Step, x: Tensor) -> Tensor:
         """Velocity after guidance and after edits of the clean estimate; outside its window the owner rests."""
         if not self.owner.active(step):
             v = self.velocity(step, x, "cond")
         else:
-            v = self.owner.guide(step, **{b: self.velocity(step, x, b) for b in self.owner.dropped()})
+            v = self.owner.guide(step, **self.branches(step, x))
         editors = [t for t in self.techniques if t.overrides("clean") and t.active(step)]
         if not editors:
             return v

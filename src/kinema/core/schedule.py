@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kinema.core.path import VariancePreserving
 from kinema.core.technique import Step
 
 if TYPE_CHECKING:
@@ -20,25 +23,97 @@ class Solver:
 
     scheduler: FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler with flow sigmas, or another whose sigmas
     are noise levels 0..1 and whose `step` takes the velocity noise - x0. It is copied, never changed.
+    options: what `set_timesteps` takes beside the number of steps, such as `mu` or `sigmas`.
     """
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device, **options: Any) -> None:
         self.scheduler = copy.deepcopy(scheduler)
-        self.scheduler.set_timesteps(num_inference_steps, device=device, **options)
-        self.scheduler.set_begin_index(0)  # rounded timesteps may repeat; the first step is still the first
+        if "sigmas" in options:
+            self.scheduler.set_timesteps(device=device, **options)
+        else:
+            self.scheduler.set_timesteps(num_inference_steps, device=device, **options)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)  # rounded timesteps may repeat; the first step is still the first
         self.timesteps: Tensor = self.scheduler.timesteps
-        self.levels: list[float] = [float(s) for s in self.scheduler.sigmas]
-        self.train_steps: int = self.scheduler.config.num_train_timesteps
+        self.levels = self._levels()
+
+    def _levels(self) -> list[float]:
+        """Noise level before each step and after the last."""
+        return [float(s) for s in self.scheduler.sigmas]
 
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def begin(self, noise: Tensor) -> Tensor:
+        """Latents at the first level, from unit noise."""
+        return noise
+
     def steps(self, run: Run | None = None) -> Iterator[Step]:
+        train_steps = self.scheduler.config.num_train_timesteps
         for i, timestep in enumerate(self.timesteps.tolist()):
             # Some schedulers round what they tell the model; the exact level is the sigma.
-            told = timestep / self.train_steps
-            yield Step(i, len(self), self.levels[i], self.levels[i + 1], t_model=told, run=run)
+            yield Step(i, len(self), self.levels[i], self.levels[i + 1], t_model=timestep / train_steps, run=run)
 
     def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
         advanced: Tensor = self.scheduler.step(velocity, self.timesteps[step.index], x, return_dict=False)[0]
         return advanced
+
+
+def noise_to_signal(alpha_cumprod: float) -> float:
+    """s / a of z = a x0 + s noise, from a^2 = alpha_cumprod in 0..1; infinite at 0."""
+    return math.inf if alpha_cumprod == 0 else ((1 - alpha_cumprod) / alpha_cumprod) ** 0.5
+
+
+class NoiseSolver(Solver):
+    """The same with a scheduler of noise-predicting models: DDIM, DPM++, Euler on sigmas, CogVideoX's own two.
+
+    Its latents are z = a x0 + s noise, or x0 + sigma noise for Euler; kinema's x is carried in float64 (float32 where
+    a device has no other), so that every step sees the same float32 numbers as in diffusers.
+    """
+
+    def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device, **options: Any) -> None:
+        super().__init__(scheduler, num_inference_steps, device, **options)
+        self.path = VariancePreserving(self.scheduler.config.prediction_type)
+        self.on_sigmas = type(self.scheduler).__name__.startswith("Euler")  # z = x0 + sigma noise
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._last_clean: Tensor | None = None  # CogVideoXDPMScheduler wants it handed back
+
+    def _levels(self) -> list[float]:
+        scheduler = self.scheduler
+        if hasattr(scheduler, "sigmas"):
+            sigmas = [float(s) for s in scheduler.sigmas]
+        else:
+            gap = scheduler.config.num_train_timesteps // len(self.timesteps)
+            times = self.timesteps.tolist()
+            reached = [*times, times[-1] - gap]
+            kept = [scheduler.alphas_cumprod[k] if k >= 0 else scheduler.final_alpha_cumprod for k in reached]
+            sigmas = [noise_to_signal(float(a)) for a in kept]
+        return [VariancePreserving.level(s) for s in sigmas]
+
+    def begin(self, noise: Tensor) -> Tensor:
+        return self._inwards(noise * self.scheduler.init_noise_sigma, self.levels[0])
+
+    def steps(self, run: Run | None = None) -> Iterator[Step]:
+        for i in range(len(self)):
+            yield Step(i, len(self), self.levels[i], self.levels[i + 1], run=run)
+
+    def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
+        z = self._outwards(x, step.t).float()
+        output = self.path.output(velocity.to(self.dtype), x, step.t).float()
+        options: dict[str, Any] = {"return_dict": False}
+        if "generator" in inspect.signature(self.scheduler.step).parameters and step.run is not None:
+            options["generator"] = step.run.generators
+        timestep = self.timesteps[step.index]
+        if type(self.scheduler).__name__ == "CogVideoXDPMScheduler":
+            before = self.timesteps[step.index - 1] if step.index else None
+            z, self._last_clean = self.scheduler.step(output, self._last_clean, timestep, before, z, **options)
+        else:
+            z = self.scheduler.step(output, timestep, z, **options)[0]
+        return self._inwards(z, step.t_next)
+
+    def _outwards(self, x: Tensor, t: float) -> Tensor:
+        return x / (1 - t) if self.on_sigmas else self.path.outwards(x, t)  # 1 + sigma = 1 / (1 - t)
+
+    def _inwards(self, z: Tensor, t: float) -> Tensor:
+        z = z.to(self.dtype)
+        return z * (1 - t) if self.on_sigmas else self.path.inwards(z, t)

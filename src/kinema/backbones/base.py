@@ -1,0 +1,244 @@
+"""What the families share: sizes, text, guidance branches in one call, decoding. A family file adds its translation.
+
+A family opens a folder into the modules of a diffusers pipeline and, where it helps, into the pipeline object itself,
+whose own methods then prepare prompts and pictures; the forward of every network stays in diffusers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kinema.backbones.folder import Folder
+from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.taps import AttentionDoor, TappedProcessor
+from kinema.core.attention import Positions, Site, current_taps
+from kinema.core.errors import KinemaError
+from kinema.core.schedule import Solver
+
+if TYPE_CHECKING:
+    from kinema.request import Request
+
+ALL_HOOKS = frozenset(
+    {"init_noise", "before_step", "after_step", "velocity", "positions", "attend", "guide", "clean", "finish"}
+)
+
+
+class DiffusersBackbone:
+    """A diffusers model in kinema's convention (see core/path.py and backbones/protocol.py).
+
+    x is (B, C, T, H, W) in the units in which the transformer was trained, in the solver's number type outside the
+    transformer whatever the transformer's own is.
+    """
+
+    family: ClassVar[str]
+    hooks: ClassVar[frozenset[str]] = ALL_HOOKS
+    droppable: ClassVar[frozenset[str]] = frozenset({"text"})
+    tapped_processor: ClassVar[type[TappedProcessor]]
+    expert_boundary: float | None = None
+    joint_branches: bool = True
+    takes_image = False
+    needs_image = False
+    takes_last_image = False
+
+    def __init__(
+        self, *, folder: Folder, scheduler: Any, vae: Any, device: torch.device, dtype: torch.dtype, defaults: Defaults
+    ) -> None:
+        self.folder, self.name = folder, folder.name
+        self.scheduler, self.vae = scheduler, vae
+        self.device, self.dtype = device, dtype
+        self.defaults = defaults_of(folder, defaults)
+        found = list(self.attentions())
+        self.sites = tuple(dict.fromkeys(site for site, _ in found))
+        self._door = AttentionDoor(found, self.tapped_processor)
+
+    # What a family says.
+
+    frames_per_latent: int = 1  # frames of a latent frame, except the first, which stands for one
+    pixels_per_cell: int = 8
+    patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
+    most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
+    channels: int  # of the latents
+
+    def attentions(self) -> Iterable[tuple[Site, Any]]:
+        """The attention sites with their modules, in the order they are passed."""
+        raise NotImplementedError
+
+    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """What the transformer is given of prompts, each (B, ...)."""
+        raise NotImplementedError
+
+    def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
+        """The velocity at x from one call of the network; all `inputs` have the batch size of x."""
+        raise NotImplementedError
+
+    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        """Latents -> video (B, 3, T', H', W') in -1..1."""
+        raise NotImplementedError
+
+    def check_images(self, requests: Sequence[Request]) -> None:
+        """Raises: KinemaError when the pictures of a batch are not those this model wants."""
+        given = {(r.image is not None, r.last_image is not None) for r in requests}
+        if len(given) != 1:
+            raise KinemaError("the requests of a batch differ in their images; give each of them the same kinds")
+        image, last_image = given.pop()
+        if image and not self.takes_image:
+            raise KinemaError(f"model {self.name!r} makes video from text alone; leave image out")
+        if self.needs_image and not image:
+            raise KinemaError(f"model {self.name!r} makes video from an image; give one")
+        if last_image and not image:
+            raise KinemaError("last_image needs an image for the first frame; give both")
+        if last_image and not self.takes_last_image:
+            raise KinemaError(f"model {self.name!r} takes a first image only; leave last_image out")
+
+    def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
+        """Enters the pictures of a batch. size: frames, height and width of the video, pixels."""
+
+    def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
+        """What the scheduler's `set_timesteps` is told beside the number of steps."""
+        return {}
+
+    # The face.
+
+    @torch.no_grad()
+    def prepare(self, requests: Sequence[Request]) -> Conditions:
+        """Sizes, text and images of a batch. Raises: KinemaError for what this model cannot make."""
+        frames, height, width, steps, fps = self.settle(requests)
+        self.check_images(requests)
+        conditions = Conditions(
+            shape=self.latent_shape(len(requests), frames, height, width),
+            num_inference_steps=steps,
+            fps=fps,
+            prompts=[r.prompt for r in requests],
+            negative_prompts=[r.negative_prompt or "" for r in requests],
+        )
+        self.text(conditions, frozenset())
+        if requests[0].image is not None:
+            self.condition(conditions, requests, (frames, height, width))
+        return conditions
+
+    def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
+        k, p = self.frames_per_latent, self.pixels_per_cell
+        return batch, self.channels, (frames - 1) // k + 1, height // p, width // p
+
+    def solver(self, conditions: Conditions) -> Solver:
+        return Solver(self.scheduler, conditions.num_inference_steps, self.device, **self.schedule_options(conditions))
+
+    def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
+        """Unit normal latents, float32; drawn on the generator's device, so that a seed means the same everywhere."""
+        _, *one = conditions.shape
+        drawn = [torch.randn((1, *one), generator=g, device=g.device, dtype=torch.float32) for g in generators]
+        return torch.cat(drawn).to(self.device)
+
+    def velocity(
+        self, x: Tensor, t: float | Tensor, conditions: Conditions, dropped: frozenset[str] = frozenset()
+    ) -> Tensor:
+        """dx/dt = noise - x0 for x (B, C, T, H, W) at noise level t: a float, (B,), or (B, T) for one a latent frame.
+
+        The result has the type of x, so that guidance is computed in it also where the transformer is bfloat16;
+        diffusers' pipelines guide in bfloat16 there. Frames given in `conditions` are at level 0. `dropped` may hold
+        "text": the negative prompt stands in.
+        Raises: KinemaError for levels by frame on a model that has one clock for the whole clip.
+        """
+        return self.velocities(x, t, conditions, [dropped])[0]
+
+    def velocities(
+        self, x: Tensor, t: float | Tensor, conditions: Conditions, branches: Sequence[frozenset[str]]
+    ) -> list[Tensor]:
+        """The velocity for each set of dropped conditions, all from one call of the network."""
+        each = [self.inputs(conditions, dropped) for dropped in branches]
+        inputs = {name: torch.cat([i[name] for i in each]) for name in each[0]} if len(each) > 1 else each[0]
+        repeated = torch.cat([x] * len(branches)) if len(branches) > 1 else x
+        if isinstance(t, Tensor) and t.ndim and len(branches) > 1:
+            t = torch.cat([t] * len(branches))
+        taps = current_taps.get()
+        if taps is not None:
+            places = self.grid(x.shape)
+            token = current_taps.set(dataclasses.replace(taps, positions=Positions(places, places), patch=self.patch))
+        try:
+            v = self.predict(repeated, t, inputs, conditions)
+        finally:
+            if taps is not None:
+                current_taps.reset(token)
+        return list(v.to(x.dtype).chunk(len(branches)))
+
+    def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
+        """All tensors that one branch of the guidance hands to `predict`, each (B, ...)."""
+        return {**self.text(conditions, dropped), **conditions.inputs}
+
+    def text(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
+        """What the transformer reads of the prompts, or of the negative ones; made when first asked for."""
+        negative = "text" in dropped
+        if negative not in conditions.texts:
+            prompts = conditions.negative_prompts if negative else conditions.prompts
+            conditions.texts[negative] = self.text_inputs(prompts)
+        return conditions.texts[negative]
+
+    @torch.no_grad()
+    def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        """Latents (B, C, T, H, W) -> frames (B, 1 + k (T - 1), H', W', 3) uint8."""
+        video = (self.to_pixels(x, conditions).float() * 0.5 + 0.5).clamp(0, 1)
+        return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
+
+    def grid(self, shape: Sequence[int]) -> Tensor:
+        """(frame, row, column) of the first latent cell of each token, (L, 3), in the order of the transformer."""
+        counts = [n // p for n, p in zip(shape[-3:], self.patch, strict=True)]
+        axes = [torch.arange(n, device=self.device) * p for n, p in zip(counts, self.patch, strict=True)]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+    def tapped(self, on: bool) -> AbstractContextManager[None]:
+        return self._door.opened() if on else nullcontext()
+
+    # Sizes.
+
+    def settle(self, requests: Sequence[Request]) -> tuple[int, int, int, int, float]:
+        """num_frames, height, width, num_inference_steps and fps of a batch, open fields filled in and checked."""
+        settled = set()
+        for r in requests:
+            d = self.defaults
+            steps, fps = r.num_inference_steps or d.num_inference_steps, r.fps or d.fps
+            settled.add((r.num_frames or d.num_frames, r.height or d.height, r.width or d.width, steps, fps))
+        if len(settled) != 1:
+            raise KinemaError("the requests of a batch differ in size, length, steps or fps; make them equal")
+        frames, height, width, steps, fps = settled.pop()
+        step = self.frames_per_latent * self.patch[0]
+        reach = self.most_tokens[0]
+        most = None if reach is None else (reach * self.patch[0] - 1) * self.frames_per_latent
+        check_multiple("num_frames", frames - 1, step, most, add=1)
+        for name, value, axis in (("height", height, 1), ("width", width, 2)):
+            multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
+            check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)
+        return frames, height, width, steps, float(fps)
+
+
+def check_multiple(name: str, value: int, multiple: int, most: int | None, least: int = 0, add: int = 0) -> None:
+    """Raises KinemaError with the nearest allowed values, when value is no multiple between least and most."""
+    top = max(value + multiple, least) if most is None else most
+    if value % multiple == 0 and least <= value <= top:
+        return
+    below = min(max(value // multiple * multiple, least), top // multiple * multiple)
+    above = min(max(below + multiple, least), top // multiple * multiple) if value > below else below
+    near = " or ".join(str(n + add) for n in dict.fromkeys((below, above)))
+    rule = f"a multiple of {multiple}" + (f" plus {add}" if add else "")
+    span = f"{least + add} or more" if most is None else f"{least + add} to {most + add}"
+    raise KinemaError(f"{name} is {value + add}; this model makes {rule}, {span}: use {near}")
+
+
+def defaults_of(folder: Folder, known: Defaults) -> Defaults:
+    """`known`, with what the model's card says otherwise.
+
+    Raises: KinemaError when the card holds anything else than numbers for these.
+    """
+    card = folder.card.get("defaults", {})
+    names = {f.name for f in dataclasses.fields(Defaults)}
+    if not isinstance(card, dict) or not card.keys() <= names:
+        raise KinemaError(f"card.json of model {folder.name!r} has defaults that kinema does not know; is it newer?")
+    for name, value in card.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise KinemaError(f"{name} is {value!r} in card.json of model {folder.name!r}; use a number above 0")
+    return dataclasses.replace(known, **card)
