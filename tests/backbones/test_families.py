@@ -1,0 +1,220 @@
+"""The contract of the video families: every row equals diffusers' own pipeline, and every hook is what it says."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from backbones.families import cases  # noqa: E402
+
+from kinema.backbones.load import load  # noqa: E402
+from kinema.core.attention import Positions  # noqa: E402
+from kinema.core.errors import KinemaError  # noqa: E402
+from kinema.core.loop import sample  # noqa: E402
+from kinema.core.technique import Technique  # noqa: E402
+from kinema.guidance.cfg import CFG  # noqa: E402
+from kinema.request import Request  # noqa: E402
+
+CASES = cases()
+PROMPT, NEGATIVE, SEED = "a red ball rolls left &amp; jumps", "a blue cube", 11
+TOLERANCE = 1e-4  # largest absolute difference of latents (unit variance)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    made = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = CASES[name].build(tmp_path_factory.mktemp("model"))
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Paths of a first and a last picture."""
+    root = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for i, name in enumerate(("image", "last_image")):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{name}.png")
+        paths.append(root / f"{name}.png")
+    return paths
+
+
+def request(case, pictures, **more):
+    images = dict(zip(("image", "last_image"), pictures[: case.images], strict=False))
+    words = dict(prompt=PROMPT, negative_prompt=NEGATIVE) if case.prompts else {}
+    return Request(**{**words, "seed": SEED, **case.request, **images, **more})
+
+
+def guidance(case):
+    return [CFG(scale=case.scale, low_noise_scale=case.low_scale)] if case.scale != 1 else []
+
+
+def run(backbone, case, pictures, *techniques, **more):
+    """Latents and frames of a sample."""
+    seen = []
+    frames = sample(backbone, request(case, pictures, **more), techniques, on_step=lambda step, x: seen.append(x))
+    return seen[-1], frames[0].numpy()
+
+
+def theirs(folder, case, pictures):
+    """Latents and frames (T, H, W, 3) in 0..255 of diffusers' pipeline."""
+    import diffusers
+
+    pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    images = [Image.open(path) for path in pictures[: case.images]]
+    latents = {}
+    frames = pipeline(
+        **dict(zip(("image", "last_image"), images, strict=False)),
+        **{**(dict(prompt=PROMPT, negative_prompt=NEGATIVE) if case.prompts else {}), **case.call, **case.guidance},
+        generator=torch.Generator().manual_seed(SEED),
+        output_type="np",
+        callback_on_step_end=lambda pipe, step, t, found: latents.update(found) or {},
+    ).frames[0]
+    return latents["latents"], np.round(frames * 255)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_as_diffusers(name, folders, pictures):
+    case = CASES[name]
+    their_latents, their_frames = theirs(folders(name), case, pictures)
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    for joint in (False, True):
+        backbone.joint_branches = joint
+        latents, frames = run(backbone, case, pictures, *guidance(case))
+        off = (latents - case.to_latents(their_latents, latents)).abs().max().item()
+        off_frames = np.abs(frames - their_frames).max()  # uint8 steps
+        print(f"{name}, joint branches {joint}: latents {off:.1e}, frames {off_frames:g}")
+        assert off <= (0 if case.bitwise and not joint else TOLERANCE)
+        # A value that rounds to the other side at 0.5 may differ by one step; otherwise frames are equal.
+        assert off_frames <= 1 and np.mean(frames != their_frames) < 1e-3
+
+
+def child(backbone, path):
+    for name in path.split("."):
+        backbone = getattr(backbone, name)
+    return backbone
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_token_carries_the_cell_the_grid_names(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    conditions = backbone.prepare([request(case, pictures)])
+    grid = backbone.grid(conditions.shape)
+    rows = {tuple(place): i for i, place in enumerate(grid.tolist())}
+    assert len(rows) == len(grid)
+    seen = []
+    hook = child(backbone, case.embedding).register_forward_hook(lambda m, args, out: seen.append(out))
+    x = torch.randn(conditions.shape, generator=torch.Generator().manual_seed(0))
+    for cell in ((0, 0, 0), tuple(n - 1 for n in x.shape[2:]), tuple(n // 2 for n in x.shape[2:])):
+        other = x.clone()
+        other[(0, slice(None), *cell)] += 1.0
+        seen.clear()
+        with torch.no_grad():
+            backbone.velocity(x, 0.95, conditions)
+            backbone.velocity(other, 0.95, conditions)
+        before, after = (tokens(out, len(grid)) for out in seen[:2])
+        changed = (before - after).abs().amax(-1).nonzero().flatten().tolist()
+        expected = tuple(c // p * p for c, p in zip(cell, backbone.patch, strict=True))
+        assert changed == [rows[expected]]
+    hook.remove()
+
+
+def tokens(embedded, count):
+    """Tokens (L, D) of the first sample, whatever the shape they are made in: (B, L, D) or (B, D, T, H, W)."""
+    embedded = embedded[0] if isinstance(embedded, tuple) else embedded
+    flat = embedded[0].flatten(1).T if embedded.ndim == 5 else embedded[0]
+    return flat[-count:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks(Technique):
+    """Passes everything on, and notes what it saw."""
+
+    name = "looks"
+    seen: list = field(default_factory=list)
+
+    def wants(self, site):
+        return True
+
+    def attend(self, step, site, q, k, v, positions, next):
+        self.seen.append((site, tuple(q.shape), tuple(k.shape), positions))
+        return next(q, k, v, positions)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_looking_changes_no_bit_and_leaves_nothing(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    modules = [attn for _, attn in backbone.attentions()]
+    before = [attn.processor for attn in modules]
+    plain, _ = run(backbone, case, pictures)
+    look = Looks()
+    seen, _ = run(backbone, case, pictures, look)
+    assert torch.equal(seen, plain)
+    assert all(attn.processor is processor for attn, processor in zip(modules, before, strict=True))
+    assert {site for site, *_ in look.seen} == set(backbone.sites)
+    for site, q, k, _ in look.seen:
+        assert q[1] == site.heads and q[3] == k[3] == site.head_dim
+    again, _ = run(backbone, case, pictures)
+    assert torch.equal(again, plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales(Technique):
+    """Attention whose values are doubled, in blocks of one kind."""
+
+    name = "scales"
+
+    def wants(self, site):
+        return True
+
+    def attend(self, step, site, q, k, v, positions, next):
+        return 2 * next(q, k, 0.5 * v, positions)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attention_is_linear_in_its_values(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    plain, _ = run(backbone, case, pictures)
+    scaled, _ = run(backbone, case, pictures, Scales())
+    torch.testing.assert_close(scaled, plain, atol=1e-5, rtol=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves(Technique):
+    name = "moves"
+    by: float = 0.0
+    keys: bool = True  # move the keys along with the queries
+
+    def positions(self, step, site, positions):
+        offset = torch.full((3,), self.by)
+        return Positions(positions.q + offset, positions.k + offset * self.keys, positions.first)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_moving_all_positions_changes_nothing_and_moving_some_does(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    if not case.moves:
+        with pytest.raises(KinemaError, match="moves needs the hook 'positions'"):
+            run(backbone, case, pictures, Moves(by=case.shift))
+        return
+    plain, _ = run(backbone, case, pictures)
+    together, _ = run(backbone, case, pictures, Moves(by=case.shift))
+    torch.testing.assert_close(together, plain, atol=2e-4, rtol=1e-3)
+    apart, _ = run(backbone, case, pictures, Moves(by=case.shift, keys=False))
+    assert (apart - plain).abs().max() > 1e-3
