@@ -1,6 +1,5 @@
 """The contract of the video families: every row equals diffusers' own pipeline, and every hook is what it says."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,17 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from backbones.families import cases  # noqa: E402
-
-from kinema.backbones.load import load  # noqa: E402
-from kinema.core.attention import Positions  # noqa: E402
-from kinema.core.errors import KinemaError  # noqa: E402
-from kinema.core.loop import sample  # noqa: E402
-from kinema.core.technique import Technique  # noqa: E402
-from kinema.guidance.cfg import CFG  # noqa: E402
-from kinema.request import Request  # noqa: E402
+from backbones.families import cases
+from kinema.backbones.load import load
+from kinema.core.attention import Positions
+from kinema.core.errors import KinemaError
+from kinema.core.loop import sample
+from kinema.core.technique import Technique
+from kinema.guidance.cfg import CFG
+from kinema.request import Request
 
 CASES = cases()
 PROMPT, NEGATIVE, SEED = "a red ball rolls left &amp; jumps", "a blue cube", 11

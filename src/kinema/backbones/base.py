@@ -37,7 +37,7 @@ class DiffusersBackbone:
     """
 
     family: ClassVar[str]
-    hooks: ClassVar[frozenset[str]] = ALL_HOOKS
+    hooks: frozenset[str] = ALL_HOOKS
     droppable: ClassVar[frozenset[str]] = frozenset({"text"})
     tapped_processor: ClassVar[type[TappedProcessor]]
     expert_boundary: float | None = None

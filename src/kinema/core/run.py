@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +83,7 @@ class Run:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
         def model(x: Tensor) -> Tensor:
-            token = current_taps.set(Taps(step, self.tapping) if self.tapping else None)
+            token = current_taps.set(Taps(replace(step, branch=branch), self.tapping) if self.tapping else None)
             try:
                 return self.backbone.velocity(x, step.told, self.conditions, self.owner.dropped()[branch])
             finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,15 +65,44 @@ def noise_to_signal(alpha_cumprod: float) -> float:
     return math.inf if alpha_cumprod == 0 else ((1 - alpha_cumprod) / alpha_cumprod) ** 0.5
 
 
+class Clock:
+    """The time that a noise-predicting network is told: which of its training steps has the noise level t.
+
+    alphas_cumprod: a^2 of each training step, from data to noise, as its scheduler keeps them. Levels between two
+    steps give a fraction, levels outside them the nearest step.
+    """
+
+    def __init__(self, alphas_cumprod: Iterable[Any]) -> None:
+        self.levels = [VariancePreserving.level(noise_to_signal(float(a))) for a in alphas_cumprod]
+
+    def at(self, t: float) -> float:
+        """The training step of level t; exactly a whole number at a level of `levels`."""
+        above = bisect_left(self.levels, t)
+        if above == 0 or above == len(self.levels):
+            return float(min(above, len(self.levels) - 1))
+        low, high = self.levels[above - 1], self.levels[above]
+        return above - (high - t) / (high - low)
+
+
 class NoiseSolver(Solver):
     """The same with a scheduler of noise-predicting models: DDIM, DPM++, Euler on sigmas, CogVideoX's own two.
 
     Its latents are z = a x0 + s noise, or x0 + sigma noise for Euler; kinema's x is carried in float64 (float32 where
-    a device has no other), so that every step sees the same float32 numbers as in diffusers.
+    a device has no other), so that every step sees the same float32 numbers as in diffusers. What comes out of the
+    last step counts as data, as in diffusers, also where a scheduler says that a trace of noise is left in it.
+    frames_first: the network's latents are (B, T, C, H, W), and so is the noise that a scheduler draws in its steps.
     """
 
-    def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device, **options: Any) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        num_inference_steps: int,
+        device: torch.device,
+        frames_first: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(scheduler, num_inference_steps, device, **options)
+        self.frames_first = frames_first
         self.path = VariancePreserving(self.scheduler.config.prediction_type)
         self.on_sigmas = type(self.scheduler).__name__.startswith("Euler")  # z = x0 + sigma noise
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -83,12 +113,9 @@ class NoiseSolver(Solver):
         if hasattr(scheduler, "sigmas"):
             sigmas = [float(s) for s in scheduler.sigmas]
         else:
-            gap = scheduler.config.num_train_timesteps // len(self.timesteps)
-            times = self.timesteps.tolist()
-            reached = [*times, times[-1] - gap]
-            kept = [scheduler.alphas_cumprod[k] if k >= 0 else scheduler.final_alpha_cumprod for k in reached]
-            sigmas = [noise_to_signal(float(a)) for a in kept]
-        return [VariancePreserving.level(s) for s in sigmas]
+            sigmas = [noise_to_signal(float(scheduler.alphas_cumprod[k])) for k in self.timesteps.tolist()]
+        # A step that stops elsewhere than the next one begins (rounded timesteps) changes nothing: z is what counts.
+        return [*(VariancePreserving.level(s) for s in sigmas[: len(self.timesteps)]), 0.0]
 
     def begin(self, noise: Tensor) -> Tensor:
         return self._inwards(noise * self.scheduler.init_noise_sigma, self.levels[0])
@@ -98,8 +125,8 @@ class NoiseSolver(Solver):
             yield Step(i, len(self), self.levels[i], self.levels[i + 1], run=run)
 
     def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
-        z = self._outwards(x, step.t).float()
-        output = self.path.output(velocity.to(self.dtype), x, step.t).float()
+        z = self._turned(self._outwards(x, step.t).float())
+        output = self._turned(self.path.output(velocity.to(self.dtype), x, step.t).float())
         options: dict[str, Any] = {"return_dict": False}
         if "generator" in inspect.signature(self.scheduler.step).parameters and step.run is not None:
             options["generator"] = step.run.generators
@@ -109,7 +136,10 @@ class NoiseSolver(Solver):
             z, self._last_clean = self.scheduler.step(output, self._last_clean, timestep, before, z, **options)
         else:
             z = self.scheduler.step(output, timestep, z, **options)[0]
-        return self._inwards(z, step.t_next)
+        return self._inwards(self._turned(z), step.t_next)
+
+    def _turned(self, z: Tensor) -> Tensor:
+        return z.transpose(1, 2) if self.frames_first else z
 
     def _outwards(self, x: Tensor, t: float) -> Tensor:
         return x / (1 - t) if self.on_sigmas else self.path.outwards(x, t)  # 1 + sigma = 1 / (1 - t)

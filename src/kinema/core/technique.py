@@ -35,6 +35,7 @@ class Step:
     t_next: float  # noise level of the latents that come out
     t_model: float | None = None  # level told to the model, where a scheduler rounds it; None is t
     run: Run | None = None
+    branch: str = ""  # during a model call of its own: the branch of the guidance it is for
 
     @property
     def told(self) -> float:

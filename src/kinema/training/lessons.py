@@ -24,18 +24,21 @@ class Lesson:
     until: int  # clips seen when it ends, counted from the start of the training
     share: float = 0.75  # of the clips that fit the lesson, 0..1; the others are drawn from all
     cameras: tuple[str, ...] = CAMERAS  # moves that fit
-    max_events: int = 4  # events in a row that fit
+    min_events: int = 0  # events in a row that fit, from
+    max_events: int = 4  # to
 
     def __post_init__(self) -> None:
         unknown = [move for move in self.cameras if move not in CAMERAS]
         if unknown or not self.cameras:
             raise ValueError(f"cameras of a lesson are {unknown or 'none'}; use some of {', '.join(CAMERAS)}")
-        if self.until < 1 or self.max_events < 1 or not 0 <= self.share <= 1:
-            raise ValueError("until and max_events of a lesson must be 1 or more, and share 0 to 1")
+        if self.until < 1 or not 0 <= self.share <= 1:
+            raise ValueError("until of a lesson must be 1 or more, and share 0 to 1")
+        if not 0 <= self.min_events <= self.max_events:
+            raise ValueError(f"a lesson has events from {self.min_events} to {self.max_events}; use 0 or more, rising")
 
     def fits(self, scene: Mapping[str, Any]) -> bool:
         """Whether a scene, as `SceneSpec.to_dict` gives it, belongs to the lesson."""
-        return scene["camera"]["move"] in self.cameras and len(scene["events"]) <= self.max_events
+        return scene["camera"]["move"] in self.cameras and self.min_events <= len(scene["events"]) <= self.max_events
 
 
 def check_order(lessons: Sequence[Lesson]) -> None:
