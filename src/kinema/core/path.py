@@ -114,7 +114,7 @@ class VariancePreserving:
         if self.prediction == "sample":
             return (x - output) / t
         a, s = self.coefficients(t)
-        z = self.outwards(x, t)
+        z = (a + s) * x
         return (s * z + a * output) - (a * z - s * output)  # noise - x0
 
     def output(self, v: Tensor, x: Tensor, t: Tensor | float) -> Tensor:
