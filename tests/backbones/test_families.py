@@ -214,3 +214,50 @@ def test_moving_all_positions_changes_nothing_and_moving_some_does(name, folders
     torch.testing.assert_close(together, plain, atol=2e-4, rtol=1e-3)
     apart, _ = run(backbone, case, pictures, Moves(by=case.shift, keys=False))
     assert (apart - plain).abs().max() > 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTexts(Technique):
+    """The first half of the latent frames reads one prompt, the rest another."""
+
+    name = "two_texts"
+    prompts: tuple[str, str] = (PROMPT, PROMPT)
+
+    def start(self, run):
+        run.read_texts(self.prompts)
+
+    def context(self, step, site, frames):
+        first = torch.arange(frames) < frames // 2
+        return torch.stack([first, ~first])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_frame_reads_its_own_text(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    if "context" not in backbone.hooks:
+        with pytest.raises(KinemaError, match="two_texts needs the hook 'context'"):
+            run(backbone, case, pictures, TwoTexts())
+        return
+    plain, _ = run(backbone, case, pictures, *guidance(case))
+    same, _ = run(backbone, case, pictures, *guidance(case), TwoTexts())
+    torch.testing.assert_close(same, plain, atol=1e-4, rtol=1e-4)
+    other, _ = run(backbone, case, pictures, *guidance(case), TwoTexts(prompts=(PROMPT, "a cube jumps right")))
+    assert (other - plain).abs().max() > 1e-3
+    first = TwoTexts(prompts=("a cube jumps right", PROMPT), block_range=(0, 0))
+    assert (run(backbone, case, pictures, first)[0] - run(backbone, case, pictures)[0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_runs_in_two_threads_do_not_see_each_other(name, folders, pictures):
+    from concurrent.futures import ThreadPoolExecutor
+
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    plain, look = run(backbone, case, pictures)[0], Looks()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(run, backbone, case, pictures, *parts) for parts in ((), (look,), (Scales(),), ())]
+        found = [job.result()[0] for job in jobs]
+    assert torch.equal(found[0], plain) and torch.equal(found[1], plain) and torch.equal(found[3], plain)
+    torch.testing.assert_close(found[2], plain, atol=1e-5, rtol=1e-5)
+    assert all(q[0] == 1 for _, q, _, _ in look.seen) and look.seen

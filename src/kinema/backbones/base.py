@@ -7,6 +7,7 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -53,6 +54,7 @@ class DiffusersBackbone:
         self.scheduler, self.vae = scheduler, vae
         self.device, self.dtype = device, dtype
         self.defaults = defaults_of(folder, defaults)
+        self._coding = threading.RLock()  # diffusers' causal autoencoders keep frames on themselves while at work
         found = list(self.attentions())
         self.sites = tuple(dict.fromkeys(site for site, _ in found))
         self._door = AttentionDoor(found, self.tapped_processor)
@@ -119,7 +121,8 @@ class DiffusersBackbone:
         )
         self.text(conditions, frozenset())
         if requests[0].image is not None:
-            self.condition(conditions, requests, (frames, height, width))
+            with self._coding:
+                self.condition(conditions, requests, (frames, height, width))
         return conditions
 
     def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
@@ -158,8 +161,12 @@ class DiffusersBackbone:
             t = torch.cat([t] * len(branches))
         taps = current_taps.get()
         if taps is not None:
-            places = self.grid(x.shape)
-            token = current_taps.set(dataclasses.replace(taps, positions=Positions(places, places), patch=self.patch))
+            places, texts = self.grid(x.shape), 1
+            if conditions.more_texts and "text" not in branches[0]:
+                inputs = {**inputs, **self.join_texts([self.text(conditions, frozenset()), *conditions.more_texts])}
+                texts += len(conditions.more_texts)
+            seen = dataclasses.replace(taps, positions=Positions(places, places), patch=self.patch, texts=texts)
+            token = current_taps.set(seen)
         try:
             v = self.predict(repeated, t, inputs, conditions)
         finally:
@@ -179,10 +186,15 @@ class DiffusersBackbone:
             conditions.texts[negative] = self.text_inputs(prompts)
         return conditions.texts[negative]
 
+    def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Several prompts' inputs as one, their tokens one behind the other."""
+        return {name: torch.cat([text[name] for text in texts], dim=1) for name in texts[0]}
+
     @torch.no_grad()
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, 1 + k (T - 1), H', W', 3) uint8."""
-        video = (self.to_pixels(x, conditions).float() * 0.5 + 0.5).clamp(0, 1)
+        with self._coding:
+            video = (self.to_pixels(x, conditions).float() * 0.5 + 0.5).clamp(0, 1)
         return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
     def grid(self, shape: Sequence[int]) -> Tensor:

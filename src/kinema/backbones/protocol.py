@@ -30,6 +30,7 @@ class Conditions:
     known_frames: Tensor | None = None  # (B or 1, 1, T, 1, 1) bool: which latent frames are given
     inputs: dict[str, Tensor] = field(default_factory=dict)  # the family's own for the network: pictures, ... (B, ...)
     texts: dict[bool, dict[str, Tensor]] = field(default_factory=dict)  # of prompts (False) and negative ones (True)
+    more_texts: list[dict[str, Tensor]] = field(default_factory=list)  # what the hook `context` may let frames read
     extra: dict[str, Any] = field(default_factory=dict)  # the family's own notes
 
 
@@ -63,6 +64,9 @@ class Backbone(Protocol):
 
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         """Checks sizes, fills in the model's defaults, encodes text and images. Raises KinemaError."""
+
+    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """What the network is given of prompts, each (B, ...)."""
 
     def solver(self, conditions: Conditions) -> Solver: ...
 

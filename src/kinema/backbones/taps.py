@@ -30,7 +30,7 @@ class TappedProcessor:
         A subclass's `__call__` has the parameters of the processor it stands for, because diffusers reads them.
         """
         taps = current_taps.get()
-        return taps if taps is not None and taps.at(self.site) else None
+        return taps if taps is not None and taps.acts(self.site) else None
 
     def dispatch(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, parallel: bool = True) -> Tensor:
         """diffusers' attention of q, k and v, each (B, L, N, D), by the backend the model was set to."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import wan_images
-from kinema.backbones.base import DiffusersBackbone
+from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.wan_attention import WanTapped, attentions
@@ -101,6 +101,7 @@ class WanBackbone(DiffusersBackbone):
     """A Wan model in kinema's convention: x is in normalised latent units, float32 outside the transformer."""
 
     family = "wan"
+    hooks = ALL_HOOKS | {"context"}
     tapped_processor = WanTapped
 
     def __init__(
@@ -219,7 +220,8 @@ class WanBackbone(DiffusersBackbone):
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 1 + 4k, H', W') in -1..1 -> normalised latents (B, C, 1 + k, H, W) float32, without sampling."""
         mean, scale = self._latent_statistics
-        z: Tensor = self.vae.encode(video.to(self.device, self.vae.dtype)).latent_dist.mode()
+        with self._coding:
+            z: Tensor = self.vae.encode(video.to(self.device, self.vae.dtype)).latent_dist.mode()
         return (z.float() - mean) * scale
 
     def check_images(self, requests: Sequence[Request]) -> None:

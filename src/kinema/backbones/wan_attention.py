@@ -31,9 +31,13 @@ class WanTapped(TappedProcessor):
             return unseen
         x, context, mask, rotary = hidden_states, encoder_hidden_states, attention_mask, rotary_emb
         picture = None
-        if attn.add_k_proj is not None and context is not None:
-            # Wan 2.1 image to video: the tokens of the picture stand before the text, which is always 512 long.
-            picture, context = context[:, :-512], context[:, -512:]
+        if context is not None:
+            if attn.add_k_proj is not None:
+                # Wan 2.1 image to video: the tokens of the picture stand before the text, 512 to a prompt.
+                picture, context = context[:, : -512 * taps.texts], context[:, -512 * taps.texts :]
+            reads = taps.reads(self.site)
+            if reads is not None:  # (L, texts): each token of a text as the text itself
+                mask = reads.repeat_interleave(context.shape[1] // taps.texts, dim=1)[None, None]
         source = x if context is None else context
         q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -47,12 +48,35 @@ class Taps:
     techniques: Sequence[Technique]  # those that override a hook of HOOKS
     positions: Positions | None = None  # the backbone's token grid for this call
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
+    texts: int = 1  # prompts whose tokens stand one behind the other in this call, the request's own first
 
-    HOOKS: ClassVar = ("attend", "positions")
+    HOOKS: ClassVar = ("attend", "positions", "context")
 
     def at(self, site: Site) -> list[Technique]:
         """Techniques that act at `site` in this step, outermost first."""
         return [t for t in self.techniques if t.active(self.step) and _in_blocks(t, site) and t.wants(site)]
+
+    def acts(self, site: Site) -> bool:
+        """Whether attention at `site` is anything else than the model's own in this call."""
+        return bool(self.at(site)) or (self.texts > 1 and site.kind in ("cross", "joint"))
+
+    def reads(self, site: Site) -> Tensor | None:
+        """Which video token reads which text at `site`, (L, texts) bool; None where there is only the prompt."""
+        if self.texts == 1 or self.positions is None:
+            return None
+        frame = self.positions.q[:, 0].long()  # the latent frame of each token
+        count = int(frame.max()) + self.patch[0]
+        asked = None
+        for t in self.techniques:
+            if t.overrides("context") and t.active(self.step) and _in_blocks(t, site):
+                asked = t.context(self.step, site, count)
+        own = torch.ones(1, count, dtype=torch.bool, device=frame.device)
+        if asked is None:
+            asked = torch.zeros(self.texts - 1, count, dtype=torch.bool, device=frame.device)
+        else:
+            asked = asked.to(frame.device)
+            own = ~asked.any(dim=0, keepdim=True)
+        return torch.cat([own, asked])[:, frame].T
 
     def place(self, site: Site) -> Positions | None:
         """Token positions at `site` after every technique that moves them, in list order; None where there are none."""

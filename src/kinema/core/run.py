@@ -72,6 +72,10 @@ class Run:
         """Starting latents (B, C, T, H, W), one seed per sample."""
         return self.backbone.noise(self.conditions, self.generators)
 
+    def read_texts(self, prompts: Sequence[str]) -> None:
+        """Lets latent frames read these prompts too, for a technique that overrides `context`; called at `start`."""
+        self.conditions.more_texts = [self.backbone.text_inputs([p] * len(self.requests)) for p in prompts]
+
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
         """Passes x through one hook of every technique that acts now, in list order."""
         for t in self.techniques:

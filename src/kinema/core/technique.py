@@ -22,7 +22,7 @@ HOOKS = (
     "init_noise", "before_step", "after_step", "velocity", "positions", "attend", "context", "tokens",
     "guide", "clean", "finish",
 )  # fmt: skip
-OWNED = ("guide",)
+OWNED = ("guide", "context")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ class Technique:
         return next(q, k, v, positions)
 
     # Answered.
-    def context(self, step: Step, site: Site, frames: Any) -> Any:
+    def context(self, step: Step, site: Site, frames: int) -> Tensor | None:
+        """Which texts each latent frame reads at a site, (S, frames) bool, one row a text of `run.read_texts`.
+
+        None leaves it at the request's own prompt. A frame may read several texts; every frame reads one at least.
+        """
         return None
 
     def tokens(self, step: Step) -> Any:
