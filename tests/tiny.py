@@ -210,18 +210,27 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 
 
 def _save(
-    folder: Path, pipeline: str, scheduler: str, config: dict[str, Any] | None = None, **parts: Callable[[], Any]
+    folder: Path,
+    pipeline: str,
+    scheduler: str | Callable[[], Any],
+    config: dict[str, Any] | None = None,
+    **parts: Callable[[], Any] | None,
 ) -> Path:
-    """Build the parts under one seed without touching the global generator, fill and save them with a model_index."""
-    makers: dict[str, Callable[[], Any]] = {
+    """Build the parts under one seed without touching the global generator, fill and save them with a model_index.
+
+    A part that is None is left out.
+    """
+    makers: dict[str, Callable[[], Any] | None] = {
         "tokenizer": tokenizer,
         "text_encoder": text_encoder,
         "vae": autoencoder,
-        "scheduler": {"unipc": unipc, "euler": euler}[scheduler],
+        "scheduler": {"unipc": unipc, "euler": euler}[scheduler] if isinstance(scheduler, str) else scheduler,
         **parts,
     }
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1", **(config or {})}
     for number, (name, make) in enumerate(makers.items()):
+        if make is None:
+            continue
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1000 + number)
             part = make()
@@ -231,7 +240,8 @@ def _save(
         module = type(part).__module__
         library = module if module.startswith("kinema") else module.split(".")[0]
         index[name] = [library, type(part).__name__]
-    index.setdefault("transformer_2", [None, None])
+    if pipeline.startswith("Wan"):
+        index.setdefault("transformer_2", [None, None])
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
     return folder
 
