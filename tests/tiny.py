@@ -147,6 +147,20 @@ def wan21_i2v(folder: Path, scheduler: str = "unipc", last_image: bool = False) 
     )
 
 
+def wan21_vace(folder: Path, scheduler: str = "unipc") -> Path:
+    """Wan 2.1 VACE: control latents in a second stream of blocks; here one beside the first of two blocks."""
+    from diffusers import WanVACETransformer3DModel
+
+    def network() -> Any:
+        sizes = dict(num_attention_heads=2, attention_head_dim=12, text_dim=TEXT_DIM, freq_dim=32, ffn_dim=32)
+        return WanVACETransformer3DModel(
+            patch_size=(1, 2, 2), in_channels=16, out_channels=16, num_layers=2, rope_max_seq_len=32,
+            vace_layers=[0], vace_in_channels=2 * 16 + 64, **sizes,
+        ).eval()  # fmt: skip
+
+    return _save(folder, "WanVACEPipeline", scheduler, transformer=network)
+
+
 def wan22_t2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.2 A14B text to video: two experts, the first above boundary_ratio, the second below."""
     return _save(
@@ -202,6 +216,7 @@ def kinema_mini(folder: Path, scheduler: str = "unipc") -> Path:
 BUILDERS: dict[str, Callable[..., Path]] = {
     "wan21_t2v": wan21_t2v,
     "wan21_i2v": wan21_i2v,
+    "wan21_vace": wan21_vace,
     "wan22_t2v": wan22_t2v,
     "wan22_i2v": wan22_i2v,
     "wan22_ti2v": wan22_ti2v,

@@ -249,3 +249,22 @@ def test_pictures_from_every_source(tmp_path):
             open_picture(source)
     with pytest.raises(KinemaError, match=re.escape("(2, 2) float64")):
         open_picture(np.zeros((2, 2)))
+
+
+def test_vace_keeps_given_pictures_as_diffusers_does(tiny_folder, tmp_path):
+    from diffusers import WanVACEPipeline
+
+    folder = tiny_folder("wan21_vace")
+    paths = {name: tmp_path / f"{name}.png" for name in ("image", "last_image")}
+    for i, path in enumerate(paths.values()):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    backbone = load(folder, device="cpu", dtype="float32")
+    control = backbone.prepare([request(**paths)]).inputs["control"]
+    pipeline = WanVACEPipeline.from_pretrained(folder)
+    video, mask = torch.zeros(1, 3, 9, 32, 64), torch.ones(1, 3, 9, 32, 64)
+    for place, path in zip((0, -1), paths.values(), strict=True):
+        picture = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 127.5 - 1
+        video[:, :, place], mask[:, :, place] = picture, 0
+    theirs = torch.cat([pipeline.prepare_video_latents(video, mask, [[]]), pipeline.prepare_masks(mask, [[]])], dim=1)
+    torch.testing.assert_close(control, theirs, atol=1e-5, rtol=1e-5)

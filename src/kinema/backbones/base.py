@@ -46,6 +46,8 @@ class DiffusersBackbone:
     takes_image = False
     needs_image = False
     takes_last_image = False
+    always_conditioned = False  # `condition` has something to enter for text alone, too
+    reads_text = True
 
     def __init__(
         self, *, folder: Folder, scheduler: Any, vae: Any, device: torch.device, dtype: torch.dtype, defaults: Defaults
@@ -83,6 +85,13 @@ class DiffusersBackbone:
         """Latents -> video (B, 3, T', H', W') in -1..1."""
         raise NotImplementedError
 
+    def check_words(self, requests: Sequence[Request]) -> None:
+        """Raises: KinemaError when a model that reads prompts gets none, or one that reads none gets some."""
+        if self.reads_text and not all(r.prompt for r in requests):
+            raise KinemaError(f"prompt is empty, and model {self.name!r} reads one; say what the video shows")
+        if not self.reads_text and any(r.prompt or r.negative_prompt for r in requests):
+            raise KinemaError(f"model {self.name!r} reads no words; leave prompt and negative_prompt out or empty")
+
     def check_images(self, requests: Sequence[Request]) -> None:
         """Raises: KinemaError when the pictures of a batch are not those this model wants."""
         given = {(r.image is not None, r.last_image is not None) for r in requests}
@@ -99,7 +108,10 @@ class DiffusersBackbone:
             raise KinemaError(f"model {self.name!r} takes a first image only; leave last_image out")
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
-        """Enters the pictures of a batch. size: frames, height and width of the video, pixels."""
+        """Enters what is given beside text, above all the pictures of a batch, into `conditions`.
+
+        size: frames, height and width of the video, pixels.
+        """
 
     def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
         """What the scheduler's `set_timesteps` is told beside the number of steps."""
@@ -111,6 +123,7 @@ class DiffusersBackbone:
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         """Sizes, text and images of a batch. Raises: KinemaError for what this model cannot make."""
         frames, height, width, steps, fps = self.settle(requests)
+        self.check_words(requests)
         self.check_images(requests)
         conditions = Conditions(
             shape=self.latent_shape(len(requests), frames, height, width),
@@ -119,10 +132,10 @@ class DiffusersBackbone:
             prompts=[r.prompt for r in requests],
             negative_prompts=[r.negative_prompt or "" for r in requests],
         )
-        self.text(conditions, frozenset())
-        if requests[0].image is not None:
+        if requests[0].image is not None or self.always_conditioned:
             with self._coding:
                 self.condition(conditions, requests, (frames, height, width))
+        self.text(conditions, frozenset())  # behind the pictures: some text encoders look at them
         return conditions
 
     def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
@@ -153,8 +166,10 @@ class DiffusersBackbone:
     def velocities(
         self, x: Tensor, t: float | Tensor, conditions: Conditions, branches: Sequence[frozenset[str]]
     ) -> list[Tensor]:
-        """The velocity for each set of dropped conditions, all from one call of the network."""
+        """The velocity for each set of dropped conditions, all from one call of the network where inputs agree in size."""
         each = [self.inputs(conditions, dropped) for dropped in branches]
+        if any(other[name].shape != tensor.shape for name, tensor in each[0].items() for other in each[1:]):
+            return [self.velocity(x, t, conditions, dropped) for dropped in branches]
         inputs = {name: torch.cat([i[name] for i in each]) for name in each[0]} if len(each) > 1 else each[0]
         repeated = torch.cat([x] * len(branches)) if len(branches) > 1 else x
         if isinstance(t, Tensor) and t.ndim and len(branches) > 1:

@@ -29,13 +29,15 @@ from kinema.models.text import encode_text, tokenize
 if TYPE_CHECKING:
     from kinema.request import Request
 
-PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
+PIPELINES = ("WanPipeline", "WanImageToVideoPipeline", "WanVACEPipeline")
 CHECKPOINTS = (  # the layouts this file is written for
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     "Wan-AI/Wan2.1-T2V-14B-Diffusers",
     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
     "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
     "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers",
+    "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+    "Wan-AI/Wan2.1-VACE-14B-diffusers",
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers",
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
@@ -52,6 +54,7 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Wan
         FlowMatchEulerDiscreteScheduler,
         UniPCMultistepScheduler,
         WanTransformer3DModel,
+        WanVACETransformer3DModel,
     )
 
     from kinema.models.autoencoder import AutoencoderKLKinema
@@ -71,12 +74,13 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Wan
         kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
         image_processor = folder.processor({kind.__name__: kind for kind in kinds})
     boundary = folder.index.get("boundary_ratio")
+    network = WanVACETransformer3DModel if folder.pipeline == "WanVACEPipeline" else WanTransformer3DModel
     return WanBackbone(
         folder=folder,
         tokenizer=folder.tokenizer(),
         text_encoder=module("text_encoder", transformers.UMT5EncoderModel),
-        transformer=module("transformer", WanTransformer3DModel),
-        transformer_2=None if boundary is None else module("transformer_2", WanTransformer3DModel),
+        transformer=module("transformer", network),
+        transformer_2=None if boundary is None else module("transformer_2", network),
         vae=module("vae", AutoencoderKLWan, AutoencoderKLKinema, dtype=torch.float32),
         scheduler=scheduler,
         image_encoder=image_encoder,
@@ -133,7 +137,9 @@ class WanBackbone(DiffusersBackbone):
         self.most_tokens = (transformer.config.rope_max_seq_len,) * 3
         # Image-to-video only: the image comes as channels beside the latents.
         self.needs_image = transformer.config.in_channels != self.channels
-        self.takes_image = self.needs_image or self.time_per_frame
+        self.vace_layers = len(getattr(transformer.config, "vace_layers", ()))
+        self.always_conditioned = self.vace_layers > 0
+        self.takes_image = self.needs_image or self.time_per_frame or self.vace_layers > 0
         super().__init__(folder=folder, vae=vae, defaults=_defaults(self, transformer.config), **parts)
         self._check_parts()
 
@@ -150,10 +156,12 @@ class WanBackbone(DiffusersBackbone):
 
     @property
     def takes_last_image(self) -> bool:  # type: ignore[override]
-        """Two pictures: where the card of a model with a time per frame says so, FLF2V, and A14B image to video."""
+        """Two pictures: where the card of a model with a time per frame says so, FLF2V, VACE, A14B image to video."""
         if self.time_per_frame:
             return bool(self.folder.card.get("takes_last_image", False))
         config = self.transformer.config
+        if self.vace_layers:
+            return True
         return self.needs_image and (config.image_dim is None or config.pos_embed_seq_len is not None)
 
     @cached_property
@@ -180,12 +188,14 @@ class WanBackbone(DiffusersBackbone):
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         latents = x if "picture" not in inputs else torch.cat([x, inputs["picture"]], dim=1)
+        control = {} if "control" not in inputs else {"control_hidden_states": inputs["control"].to(self.dtype)}
         v: Tensor = self._expert(t)(
             hidden_states=latents.to(self.dtype),
             timestep=self._timestep(t, x, inputs.get("known_frames")),
             encoder_hidden_states=inputs["text"],
             encoder_hidden_states_image=inputs.get("image_tokens"),
             return_dict=False,
+            **control,
         )[0]
         return v
 
@@ -231,7 +241,10 @@ class WanBackbone(DiffusersBackbone):
             raise KinemaError(f"model {self.name!r} wants a first and a last picture; give last_image too")
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
-        wan_images.condition(self, conditions, requests, size)
+        if self.vace_layers:
+            conditions.inputs["control"] = wan_images.control(self, conditions, requests, size)
+        else:
+            wan_images.condition(self, conditions, requests, size)
 
     # Text.
 

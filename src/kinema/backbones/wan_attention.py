@@ -101,8 +101,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attentions(transformer: Any) -> Iterator[tuple[Site, Any]]:
-    """The attention sites of a WanTransformer3DModel with their modules, in the order they are passed."""
+    """The attention sites of a Wan transformer with their modules; the control blocks of VACE are counted last."""
     heads, head_dim = transformer.config.num_attention_heads, transformer.config.attention_head_dim
-    for index, block in enumerate(transformer.blocks):
+    for index, block in enumerate([*transformer.blocks, *getattr(transformer, "vace_blocks", ())]):
         yield Site(index, "self", heads, head_dim), block.attn1
         yield Site(index, "cross", heads, head_dim), block.attn2

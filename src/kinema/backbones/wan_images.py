@@ -1,4 +1,4 @@
-"""How Wan models see pictures: as clean latent frames (TI2V), or as extra channels and CLIP tokens (I2V)."""
+"""How Wan models see pictures: as clean latent frames (TI2V), channels and CLIP tokens (I2V), or control (VACE)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kinema.backbones.wan_vace import control_latents
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -51,6 +52,21 @@ def condition(
     if backbone.transformer.config.image_dim is not None:
         of_one = [list(pictures) for pictures in zip(*([first, last] if last else [first]), strict=True)]
         conditions.inputs["image_tokens"] = torch.cat([_tokens(backbone, pictures) for pictures in of_one])
+
+
+def control(
+    backbone: WanBackbone, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]
+) -> Tensor:
+    """Control latents of a VACE model: given pictures are frames that stay, everything else is to be made."""
+    frames, height, width = size
+    video = torch.zeros(len(requests), 3, frames, height, width, device=backbone.device)
+    mask = torch.ones_like(video[:, :1])
+    for name, place in (("image", 0), ("last_image", -1)):
+        pictures = [open_picture(getattr(r, name), name) for r in requests if getattr(r, name) is not None]
+        if pictures:
+            video[:, :, place] = _pixels(backbone, pictures, height, width)[:, :, 0]
+            mask[:, :, place] = 0
+    return control_latents(backbone.encode, video, mask, conditions.shape[2], backbone.pixels_per_cell)
 
 
 def given_mask(given: Tensor, frames_per_latent: int) -> Tensor:

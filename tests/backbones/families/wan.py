@@ -28,6 +28,7 @@ CASES = {
     "wan 2.1 t2v, euler": _case(partial(tiny.wan21_t2v, scheduler="euler")),
     "wan 2.1 i2v": _case(tiny.wan21_i2v, I2V, images=1),
     "wan 2.1 flf2v": _case(partial(tiny.wan21_i2v, last_image=True), I2V, images=2),
+    "wan 2.1 vace": _case(tiny.wan21_vace, "WanVACEPipeline"),
     "wan 2.2 t2v, two experts": _case(tiny.wan22_t2v, scale=4.0, low=3.0),
     "wan 2.2 i2v, two experts": _case(tiny.wan22_i2v, I2V, scale=3.5, low=2.5, images=1),
     "wan 2.2 i2v, two experts, last image": _case(tiny.wan22_i2v, I2V, scale=3.5, low=2.5, images=2),
