@@ -212,7 +212,7 @@ def test_moving_all_positions_changes_nothing_and_moving_some_does(name, folders
     plain, _ = run(backbone, case, pictures)
     together, _ = run(backbone, case, pictures, Moves(by=case.shift))
     torch.testing.assert_close(together, plain, atol=2e-4, rtol=1e-3)
-    apart, _ = run(backbone, case, pictures, Moves(by=case.shift, keys=False))
+    apart, _ = run(backbone, case, pictures, Moves(by=case.shift or 2.0, keys=False))
     assert (apart - plain).abs().max() > 1e-3
 
 

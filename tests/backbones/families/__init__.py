@@ -30,7 +30,7 @@ class Case:
     bitwise: bool = True  # call by call equal to the last bit; False only where the pipeline computes in one batch
     embedding: str = "transformer.patch_embedding"  # the module that makes tokens of latents
     moves: bool = True  # positions can be moved: rotary, and not a learned or fixed table
-    shift: float = 2.0  # latent cells by which all positions may be moved without changing the result
+    shift: float = 2.0  # latent cells by which all positions may be moved without changing the result; 0 is none
 
 
 def cases() -> dict[str, Case]:
