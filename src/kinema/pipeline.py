@@ -207,9 +207,12 @@ def _build(part: Part) -> Technique:
 
 
 def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:
-    """Adds plain classifier-free guidance at the request's weight, unless a technique owns the guidance already."""
+    """Adds plain classifier-free guidance at the request's weight, unless a technique owns the guidance already.
+
+    A model that is told its guidance reads the weight from the request; then a technique may own a second one.
+    """
     if any(t.overrides("guide") for t in techniques):
-        if request.guidance_scale is not None:
+        if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:
             owner = next(t.name for t in techniques if t.overrides("guide"))
             raise KinemaError(f"guidance_scale is given and {owner} owns the guidance; set its own fields instead")
         return techniques

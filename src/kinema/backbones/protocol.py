@@ -44,6 +44,7 @@ class Defaults:
     fps: float
     num_inference_steps: int
     guidance_scale: float  # no unit
+    embedded_guidance: bool = False  # guidance_scale is told to the network, a second call is a technique's business
     low_noise_guidance_scale: float | None = None  # of the second expert; None is guidance_scale
 
 

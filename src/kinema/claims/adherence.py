@@ -108,6 +108,7 @@ def generate_batch(
             prompt=text,
             seed=seed,
             num_inference_steps=setup.steps,
+            guidance_scale=setup.guidance_scale,
             num_frames=setup.num_frames,
             height=setup.height,
             width=setup.width,

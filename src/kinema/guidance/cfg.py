@@ -51,8 +51,11 @@ class CFG(Technique):
 def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[CFG]:
     """What a request without a method of its own is guided by: `scale`, or the model's own weights where it is None.
 
-    Empty where the weight is 1: the same without the second call of the model.
+    Empty where the weight is 1: the same without the second call of the model; and for a model that is told its guidance, which then reads it from
+    the request.
     """
+    if defaults.embedded_guidance:
+        return []
     low = defaults.low_noise_guidance_scale if scale is None else None
     scale = defaults.guidance_scale if scale is None else scale
     return [] if scale == 1 and low in (None, 1) else [CFG(scale=scale, low_noise_scale=low)]

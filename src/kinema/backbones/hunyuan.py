@@ -1,0 +1,272 @@
+"""The HunyuanVideo family: text to video, and image to video of both kinds.
+
+Kong et al., "HunyuanVideo: A Systematic Framework for Large Video Generative Models", 2024, arXiv:2412.03603. The
+transformer already gives noise - x0 on x_t = (1 - t) x0 + t noise; the border only turns t into its clock, 1000 t.
+Latents and frames equal those of diffusers' HunyuanVideo pipelines.
+
+Guidance: most checkpoints are distilled, they are told a weight and need no second call. There `guidance_scale` of a
+request is what the network is told, and guidance by a second call with the negative prompt (diffusers' true_cfg_scale)
+is a technique such as CFG, beside it. A checkpoint that cannot be told (I2V-33ch) is guided as any other model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinema.backbones import rotary
+from kinema.backbones.base import DiffusersBackbone
+from kinema.backbones.folder import Folder
+from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
+from kinema.backbones.protocol import Conditions, Defaults
+from kinema.core.attention import Site
+from kinema.core.errors import KinemaError
+from kinema.core.schedule import Solver
+from kinema.pictures import open_picture
+
+if TYPE_CHECKING:
+    from kinema.request import Request
+
+TEXT, IMAGE = "HunyuanVideoPipeline", "HunyuanVideoImageToVideoPipeline"
+PIPELINES = (TEXT, IMAGE)
+CHECKPOINTS = (  # the layouts this file is written for
+    "hunyuanvideo-community/HunyuanVideo",
+    "hunyuanvideo-community/HunyuanVideo-I2V",
+    "hunyuanvideo-community/HunyuanVideo-I2V-33ch",
+)
+CLOCK = 1000  # the model's time at t = 1, and what it is told of a guidance of 1
+
+
+def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> HunyuanBackbone:
+    """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
+    import diffusers
+    import transformers
+
+    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
+        return folder.module(part, {kind.__name__: kind}, device, dtype)
+
+    scheduler = folder.scheduler({"FlowMatchEulerDiscreteScheduler": diffusers.FlowMatchEulerDiscreteScheduler})
+    check_scheduler(scheduler, folder)
+    image = folder.pipeline == IMAGE
+    more = {}
+    if image:
+        kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
+        more["image_processor"] = folder.processor({kind.__name__: kind for kind in kinds})
+    pipeline = getattr(diffusers, folder.pipeline)(
+        text_encoder=module(
+            "text_encoder", transformers.LlavaForConditionalGeneration if image else transformers.LlamaModel
+        ),
+        tokenizer=folder.tokenizer(),
+        text_encoder_2=module("text_encoder_2", transformers.CLIPTextModel),
+        tokenizer_2=folder.tokenizer("tokenizer_2"),
+        transformer=module("transformer", diffusers.HunyuanVideoTransformer3DModel),
+        vae=module("vae", diffusers.AutoencoderKLHunyuanVideo, dtype=torch.float32),
+        scheduler=scheduler,
+        **more,
+    )
+    kind = HunyuanImageBackbone if image else HunyuanBackbone
+    return kind(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
+
+
+def check_scheduler(scheduler: Any, folder: Folder) -> None:
+    """Noise levels with a fixed shift: what these pipelines ask of their scheduler."""
+    config = scheduler.config
+    if config.use_dynamic_shifting or config.invert_sigmas or config.num_train_timesteps != CLOCK:
+        raise KinemaError(
+            f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with a fixed shift, "
+            "as the HunyuanVideo family needs; take the one of its checkpoint"
+        )
+
+
+class HunyuanBackbone(DiffusersBackbone):
+    """A HunyuanVideo model in kinema's convention: x is in scaled latent units, float32 outside the transformer.
+
+    The network has one clock for the whole clip: noise levels by frame are refused.
+    """
+
+    family = "hunyuan"
+    tapped_processor = HunyuanTapped
+
+    def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
+        self.pipeline, self.transformer = pipeline, pipeline.transformer
+        vae, config = pipeline.vae, pipeline.transformer.config
+        self.channels = int(vae.config.latent_channels)
+        self.frames_per_latent = int(vae.temporal_compression_ratio)
+        self.pixels_per_cell = int(vae.spatial_compression_ratio)
+        self.patch = (config.patch_size_t, config.patch_size, config.patch_size)
+        super().__init__(
+            folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(config), **parts
+        )
+        wanted = (self.channels * (2 if self.concatenates else 1) + self.concatenates, self.channels)
+        if (config.in_channels, config.out_channels) != wanted or self.takes_image == (self.picture_as is None):
+            raise KinemaError(
+                f"transformer of model {self.name!r} has {config.in_channels} channels in and {config.out_channels} "
+                f"out, its autoencoder has {self.channels}; a {folder.pipeline} needs other parts"
+            )
+
+    @staticmethod
+    def recommended(config: Any) -> Defaults:
+        """What diffusers' pipelines take, at the authors' 24 fps; a model that is not told its guidance needs none.
+
+        The first four of 129 frames are the picture's where it is concatenated, and are not shown.
+        """
+        return Defaults(
+            height=720,
+            width=1280,
+            num_frames=125 if config.get("image_condition_type") == "latent_concat" else 129,
+            fps=24,
+            num_inference_steps=50,
+            guidance_scale=6.0 if config.guidance_embeds else 1.0,
+            embedded_guidance=config.guidance_embeds,
+        )
+
+    @property
+    def picture_as(self) -> str | None:
+        """How the picture comes in: "token_replace", "latent_concat", None for text alone."""
+        kind: str | None = self.transformer.config.image_condition_type
+        return kind
+
+    @property
+    def concatenates(self) -> bool:
+        return self.picture_as == "latent_concat"
+
+    def attentions(self) -> Iterator[tuple[Site, Any]]:
+        return attentions(self.transformer)
+
+    def prepare(self, requests: Sequence[Request]) -> Conditions:
+        conditions = super().prepare(requests)
+        if self.defaults.embedded_guidance:
+            open_field = self.defaults.guidance_scale
+            scales = [open_field if r.guidance_scale is None else r.guidance_scale for r in requests]
+            conditions.inputs["guidance"] = torch.tensor(scales, dtype=self.dtype, device=self.device) * CLOCK
+        return conditions
+
+    # The network.
+
+    def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
+        """Levels at even distances, before the scheduler shifts them."""
+        return {"sigmas": np.linspace(1.0, 0.0, conditions.num_inference_steps + 1)[:-1]}
+
+    def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
+        latents = x if "picture" not in inputs else torch.cat([x, inputs["picture"]], dim=1)
+        with rotary.made_by(self.rotary_table):
+            v: Tensor = self.transformer(
+                hidden_states=latents.to(self.dtype),
+                timestep=self.timestep(t, x),
+                encoder_hidden_states=inputs["text"],
+                encoder_attention_mask=inputs["text_mask"],
+                pooled_projections=inputs["pooled"],
+                guidance=inputs.get("guidance"),
+                return_dict=False,
+            )[0]
+        return v
+
+    def rotary_table(self, places: Tensor) -> rotary.Table:
+        """Of token places (L, 3) in latent cells."""
+        config = self.transformer.config
+        return rotary_table(places / places.new_tensor(self.patch), config.rope_axes_dim, config.rope_theta)
+
+    def timestep(self, t: float | Tensor, x: Tensor) -> Tensor:
+        """The model's clock, (B,)."""
+        clock = CLOCK * torch.as_tensor(t, dtype=torch.float64, device=x.device)
+        if clock.ndim == 2:
+            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like TI2V")
+        return clock.expand(x.shape[0]).float()
+
+    # Pixels and text.
+
+    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        video: Tensor = self.vae.decode(x.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+        return video
+
+    @torch.no_grad()
+    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Llama's states (B, P, D) behind the words that frame a prompt, which are words (B, P), and CLIP's summary."""
+        with self._coding:  # tokenizers keep how they pad and cut on themselves
+            return self.named(*self.pipeline.encode_prompt(prompt=list(prompts), device=self.device))
+
+    def named(self, text: Tensor, pooled: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {"text": text.to(self.dtype), "text_mask": mask.to(self.dtype), "pooled": pooled.to(self.dtype)}
+
+
+class HunyuanImageBackbone(HunyuanBackbone):
+    """Image to video: the first latent frame stays the picture, or the picture stands beside the latents as channels.
+
+    In the second kind the clip has one latent frame more than it shows: the first four frames are cut off, so that
+    num_frames counts frames of the video where diffusers counts four more. Pictures are stretched to the size.
+    """
+
+    takes_image = True
+    needs_image = True
+
+    def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
+        return super().latent_shape(batch, frames + self.frames_per_latent * self.concatenates, height, width)
+
+    def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
+        _, height, width = size
+        pictures = [open_picture(r.image, "image") for r in requests]
+        conditions.extra["pictures"] = pictures
+        pixels = self.pipeline.video_processor.preprocess(pictures, height, width).to(self.device, self.vae.dtype)
+        latents = [self.vae.encode(one[None, :, None]).latent_dist.mode() for one in pixels]
+        still = (torch.cat(latents) * self.vae.config.scaling_factor).expand(conditions.shape)
+        conditions.extra["still"] = still
+        if self.concatenates:
+            mask = torch.ones_like(still[:, :1])
+            conditions.inputs["picture"] = torch.cat([still, mask], dim=1)
+            conditions.inputs["picture"][:, :, 1:] = 0
+            return
+        conditions.known = still
+        conditions.known_frames = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=self.device)
+        conditions.known_frames[:, :, 0] = True
+
+    def solver(self, conditions: Conditions) -> Solver:
+        solver = FromPicture(
+            self.scheduler, conditions.num_inference_steps, self.device, **self.schedule_options(conditions)
+        )
+        solver.still = conditions.extra["still"]
+        return solver
+
+    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        return super().to_pixels(x, conditions)[:, :, self.frames_per_latent * self.concatenates :]
+
+    def text(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
+        """The text encoder sees the picture too; beside the negative prompt it sees a black one."""
+        if "text" not in dropped and False not in conditions.texts:
+            pictures = conditions.extra["pictures"]
+            conditions.texts[False] = self._read(conditions.prompts, pictures, 2 if self.concatenates else 4)
+        return super().text(conditions, dropped)
+
+    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The prompts beside a black picture, of which diffusers always keeps every second token."""
+        from PIL import Image
+
+        return self._read(prompts, [Image.new("RGB", (64, 64))] * len(prompts), 2)
+
+    @torch.no_grad()
+    def _read(self, prompts: Sequence[str], pictures: Sequence[Any], interleave: int) -> dict[str, Tensor]:
+        """LLaVA's states of every `interleave`-th token of a picture and of its prompt, and CLIP's summary."""
+        with self._coding:
+            each = [
+                self.named(
+                    *self.pipeline.encode_prompt(
+                        image=picture, prompt=[prompt], device=self.device, image_embed_interleave=interleave
+                    )
+                )
+                for prompt, picture in zip(prompts, pictures, strict=True)
+            ]
+        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+
+
+class FromPicture(Solver):
+    """Starts from noise with a trace of the picture in every frame."""
+
+    still: Tensor  # latents of the picture, (B, C, T, H, W)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        # x_t = (1 - t) x0 + t noise at t = 0.999, where the first step is told t = 1
+        t = torch.tensor([0.999], device=noise.device)
+        return noise * t + self.still * (1 - t)
