@@ -56,7 +56,8 @@ class DiffusersBackbone:
         self.scheduler, self.vae = scheduler, vae
         self.device, self.dtype = device, dtype
         self.defaults = defaults_of(folder, defaults)
-        self._coding = threading.RLock()  # diffusers' causal autoencoders keep frames on themselves while at work
+        # diffusers' causal autoencoders keep frames on themselves while at work, fast tokenizers their padding.
+        self._coding = threading.RLock()
         found = list(self.attentions())
         self.sites = tuple(dict.fromkeys(site for site, _ in found))
         self._door = AttentionDoor(found, self.tapped_processor)
@@ -198,7 +199,8 @@ class DiffusersBackbone:
         negative = "text" in dropped
         if negative not in conditions.texts:
             prompts = conditions.negative_prompts if negative else conditions.prompts
-            conditions.texts[negative] = self.text_inputs(prompts)
+            with self._coding:
+                conditions.texts[negative] = self.text_inputs(prompts)
         return conditions.texts[negative]
 
     def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
