@@ -161,6 +161,21 @@ def wan21_vace(folder: Path, scheduler: str = "unipc") -> Path:
     return _save(folder, "WanVACEPipeline", scheduler, transformer=network)
 
 
+def skyreels(folder: Path, scheduler: str = "unipc", forcing: bool = True) -> Path:
+    """SkyReels V2: with diffusion forcing (a time for each latent frame, a frame rate), or plain text to video."""
+    from diffusers import SkyReelsV2Transformer3DModel
+
+    def network() -> Any:
+        sizes = dict(num_attention_heads=2, attention_head_dim=12, text_dim=TEXT_DIM, freq_dim=32, ffn_dim=32)
+        return SkyReelsV2Transformer3DModel(
+            patch_size=(1, 2, 2), in_channels=16, out_channels=16, num_layers=2, rope_max_seq_len=32,
+            inject_sample_info=forcing, **sizes,
+        ).eval()  # fmt: skip
+
+    kind = "SkyReelsV2DiffusionForcingPipeline" if forcing else "SkyReelsV2Pipeline"
+    return _save(folder, kind, scheduler, transformer=network)
+
+
 def wan22_t2v(folder: Path, scheduler: str = "unipc") -> Path:
     """Wan 2.2 A14B text to video: two experts, the first above boundary_ratio, the second below."""
     return _save(

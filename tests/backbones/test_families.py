@@ -53,6 +53,8 @@ def request(case, pictures, **more):
 
 
 def guidance(case):
+    if case.guides:
+        return list(case.guides)
     return [CFG(scale=case.scale, low_noise_scale=case.low_scale)] if case.scale != 1 else []
 
 
@@ -69,6 +71,7 @@ def theirs(folder, case, pictures):
 
     pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
+    case.mend(pipeline)
     images = [Image.open(path) for path in pictures[: case.images]]
     latents = {}
     frames = pipeline(
@@ -103,7 +106,7 @@ def child(backbone, path):
     return backbone
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.embedding])
 def test_a_token_carries_the_cell_the_grid_names(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")

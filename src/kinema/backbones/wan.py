@@ -48,14 +48,16 @@ CLOCK = 1000  # the model's time at t = 1
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> WanBackbone:
     """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+
+    network = WanVACETransformer3DModel if folder.pipeline == "WanVACEPipeline" else WanTransformer3DModel
+    return WanBackbone(folder=folder, device=device, dtype=dtype, **open_parts(folder, device, dtype, network))
+
+
+def open_parts(folder: Folder, device: torch.device, dtype: torch.dtype, network: type) -> dict[str, Any]:
+    """All parts of a Wan-like model, its transformers of the class `network`."""
     import transformers
-    from diffusers import (
-        AutoencoderKLWan,
-        FlowMatchEulerDiscreteScheduler,
-        UniPCMultistepScheduler,
-        WanTransformer3DModel,
-        WanVACETransformer3DModel,
-    )
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
     from kinema.models.autoencoder import AutoencoderKLKinema
 
@@ -73,20 +75,16 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Wan
         )
         kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
         image_processor = folder.processor({kind.__name__: kind for kind in kinds})
-    boundary = folder.index.get("boundary_ratio")
-    network = WanVACETransformer3DModel if folder.pipeline == "WanVACEPipeline" else WanTransformer3DModel
-    return WanBackbone(
-        folder=folder,
+    two = folder.index.get("boundary_ratio") is not None
+    return dict(
         tokenizer=folder.tokenizer(),
         text_encoder=module("text_encoder", transformers.UMT5EncoderModel),
         transformer=module("transformer", network),
-        transformer_2=None if boundary is None else module("transformer_2", network),
+        transformer_2=module("transformer_2", network) if two else None,
         vae=module("vae", AutoencoderKLWan, AutoencoderKLKinema, dtype=torch.float32),
         scheduler=scheduler,
         image_encoder=image_encoder,
         image_processor=image_processor,
-        device=device,
-        dtype=dtype,
     )
 
 
@@ -129,7 +127,7 @@ class WanBackbone(DiffusersBackbone):
         self.image_processor = image_processor
         boundary = folder.index.get("boundary_ratio")
         self.expert_boundary = None if boundary is None else float(boundary)
-        self.time_per_frame = bool(folder.index.get("expand_timesteps", False))
+        self.time_per_frame = self.is_time_per_frame(folder)
         self.channels = int(vae.config.z_dim)
         self.frames_per_latent = int(vae.config.scale_factor_temporal)
         self.pixels_per_cell = int(vae.config.scale_factor_spatial)
@@ -153,6 +151,10 @@ class WanBackbone(DiffusersBackbone):
             )
         if config.image_dim is not None and self.image_encoder is None:
             raise KinemaError(f"model {self.name!r} looks at its image through an image_encoder, but has none")
+
+    def is_time_per_frame(self, folder: Folder) -> bool:
+        """Whether every latent frame may have its own noise level."""
+        return bool(folder.index.get("expand_timesteps", False))
 
     @property
     def takes_last_image(self) -> bool:  # type: ignore[override]
@@ -216,6 +218,10 @@ class WanBackbone(DiffusersBackbone):
         clock = clock.expand(batch, frames).float()
         if known_frames is not None:
             clock = clock.masked_fill(known_frames, 0.0)
+        return self._per_token(clock, rows, columns)
+
+    def _per_token(self, clock: Tensor, rows: int, columns: int) -> Tensor:
+        """Times of the tokens (B, L) from those of latent frames (B, T)."""
         tokens = (rows // self.patch[1]) * (columns // self.patch[2])
         return clock[:, :: self.patch[0]].repeat_interleave(tokens, dim=1)
 

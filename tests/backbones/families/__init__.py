@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ class Case:
     guidance: Mapping[str, Any] = field(default_factory=dict)  # the pipeline's guidance; empty is none
     scale: float = 1.0  # the same for kinema's CFG; 1 is none
     low_scale: float | None = None  # of the second expert
+    guides: Sequence[Any] = ()  # techniques that guide where it is not CFG
     prompts: bool = True  # whether it reads a prompt and a negative one
     images: int = 0  # pictures given: 1 the first, 2 the first and the last frame
     to_latents: Callable[[Any, Any], Any] = lambda theirs, ours: theirs  # their latents in the layout of ours
     bitwise: bool = True  # call by call equal to the last bit; False only where the pipeline computes in one batch
-    embedding: str = "transformer.patch_embedding"  # the module that makes tokens of latents
+    embedding: str | None = "transformer.patch_embedding"  # what makes tokens of latents; None where nothing does alone
+    mend: Callable[[Any], None] = lambda pipeline: None  # takes a fault out of diffusers' pipeline before comparing
     moves: bool = True  # positions can be moved: rotary, and not a learned or fixed table
     shift: float = 2.0  # latent cells by which all positions may be moved without changing the result; 0 is none
 

@@ -1,0 +1,70 @@
+"""SkyReels V2: Wan's architecture, trained so that every latent frame may have a noise level of its own.
+
+Chen et al., "SkyReels-V2: Infinite-length Film Generative Model", 2025, arXiv:2504.13074. Diffusion forcing (Chen et
+al., 2024, arXiv:2407.01392) gives each latent frame its time; here all frames that are not given share the loop's, as
+in the pipeline's synchronous mode (ar_step=0). Staggered levels are what a technique makes of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinema.backbones import wan
+from kinema.backbones.folder import Folder
+from kinema.backbones.protocol import Conditions
+
+PIPELINES = ("SkyReelsV2Pipeline", "SkyReelsV2DiffusionForcingPipeline")
+CHECKPOINTS = (
+    "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers",
+    "Skywork/SkyReels-V2-T2V-14B-720P-Diffusers",
+    "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers",
+    "Skywork/SkyReels-V2-DF-14B-540P-Diffusers",
+    "Skywork/SkyReels-V2-DF-14B-720P-Diffusers",
+)
+
+
+def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> SkyReelsBackbone:
+    """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
+    from diffusers import SkyReelsV2Transformer3DModel
+
+    parts = wan.open_parts(folder, device, dtype, SkyReelsV2Transformer3DModel)
+    return SkyReelsBackbone(folder=folder, device=device, dtype=dtype, **parts)
+
+
+class SkyReelsBackbone(wan.WanBackbone):
+    """As `WanBackbone`; with diffusion forcing t may be (B, T), and a given first frame is a clean latent frame.
+
+    A model that was told its frame rate in training hears 16 as one, and everything else as the other, as diffusers does.
+    """
+
+    def __init__(self, *, folder: Folder, **parts: Any) -> None:
+        self.forcing = folder.pipeline == "SkyReelsV2DiffusionForcingPipeline"
+        super().__init__(folder=folder, **parts)
+
+    def is_time_per_frame(self, folder: Folder) -> bool:
+        return self.forcing
+
+    def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
+        times = self._timestep(t, x, inputs.get("known_frames"))
+        if not self.forcing:
+            return self._call(x, times, inputs["text"])
+        if not self.transformer.config.inject_sample_info:
+            return self._call(x, times, inputs["text"], enable_diffusion_forcing=True)
+        # diffusers 0.42 adds the frame rate rightly to a batch of one only.
+        rate = dict(enable_diffusion_forcing=True, fps=[int(conditions.fps != 16)])
+        single = zip(x.split(1), times.split(1), inputs["text"].split(1), strict=True)
+        return torch.cat([self._call(*sample, **rate) for sample in single])
+
+    def _call(self, x: Tensor, times: Tensor, text: Tensor, **forcing: Any) -> Tensor:
+        v: Tensor = self.transformer(
+            hidden_states=x.to(self.dtype), timestep=times, encoder_hidden_states=text, return_dict=False, **forcing
+        )[0]
+        return v
+
+    def _per_token(self, clock: Tensor, rows: int, columns: int) -> Tensor:
+        # The pipeline hands its network whole timesteps, one a latent frame.
+        return clock.long()
