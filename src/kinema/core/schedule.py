@@ -85,7 +85,7 @@ class Clock:
 
 
 class NoiseSolver(Solver):
-    """The same with a scheduler of noise-predicting models: DDIM, DPM++, Euler on sigmas, CogVideoX's own two.
+    """The same with a scheduler of noise-predicting models: DDIM, DPM++, Euler on sigmas, and their relatives.
 
     Its latents are z = a x0 + s noise, or x0 + sigma noise for Euler; kinema's x is carried in float64 (float32 where
     a device has no other), so that every step sees the same float32 numbers as in diffusers. What comes out of the
@@ -106,7 +106,7 @@ class NoiseSolver(Solver):
         self.path = VariancePreserving(self.scheduler.config.prediction_type)
         self.on_sigmas = type(self.scheduler).__name__.startswith("Euler")  # z = x0 + sigma noise
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._last_clean: Tensor | None = None  # CogVideoXDPMScheduler wants it handed back
+        self._last_clean: Tensor | None = None  # for a scheduler that wants it handed back
 
     def _levels(self) -> list[float]:
         scheduler = self.scheduler
@@ -128,10 +128,11 @@ class NoiseSolver(Solver):
         z = self._turned(self._outwards(x, step.t).float())
         output = self._turned(self.path.output(velocity.to(self.dtype), x, step.t).float())
         options: dict[str, Any] = {"return_dict": False}
-        if "generator" in inspect.signature(self.scheduler.step).parameters and step.run is not None:
+        accepted = inspect.signature(self.scheduler.step).parameters
+        if "generator" in accepted and step.run is not None:
             options["generator"] = step.run.generators
         timestep = self.timesteps[step.index]
-        if type(self.scheduler).__name__ == "CogVideoXDPMScheduler":
+        if "old_pred_original_sample" in accepted:
             before = self.timesteps[step.index - 1] if step.index else None
             z, self._last_clean = self.scheduler.step(output, self._last_clean, timestep, before, z, **options)
         else:
