@@ -76,9 +76,17 @@ class AttentionDoor:
             raise KinemaError("the attention projections of the model are fused; call unfuse_qkv_projections() first")
         for site, attn in self._attentions:
             self._originals.append((attn, attn.processor))
-            attn.set_processor(self._processor(site, attn.processor))
+            _set(attn, self._processor(site, attn.processor))
 
     def _restore(self) -> None:
         while self._originals:
             attn, original = self._originals.pop()
-            attn.set_processor(original)
+            _set(attn, original)
+
+
+def _set(attn: Any, processor: Any) -> None:
+    """Gives an attention a processor; some of diffusers' attentions (Mochi's) have no method for it."""
+    if hasattr(attn, "set_processor"):
+        attn.set_processor(processor)
+    else:
+        attn.processor = processor

@@ -94,6 +94,7 @@ def build(folder, version, pipeline="LTXPipeline"):
     )
 
 
+CONDITION = "LTXConditionPipeline"
 SIZE = dict(height=64, width=96, num_frames=17, num_inference_steps=3)
 DECODER = dict(decode_timestep=0.05, decode_noise_scale=0.025)
 I2V = "LTXImageToVideoPipeline"
@@ -105,10 +106,14 @@ def unpacked(theirs, ours):
 
 
 def _case(version, pipeline="LTXPipeline", fps=25, scale=3.0, **more):
+    saved, call = "LTXPipeline", dict(SIZE, frame_rate=fps, **DECODER)
+    if pipeline == CONDITION:
+        saved, call = pipeline, dict(call, image_cond_noise_scale=0.0)
+        more["shift"] = 0  # the first latent frame is shorter than the others
     return Case(
-        build=partial(build, version=version),
+        build=partial(build, version=version, pipeline=saved),
         pipeline=pipeline,
-        call=dict(SIZE, frame_rate=fps, **DECODER),
+        call=call,
         request=dict(SIZE, fps=fps),
         guidance=dict(guidance_scale=scale),
         scale=scale,
@@ -126,4 +131,7 @@ CASES = {
     "ltx 0.9.0 i2v, no guidance": _case("0.9.0", I2V, images=1, scale=1.0),
     "ltx 0.9.5 t2v": _case("0.9.5"),
     "ltx 0.9.5 i2v, no guidance": _case("0.9.5", I2V, images=1, scale=1.0),
+    "ltx 0.9.7 t2v": _case("0.9.5", CONDITION),
+    "ltx 0.9.7 i2v": _case("0.9.5", CONDITION, images=1, fps=20),
+    "ltx 0.9.7 i2v, no guidance": _case("0.9.5", CONDITION, images=1, scale=1.0),
 }

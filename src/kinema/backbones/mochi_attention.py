@@ -1,0 +1,96 @@
+"""Mochi's attention, opened for techniques: video tokens and words in one sequence, the video first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinema.backbones import rotary
+from kinema.backbones.taps import TappedProcessor
+from kinema.core.attention import Positions, Site
+
+
+class MochiTapped(TappedProcessor):
+    """diffusers' `MochiAttnProcessor2_0` with `taps.attend` around the attention.
+
+    q, k and v hold all text tokens; inside, those behind the end of each prompt neither see nor are seen. Text tokens
+    have no positions: only the video tokens are turned, each head with frequencies of its own.
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor,
+        image_rotary_emb: rotary.Table | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        taps = self.acting()
+        if taps is None:
+            unseen: tuple[Tensor, Tensor] = self.original(
+                attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
+            )
+            return unseen
+        assert taps.positions is not None
+        video, text, own, default = hidden_states, encoder_hidden_states, image_rotary_emb, taps.positions
+        streams = [
+            (attn.norm_q(_heads(attn.to_q(video), attn)), attn.norm_added_q(_heads(attn.add_q_proj(text), attn))),
+            (attn.norm_k(_heads(attn.to_k(video), attn)), attn.norm_added_k(_heads(attn.add_k_proj(text), attn))),
+            (_heads(attn.to_v(video), attn), _heads(attn.add_v_proj(text), attn)),
+        ]
+        q, k, v = (torch.cat(parts, dim=1).transpose(1, 2) for parts in streams)  # (B, N, L, D)
+
+        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
+            places = positions or default
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D)
+            if own is not None:
+                q = rotate(q, *rotary.table(places.q, default.q, own))
+                k = rotate(k, *rotary.table(places.k, default.k, own))
+            out = torch.zeros_like(q)
+            for i, words in enumerate(attention_mask.bool()):
+                seeing, seen = (torch.cat([words.new_ones(len(p)), words]) for p in (places.q, places.k))
+                seeing, seen = seeing[: q.shape[1]], seen[: k.shape[1]]
+                out[i, seeing] = self.dispatch(q[i : i + 1, seeing], k[i : i + 1, seen], v[i : i + 1, seen])[0]
+            return out.transpose(1, 2)
+
+        out = taps.attend(self.site, q, k, v, taps.place(self.site), plain).transpose(1, 2).flatten(2)
+        frames, read = out[:, : video.shape[1]], out[:, video.shape[1] :]
+        frames = attn.to_out[1](attn.to_out[0](frames))
+        return frames, attn.to_add_out(read) if hasattr(attn, "to_add_out") else read
+
+
+def _heads(u: Tensor, attn: Any) -> Tensor:
+    """(B, L, N D) -> (B, L, N, D)."""
+    return u.reshape(*u.shape[:2], attn.heads, -1)
+
+
+def rotate(u: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns pairs of channels of the first tokens of u (B, L, N, D) by a table, (video tokens, N, D / 2) each."""
+    video = u[:, : len(cos)]
+    a, b = video[..., 0::2].float(), video[..., 1::2].float()
+    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    return torch.cat([turned.to(u.dtype), u[:, len(cos) :]], dim=1)
+
+
+def rotary_table(places: Tensor, grid: tuple[int, int], area: float, frequencies: Tensor) -> rotary.Table:
+    """cos and sin (L, N, D / 2) for token places (L, 3), in tokens from the corner; fractions are allowed.
+
+    grid: rows and columns of tokens. Frames count from the first, rows and columns from the middle, in steps by which
+    a picture of any size covers `area`. frequencies: what the model learned for each axis, (3, N, D / 2), radian.
+    """
+    rows, columns = grid
+    step = (area / (rows * columns)) ** 0.5
+    middle = places.new_tensor([0.0, rows / 2 - 0.5, columns / 2 - 0.5], dtype=torch.float32)
+    coordinates = (places.float() - middle) * places.new_tensor([1.0, step, step], dtype=torch.float32)
+    angle = torch.einsum("la,anf->lnf", coordinates, frequencies.float())
+    return angle.cos(), angle.sin()
+
+
+def attentions(transformer: Any) -> Iterator[tuple[Site, Any]]:
+    """The attention sites of a MochiTransformer3DModel with their modules, in the order they are passed."""
+    heads, head_dim = transformer.config.num_attention_heads, transformer.config.attention_head_dim
+    for index, block in enumerate(transformer.transformer_blocks):
+        yield Site(index, "joint", heads, head_dim), block.attn1
