@@ -14,7 +14,6 @@ from kinema.request import MAX_SEED, Request, request_schema
     "values, says",
     [
         (dict(prompt=" "), "prompt is empty; say what the video shows"),
-        (dict(), "prompt is missing; give it"),
         (dict(prompt=3), "prompt is 3; use a text"),
         (dict(prompt="0-2s: a | b"), "column 11: expected seconds as in '0-2s: text', found 'b'"),
         (dict(prompt="a", num_frames=0), "num_frames is 0; use 1 to 100000"),

@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def generate(
-    prompt: str,
+    prompt: str = "",
     *,
     image: str | os.PathLike[str] | np.ndarray | Any | None = None,
     last_image: str | os.PathLike[str] | np.ndarray | Any | None = None,
@@ -50,9 +50,10 @@ def generate(
 ) -> Video:
     """Makes one video; what is None takes the model's default, a seed is drawn.
 
-    `image` and `last_image` are the first and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model`
-    is "mini", a folder in diffusers layout, a hub id, or what `kinema.load` returned (quicker when called often).
-    `techniques` are technique objects, registered names, or {"name": ..., "options": {...}}, the outermost first.
+    `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
+    and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model` is "mini", a folder in diffusers layout,
+    a hub id, or what `kinema.load` returned (quicker when called often). `techniques` are technique objects,
+    registered names, or {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -223,7 +224,7 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
 
 def _check_times(request: Request, techniques: list[Technique]) -> None:
     """A prompt with times is never taken for plain words."""
-    if Timeline.parse(request.prompt).timed and not any(t.overrides("context") for t in techniques):
+    if request.prompt and Timeline.parse(request.prompt).timed and not any(t.overrides("context") for t in techniques):
         raise KinemaError(
             "the prompt gives times, and no technique of this request follows them; write 'a, then b' without times"
         )

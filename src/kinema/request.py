@@ -30,7 +30,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
-    prompt: str = Field(max_length=20_000, description="what the video shows; not empty")
+    prompt: str = Field("", max_length=20_000, description="what the video shows; empty for models that read no words")
     negative_prompt: str = Field("", max_length=20_000, description="what the video should not show")
     image: str | None = Field(None, description="first frame: path of a picture, or a data: address with a PNG")
     last_image: str | None = Field(None, description="last frame: path of a picture, or a data: address with a PNG")
@@ -55,9 +55,10 @@ class Request(BaseModel):
     @field_validator("prompt")
     @classmethod
     def _prompt(cls, value: str) -> str:
-        if not value.strip():
+        if value and not value.strip():
             raise ValueError("prompt is empty; say what the video shows")
-        Timeline.parse(value)
+        if value:
+            Timeline.parse(value)
         return value
 
     @field_validator("image", "last_image", mode="before")

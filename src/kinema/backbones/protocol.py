@@ -46,6 +46,7 @@ class Defaults:
     guidance_scale: float  # no unit
     embedded_guidance: bool = False  # guidance_scale is told to the network, a second call is a technique's business
     low_noise_guidance_scale: float | None = None  # of the second expert; None is guidance_scale
+    first_frame_guidance_scale: float | None = None  # it grows to guidance_scale at the last; None is one for all
 
 
 class Backbone(Protocol):

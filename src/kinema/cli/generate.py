@@ -78,7 +78,7 @@ def generate(
         "dtype": dtype,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    if prompt is None and remake is None:
+    if prompt is None and remake is None and image is None:
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
     _run(given, remake, out, as_json)
 

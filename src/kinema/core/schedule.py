@@ -105,6 +105,8 @@ class NoiseSolver(Solver):
         self.frames_first = frames_first
         self.path = VariancePreserving(self.scheduler.config.prediction_type)
         self.on_sigmas = type(self.scheduler).__name__.startswith("Euler")  # z = x0 + sigma noise
+        if self.on_sigmas:
+            self.scheduler.is_scale_input_called = True  # a family scales what its network gets itself
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
         self._last_clean: Tensor | None = None  # for a scheduler that wants it handed back
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Step, Technique
+from kinema.guidance.frame_cfg import FrameCFG
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Defaults
@@ -48,14 +49,18 @@ class CFG(Technique):
         return self.scale
 
 
-def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[CFG]:
+def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[Technique]:
     """What a request without a method of its own is guided by: `scale`, or the model's own weights where it is None.
 
-    Empty where the weight is 1: the same without the second call of the model; and for a model that is told its guidance, which then reads it from
+    Where a model's weight grows from frame to frame, `scale` is the one of the last frame. Empty where the weight is 1:
+    the same without the second call of the model; and for a model that is told its guidance, which then reads it from
     the request.
     """
     if defaults.embedded_guidance:
         return []
     low = defaults.low_noise_guidance_scale if scale is None else None
     scale = defaults.guidance_scale if scale is None else scale
+    first = defaults.first_frame_guidance_scale
+    if first is not None:
+        return [] if scale == first == 1 else [FrameCFG(first=first, last=scale)]
     return [] if scale == 1 and low in (None, 1) else [CFG(scale=scale, low_noise_scale=low)]

@@ -1,0 +1,122 @@
+"""AnimateDiff: the UNet of an image model with motion modules between its layers.
+
+Guo et al., "AnimateDiff: Animate Your Personalized Text-to-Image Diffusion Models without Specific Tuning", 2023,
+arXiv:2307.04725. A folder holds either the joined UNet (`UNetMotionModel`, as diffusers saves the pipeline) or the
+UNet of a Stable Diffusion 1.5 model beside a `MotionAdapter`, which are joined when they are read; the authors publish
+the adapters alone, so there is no hub id to name here. Latents and frames equal those of diffusers' pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinema.backbones.folder import Folder
+from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.unet_base import UNetBackbone
+from kinema.core.errors import KinemaError
+
+PIPELINES = ("AnimateDiffPipeline",)
+CHECKPOINTS: tuple[str, ...] = ()
+
+
+def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> AnimateDiffBackbone:
+    """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
+    import diffusers
+    import transformers
+
+    def module(part: str, *known: type, dtype: torch.dtype = dtype) -> Any:
+        return folder.module(part, {kind.__name__: kind for kind in known}, device, dtype)
+
+    schedulers = (
+        diffusers.DDIMScheduler,
+        diffusers.DPMSolverMultistepScheduler,
+        diffusers.EulerAncestralDiscreteScheduler,
+        diffusers.EulerDiscreteScheduler,
+    )
+    unet = module("unet", diffusers.UNetMotionModel, diffusers.UNet2DConditionModel)
+    if isinstance(unet, diffusers.UNet2DConditionModel):
+        unet = _joined(unet, module("motion_adapter", diffusers.MotionAdapter), folder)
+    vae = module("vae", diffusers.AutoencoderKL, dtype=torch.float32)
+    _check_unet(unet, vae, folder)
+    return AnimateDiffBackbone(
+        folder=folder,
+        tokenizer=folder.tokenizer(),
+        text_encoder=module("text_encoder", transformers.CLIPTextModel),
+        unet=unet,
+        vae=vae,
+        scheduler=folder.scheduler({kind.__name__: kind for kind in schedulers}),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _joined(unet: Any, adapter: Any, folder: Folder) -> Any:
+    """The UNet of the image model with the motion modules of the adapter."""
+    from diffusers import UNetMotionModel
+    from diffusers.utils import logging
+
+    heard = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of its own cast
+    try:
+        joined = UNetMotionModel.from_unet2d(unet, adapter)
+    except (ValueError, RuntimeError, IndexError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise KinemaError(f"unet and motion_adapter of model {folder.name!r} do not fit: {reason}") from error
+    finally:
+        logging.set_verbosity(heard)
+    return joined.to(unet.device).eval().requires_grad_(False)
+
+
+def _check_unet(unet: Any, vae: Any, folder: Folder) -> None:
+    """Only text as a condition: what else a UNet may ask for would be left out without a word."""
+    config = unet.config
+    wants_more = config.encoder_hid_dim_type or config.addition_embed_type
+    if wants_more or not config.in_channels == config.out_channels == vae.config.latent_channels:
+        raise KinemaError(
+            f"unet of model {folder.name!r} wants more than noise and a prompt ({wants_more or 'other channels'}); "
+            "take the one of a Stable Diffusion 1.5 model"
+        )
+
+
+class AnimateDiffBackbone(UNetBackbone):
+    """An AnimateDiff model in kinema's convention."""
+
+    family = "unet"
+
+    def __init__(self, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any, scheduler: Any, **parts: Any) -> None:
+        import diffusers
+
+        self.text_encoder = text_encoder
+        kind: Any = diffusers.AnimateDiffPipeline  # diffusers is not fully typed
+        self.pipeline = kind(vae, text_encoder, tokenizer, unet, None, scheduler)
+        self.most_tokens = (int(unet.config.motion_max_seq_length), None, None)  # the table of frames ends there
+        super().__init__(unet=unet, vae=vae, scheduler=scheduler, defaults=_defaults(unet, vae), **parts)
+
+    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """CLIP's last layer, (B, 77, D), as diffusers' AnimateDiffPipeline makes it."""
+        return {"text": self.pipeline.encode_prompt(list(prompts), self.device, 1, False)[0]}
+
+    def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
+        """One noise level a clip: `t` is a float or (B,)."""
+        time = self.network_time(t, x, conditions)
+        output: Tensor = self.unet(
+            self.network_input(x, t).to(self.dtype),
+            time,
+            encoder_hidden_states=inputs["text"].repeat_interleave(x.shape[2], dim=0),
+            return_dict=False,
+        )[0]
+        return self.network_velocity(output, x, t)
+
+    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        video: Tensor = self.pipeline.decode_latents(x.to(self.vae.dtype))
+        return video
+
+
+def _defaults(unet: Any, vae: Any) -> Defaults:
+    """What diffusers' AnimateDiffPipeline takes: the size of the image model, 16 frames at 8 fps, 50 steps, 7.5."""
+    size = int(unet.config.sample_size or 64) * 2 ** (len(vae.config.block_out_channels) - 1)
+    return Defaults(height=size, width=size, num_frames=16, fps=8, num_inference_steps=50, guidance_scale=7.5)
