@@ -185,3 +185,9 @@ def test_refusals(text, replaced, picture):
         backbone.velocity(torch.zeros(conditions.shape), torch.ones(1, conditions.shape[2]), conditions)
     with pytest.raises(KinemaError, match="makes video from an image"):
         load(replaced, device="cpu").prepare([Request(prompt="a red ball", **SIZE)])
+
+
+def test_computes_in_bfloat16(text, replaced, picture):
+    for folder, image in ((text, None), (replaced, picture)):
+        video = kinema.generate("a red ball", model=folder, image=image, seed=1, dtype="bfloat16", device="cpu", **SIZE)
+        assert video.frames.std() > 0

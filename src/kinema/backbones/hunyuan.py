@@ -93,46 +93,44 @@ class HunyuanBackbone(DiffusersBackbone):
 
     def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
         self.pipeline, self.transformer = pipeline, pipeline.transformer
-        vae, config = pipeline.vae, pipeline.transformer.config
+        vae, config = pipeline.vae, self.transformer.config
         self.channels = int(vae.config.latent_channels)
         self.frames_per_latent = int(vae.temporal_compression_ratio)
         self.pixels_per_cell = int(vae.spatial_compression_ratio)
         self.patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        super().__init__(
-            folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(config), **parts
-        )
-        wanted = (self.channels * (2 if self.concatenates else 1) + self.concatenates, self.channels)
-        if (config.in_channels, config.out_channels) != wanted or self.takes_image == (self.picture_as is None):
+        super().__init__(folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(), **parts)
+        wanted = (2 * self.channels + 1 if self.concatenates else self.channels, self.channels)
+        if (config.in_channels, config.out_channels) != wanted or self.sees_pictures != self.takes_image:
             raise KinemaError(
                 f"transformer of model {self.name!r} has {config.in_channels} channels in and {config.out_channels} "
                 f"out, its autoencoder has {self.channels}; a {folder.pipeline} needs other parts"
             )
 
-    @staticmethod
-    def recommended(config: Any) -> Defaults:
+    def recommended(self) -> Defaults:
         """What diffusers' pipelines take, at the authors' 24 fps; a model that is not told its guidance needs none.
 
         The first four of 129 frames are the picture's where it is concatenated, and are not shown.
         """
+        told = bool(self.transformer.config.guidance_embeds)
         return Defaults(
             height=720,
             width=1280,
-            num_frames=125 if config.get("image_condition_type") == "latent_concat" else 129,
+            num_frames=125 if self.concatenates else 129,
             fps=24,
             num_inference_steps=50,
-            guidance_scale=6.0 if config.guidance_embeds else 1.0,
-            embedded_guidance=config.guidance_embeds,
+            guidance_scale=6.0 if told else 1.0,
+            embedded_guidance=told,
         )
 
     @property
-    def picture_as(self) -> str | None:
-        """How the picture comes in: "token_replace", "latent_concat", None for text alone."""
-        kind: str | None = self.transformer.config.image_condition_type
-        return kind
+    def sees_pictures(self) -> bool:
+        """Whether the network was trained with pictures."""
+        return self.transformer.config.image_condition_type is not None
 
     @property
     def concatenates(self) -> bool:
-        return self.picture_as == "latent_concat"
+        """Whether a picture stands beside the latents, and not in the first of them."""
+        return bool(self.transformer.config.image_condition_type == "latent_concat")
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
@@ -186,10 +184,9 @@ class HunyuanBackbone(DiffusersBackbone):
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Llama's states (B, P, D) behind the words that frame a prompt, which are words (B, P), and CLIP's summary."""
-        with self._coding:  # tokenizers keep how they pad and cut on themselves
-            return self.named(*self.pipeline.encode_prompt(prompt=list(prompts), device=self.device))
+        return self._named(*self.pipeline.encode_prompt(prompt=list(prompts), device=self.device))
 
-    def named(self, text: Tensor, pooled: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _named(self, text: Tensor, pooled: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return {"text": text.to(self.dtype), "text_mask": mask.to(self.dtype), "pooled": pooled.to(self.dtype)}
 
 
@@ -237,7 +234,8 @@ class HunyuanImageBackbone(HunyuanBackbone):
         """The text encoder sees the picture too; beside the negative prompt it sees a black one."""
         if "text" not in dropped and False not in conditions.texts:
             pictures = conditions.extra["pictures"]
-            conditions.texts[False] = self._read(conditions.prompts, pictures, 2 if self.concatenates else 4)
+            with self._coding:
+                conditions.texts[False] = self._read(conditions.prompts, pictures, 2 if self.concatenates else 4)
         return super().text(conditions, dropped)
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -249,15 +247,11 @@ class HunyuanImageBackbone(HunyuanBackbone):
     @torch.no_grad()
     def _read(self, prompts: Sequence[str], pictures: Sequence[Any], interleave: int) -> dict[str, Tensor]:
         """LLaVA's states of every `interleave`-th token of a picture and of its prompt, and CLIP's summary."""
-        with self._coding:
-            each = [
-                self.named(
-                    *self.pipeline.encode_prompt(
-                        image=picture, prompt=[prompt], device=self.device, image_embed_interleave=interleave
-                    )
-                )
-                for prompt, picture in zip(prompts, pictures, strict=True)
-            ]
+        options = dict(device=self.device, image_embed_interleave=interleave)
+        each = [
+            self._named(*self.pipeline.encode_prompt(image=picture, prompt=[prompt], **options))
+            for prompt, picture in zip(prompts, pictures, strict=True)
+        ]
         return {name: torch.cat([one[name] for one in each]) for name in each[0]}
 
 
