@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import ltx_decoder, rotary
-from kinema.backbones.base import DiffusersBackbone
+from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
 from kinema.backbones.folder import Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
 from kinema.backbones.protocol import Conditions, Defaults
@@ -79,6 +79,7 @@ class LTXBackbone(DiffusersBackbone):
     """
 
     family = "ltx"
+    hooks = ALL_HOOKS | {"context"}
     tapped_processor = LTXTapped
     takes_image = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from kinema.backbones import rotary
@@ -38,6 +39,9 @@ class LTXTapped(TappedProcessor):
         if mask is not None:
             batch, length = source.shape[:2]
             mask = attn.prepare_attention_mask(mask, length, batch).unflatten(0, (batch, attn.heads))
+            reads = taps.reads(self.site)
+            if reads is not None:  # (L, texts): each token of a text as the text itself
+                mask = mask.masked_fill(~reads.repeat_interleave(length // taps.texts, dim=1), -torch.inf)
         q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
