@@ -25,7 +25,9 @@ WORDS = {"load": "loading the model", "sample": "sampling", "decode": "decoding"
 
 @app.command()
 def generate(
-    prompt: str = typer.Argument(None, metavar="PROMPT", help="What the video shows; may be left out with --from."),
+    prompt: str = typer.Argument(
+        None, metavar="PROMPT", help="What the video shows; may be left out with --from, and for a model without words."
+    ),
     image: str = typer.Option(None, metavar="PICTURE", help="First frame."),
     last_image: str = typer.Option(None, metavar="PICTURE", help="Last frame, where the model can."),
     negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
