@@ -1,11 +1,17 @@
-"""Which clips a lesson draws, and the attention that trainings use."""
+"""Which clips a lesson draws, how the text encoder learns to read, and the attention that trainings use."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from kinema.models.text import build_text_encoder, build_tokenizer, tokenize
 from kinema.training.attention import write_out_softmax
 from kinema.training.lessons import Lesson, Timetable, check_order
-from kinema.training.text_to_video import TransformerSettings, build_transformer
+from kinema.training.reading import ReadingSettings, learn_to_read
+from kinema.training.text_to_video import TransformerSettings, build_transformer, draw_captions
+from kinema.world.caption import caption
 from kinema.world.sample import sample_spec
 
 
@@ -45,6 +51,21 @@ def test_lessons_that_cannot_be_are_refused():
         check_order([Lesson(until=20), Lesson(until=20)])
     with pytest.raises(ValueError, match="use some of still, pan left"):
         Lesson(until=20, cameras=("wobble",))
+
+
+def test_a_text_encoder_learns_which_event_comes_first():
+    scenes = [sample_spec(i) for i in range(400)]
+    two = [s for s in scenes if len(s.events) == 2]
+    both = two + [replace(s, events=(s.events[1], s.events[0])) for s in two]  # the same words in the other order
+    tokenizer = build_tokenizer(caption(s, i) for i, s in enumerate(both))
+    encoder = build_text_encoder(len(tokenizer), d_model=32, d_ff=64, num_layers=2, num_heads=2)
+    draw = lambda batch, g: tokenize(tokenizer, draw_captions(batch, 0.0, 0.0, 0.0, g), 36)  # noqa: E731
+    quiet = lambda line: None  # noqa: E731
+    settings = ReadingSettings(steps=250, batch_size=32, lr=5e-3)
+    assert learn_to_read(encoder, both, draw, settings, say=quiet) > 0.8
+    kept = copy.deepcopy(encoder.state_dict())
+    learn_to_read(encoder, both, draw, replace(settings, steps=0), say=quiet)
+    assert all(torch.equal(kept[key], value) for key, value in encoder.state_dict().items())
 
 
 def test_written_out_attention_is_the_same_function():

@@ -167,7 +167,7 @@ class DiffusersBackbone:
     def velocities(
         self, x: Tensor, t: float | Tensor, conditions: Conditions, branches: Sequence[frozenset[str]]
     ) -> list[Tensor]:
-        """The velocity for each set of dropped conditions, all from one call of the network where inputs agree in size."""
+        """The velocity for each set of dropped conditions, from one call of the network where inputs agree in size."""
         each = [self.inputs(conditions, dropped) for dropped in branches]
         if any(other[name].shape != tensor.shape for name, tensor in each[0].items() for other in each[1:]):
             return [self.velocity(x, t, conditions, dropped) for dropped in branches]
@@ -199,9 +199,14 @@ class DiffusersBackbone:
         negative = "text" in dropped
         if negative not in conditions.texts:
             prompts = conditions.negative_prompts if negative else conditions.prompts
-            with self._coding:
-                conditions.texts[negative] = self.text_inputs(prompts)
+            conditions.texts[negative] = self.encode_texts(prompts)
         return conditions.texts[negative]
+
+    @torch.no_grad()
+    def encode_texts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """What the network is given of prompts; one thread at a time, because tokenizers keep their padding."""
+        with self._coding:
+            return self.text_inputs(prompts)
 
     def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Several prompts' inputs as one, their tokens one behind the other."""

@@ -67,7 +67,7 @@ class Backbone(Protocol):
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         """Checks sizes, fills in the model's defaults, encodes text and images. Raises KinemaError."""
 
-    def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def encode_texts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """What the network is given of prompts, each (B, ...)."""
 
     def solver(self, conditions: Conditions) -> Solver: ...

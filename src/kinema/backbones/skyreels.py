@@ -38,7 +38,7 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Sky
 class SkyReelsBackbone(wan.WanBackbone):
     """As `WanBackbone`; with diffusion forcing t may be (B, T), and a given first frame is a clean latent frame.
 
-    A model that was told its frame rate in training hears 16 as one, and everything else as the other, as diffusers does.
+    A model told its frame rate in training hears 16 as one, and everything else as the other, as in diffusers.
     """
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
@@ -55,9 +55,9 @@ class SkyReelsBackbone(wan.WanBackbone):
         if not self.transformer.config.inject_sample_info:
             return self._call(x, times, inputs["text"], enable_diffusion_forcing=True)
         # diffusers 0.42 adds the frame rate rightly to a batch of one only.
-        rate = dict(enable_diffusion_forcing=True, fps=[int(conditions.fps != 16)])
-        single = zip(x.split(1), times.split(1), inputs["text"].split(1), strict=True)
-        return torch.cat([self._call(*sample, **rate) for sample in single])
+        fps = [int(conditions.fps != 16)]
+        single = zip(x.chunk(len(x)), times.chunk(len(x)), inputs["text"].chunk(len(x)), strict=True)
+        return torch.cat([self._call(*sample, enable_diffusion_forcing=True, fps=fps) for sample in single])
 
     def _call(self, x: Tensor, times: Tensor, text: Tensor, **forcing: Any) -> Tensor:
         v: Tensor = self.transformer(

@@ -7,20 +7,24 @@ channel a pixel of a latent cell. With nothing given it is plain text to video; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pixel_unshuffle
 
 
-def control_latents(encode: object, video: Tensor, mask: Tensor, frames: int, pixels_per_cell: int) -> Tensor:
+def control_latents(
+    encode: Callable[[Tensor], Tensor], video: Tensor, mask: Tensor, frames: int, pixels_per_cell: int
+) -> Tensor:
     """Control (B, 2 C + p^2, T, H, W) for video (B, 3, F, H p, W p) in -1..1 and mask (B, 1, F, H p, W p).
 
     encode: video -> normalised latents (B, C, T, H, W). The mask is 1 where the model makes the pixel, 0 where it
     keeps it; of the frames of a latent frame the nearest one counts, as in diffusers.
     """
-    assert callable(encode)
     stays, changes = encode(video * (1 - mask)), encode(video * mask)
     cells = pixel_unshuffle(mask[:, 0], pixels_per_cell)  # (B, F * p^2, H, W)
-    cells = cells.unflatten(1, (video.shape[2], pixels_per_cell**2)).transpose(1, 2)  # (B, p^2, F, H, W)
+    batch, _, rows, columns = cells.shape
+    cells = cells.reshape(batch, video.shape[2], pixels_per_cell**2, rows, columns).transpose(1, 2)
     cells = interpolate(cells, size=(frames, *cells.shape[3:]), mode="nearest-exact")
     return torch.cat([stays, changes, cells], dim=1)

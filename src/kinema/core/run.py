@@ -74,7 +74,7 @@ class Run:
 
     def read_texts(self, prompts: Sequence[str]) -> None:
         """Lets latent frames read these prompts too, for a technique that overrides `context`; called at `start`."""
-        self.conditions.more_texts = [self.backbone.text_inputs([p] * len(self.requests)) for p in prompts]
+        self.conditions.more_texts = [self.backbone.encode_texts([p] * len(self.requests)) for p in prompts]
 
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
         """Passes x through one hook of every technique that acts now, in list order."""

@@ -107,6 +107,8 @@ def train_text_to_video(
     filler = Filler(latents, settings.cache, autoencoder, device) if len(cache) < settings.cache.clips else None
     try:
         stage = TextToVideo(settings, cache, tokenizer, vae, filler)
+        if not checkpoints(folder / "text_to_video" / "checkpoints"):
+            stage.learn_to_read(say)
         trainer = Trainer(stage, settings.trainer, folder / "text_to_video", device)
         report = trainer.run()
     finally:

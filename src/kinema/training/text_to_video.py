@@ -8,7 +8,7 @@ frame (text to video and image to video in one model). Captions are drawn anew e
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from kinema.training.hardware import has_compiler
 from kinema.training.latents import CacheSettings, Filler, LatentCache
 from kinema.training.lessons import Lesson, Timetable, check_order
 from kinema.training.preview import contact_sheet, generate
+from kinema.training.reading import ReadingSettings, learn_to_read
 from kinema.training.rectified_flow import (
     FLOW,
     bucket_losses,
@@ -91,6 +92,7 @@ class TextToVideoSettings:
     trainer: TrainerSettings
     transformer: TransformerSettings = field(default_factory=TransformerSettings)
     text: TextSettings = field(default_factory=TextSettings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
     time_shift: float = 2.0  # of the logit-normal training times; above 1 is more noise
@@ -275,6 +277,17 @@ class TextToVideo:
         if self.compiled:
             self.transformer.compile(dynamic=False)
         self.modules: Mapping[str, nn.Module] = {"transformer": self.transformer, "text_encoder": self.text_encoder}
+
+    def learn_to_read(self, say: Callable[[str], None]) -> None:
+        """Lets the text encoder read captions of the cache's scenes before the training; see `training.reading`."""
+        s = self.settings
+        scenes = [self.cache.scene(i) for i in range(len(self.cache))] if s.reading.steps else []
+
+        def captions(batch: Sequence[SceneSpec], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            prompts = draw_captions(batch, s.dense_share, 0.0, s.strange_share, generator)
+            return tokenize(self.tokenizer, prompts, s.text.max_tokens)
+
+        learn_to_read(self.text_encoder, scenes, captions, s.reading, s.trainer.seed, say)
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Latents (B, C, T, H, W), token ids and mask (B, P), times (B,) and given frames (B, T) bool."""
