@@ -1,6 +1,7 @@
 """The contract of the video families: every row equals diffusers' own pipeline, and every hook is what it says."""
 
 import inspect
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kinema.backbones.load import load
 from kinema.core.attention import Positions
 from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
-from kinema.core.technique import Technique
+from kinema.core.technique import HOOKS, Technique
 from kinema.guidance.cfg import CFG
 from kinema.request import Request
 
@@ -272,3 +273,42 @@ def test_two_runs_in_two_threads_do_not_see_each_other(name, folders, pictures):
     assert torch.equal(found[0], plain) and torch.equal(found[1], plain) and torch.equal(found[3], plain)
     torch.testing.assert_close(found[2], plain, atol=1e-5, rtol=1e-5)
     assert [site_q_k[:3] for site_q_k in look.seen] == [site_q_k[:3] for site_q_k in alone.seen] != []
+
+
+ROOT = Path(__file__).parent.parent.parent
+BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->"
+
+
+def table(folders):
+    """A row for each pipeline: its family, its variants, what it is tested against, and the hooks it refuses."""
+    rows = {}
+    for name, case in CASES.items():
+        backbone = load(folders(name), device="cpu", dtype="float32")
+        row = rows.setdefault((backbone.family, case.pipeline), {"names": [], "refused": set(), "bitwise": True})
+        row["names"].append(name)
+        row["bitwise"] &= case.bitwise or case.scale == 1 and not case.guides
+        row["refused"] |= {f"{hook} ({name})" for hook in HOOKS if hook not in backbone.hooks}
+    lines = ["| family | diffusers pipeline | tested variants | equal to it | hooks refused |", "|---|---|---|---|---|"]
+    for (family, pipeline), row in sorted(rows.items()):
+        hooks = {hook: [n for n in row["names"] if f"{hook} ({n})" in row["refused"]] for hook in HOOKS}
+        refused = [
+            f"`{hook}`" + ("" if len(names) == len(row["names"]) else f" by {', '.join(names)}")
+            for hook, names in hooks.items()
+            if names
+        ]
+        equal = "bit for bit" if row["bitwise"] else "bit for bit without guidance, within 1e-4 with it"
+        names = "; ".join(row["names"])
+        lines.append(f"| {family} | `{pipeline}` | {names} | {equal} | {', '.join(refused) or 'none'} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_lists_the_families(folders):
+    page = ROOT / "docs" / "backbones.md"
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    written, tail = rest.split(END)
+    found = table(folders)
+    if os.environ.get("KINEMA_WRITE_DOCS"):
+        page.write_text(head + BEGIN + found + END + tail, encoding="utf-8")
+    else:
+        assert written == found, "run the tests once with KINEMA_WRITE_DOCS=1 to write the table anew"
