@@ -286,7 +286,7 @@ def table(folders):
         backbone = load(folders(name), device="cpu", dtype="float32")
         row = rows.setdefault((backbone.family, case.pipeline), {"names": [], "refused": set(), "bitwise": True})
         row["names"].append(name)
-        row["bitwise"] &= case.bitwise or case.scale == 1 and not case.guides
+        row["bitwise"] &= case.bitwise or (case.scale == 1 and not case.guides)
         row["refused"] |= {f"{hook} ({name})" for hook in HOOKS if hook not in backbone.hooks}
     lines = ["| family | diffusers pipeline | tested variants | equal to it | hooks refused |", "|---|---|---|---|---|"]
     for (family, pipeline), row in sorted(rows.items()):
