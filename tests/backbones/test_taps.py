@@ -7,6 +7,7 @@ import torch
 
 from kinema.backbones.load import load
 from kinema.core.attention import Positions
+from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.core.technique import Technique
 from kinema.guidance.cfg import CFG
@@ -104,12 +105,31 @@ def test_what_it_returns_counts_and_only_in_its_range(tiny_wan):
     backbone = load(tiny_wan, device="cpu", dtype="float32")
     plain = latents(backbone)
     assert (latents(backbone, Silences()) - plain).abs().max() > 1e-4
-    assert torch.equal(latents(backbone, Silences(noise_range=(0.0, 0.0))), plain)
-    assert torch.equal(latents(backbone, Silences(block_range=(7, 9))), plain)
+    first = Looks(seen=[], noise_range=(1.0, 0.95))
+    latents(backbone, first)
+    assert len(first.seen) == len(backbone.sites)  # in the first of two steps
     look = Looks(seen=[], block_range=(1, 1))
     latents(backbone, Silences(block_range=(0, 0)), look)  # both on one site would show it block 0 too
     latents(backbone, look, Silences(block_range=(0, 0)))
     assert {entry[0] for entry in look.seen} == {1}
+
+
+@pytest.mark.parametrize(
+    "part, says",
+    [
+        (Looks(seen=[], block_range=(7, 9)), r"block_range of .* is \(7, 9\), and model .* has 2 blocks; .* 0 to 1$"),
+        (Looks(seen=[], block_range=(1, 2)), "has 2 blocks"),
+        (Looks(seen=[], kinds=("temporal",)), "looks at no attention that model .* has; its kinds are cross, self"),
+        (
+            Looks(seen=[], noise_range=(0.0, 0.0)),
+            r"noise_range of .* is \(0.0, 0.0\), and none of the 2 steps is in it",
+        ),
+        (CFG(block_range=(0, 1)), "block_range of cfg .* looks at no attention"),
+    ],
+)
+def test_a_technique_that_could_never_act_is_refused(tiny_wan, part, says):
+    with pytest.raises(KinemaError, match=says):
+        latents(load(tiny_wan, device="cpu", dtype="float32"), part)
 
 
 def test_a_failure_inside_restores_the_model(tiny_wan):

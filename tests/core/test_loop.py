@@ -132,6 +132,8 @@ def test_refuses_what_cannot_work_and_names_both():
         sample(ToTarget(), request(), [TextByFrame()])
     with pytest.raises(KinemaError, match="cfg and cfg both own 'guide'"):
         sample(ToTarget(), request(), [CFG(), CFG()])
+    with pytest.raises(KinemaError, match="there is no request; give one or more"):
+        sample(ToTarget(), [])
     with pytest.raises(KinemaError, match="guidance_scale is -1"):
         sample(ToTarget(), request(), [CFG(scale=-1.0)])
 

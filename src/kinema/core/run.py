@@ -44,12 +44,16 @@ class Run:
         self.path: Path = RectifiedFlow()
         self.state = State()
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
+        if not self.requests:
+            raise KinemaError("there is no request; give one or more")
         _refuse_windows(self.techniques)
         _refuse_unsupported(backbone, self.techniques)
+        _refuse_blocks(backbone, self.tapping)
         self.conditions: Conditions = backbone.prepare(self.requests)
         self.generators = [_generator(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
+        _refuse_idle(self.techniques, self.schedule)
 
     @classmethod
     @contextmanager
@@ -163,6 +167,40 @@ def _refuse_windows(techniques: Sequence[Technique]) -> None:
             raise KinemaError(f"noise_range of {t.name} is {t.noise_range}; use two levels from 1 down to 0")
         if t.block_range is not None and not 0 <= t.block_range[0] <= t.block_range[1]:
             raise KinemaError(f"block_range of {t.name} is {t.block_range}; use the first and the last block, from 0")
+        if t.block_range is not None and not any(t.overrides(hook) for hook in Taps.HOOKS):
+            raise KinemaError(f"block_range of {t.name} is {t.block_range}, and it looks at no attention; leave it out")
+
+
+def _refuse_blocks(backbone: Backbone, tapping: Sequence[Technique]) -> None:
+    """A technique whose attention the model does not have would be left out without a word."""
+    count = 1 + max((site.block for site in backbone.sites), default=-1)
+    for t in tapping:
+        first, last = t.block_range or (0, count - 1)
+        if last >= count > 0:
+            raise KinemaError(
+                f"block_range of {t.name} is {t.block_range}, and model {backbone.name!r} has {count} blocks; "
+                f"use blocks from 0 to {count - 1}"
+            )
+        wanted = [site for site in backbone.sites if t.overrides("context") or t.wants(site)]
+        if not any(first <= site.block <= last for site in wanted):
+            kinds = ", ".join(sorted({site.kind for site in backbone.sites})) or "none"
+            where = "" if t.block_range is None else f" in blocks {first} to {last}"
+            raise KinemaError(
+                f"{t.name} looks at no attention that model {backbone.name!r} has{where}; its kinds are {kinds}"
+            )
+
+
+def _refuse_idle(techniques: Sequence[Technique], schedule: Sequence[Step]) -> None:
+    """So would one that acts step by step, in a window between two of them."""
+    for t in techniques:
+        by_step = any(t.overrides(hook) for hook in HOOKS if hook not in ("init_noise", "finish"))
+        if by_step and not any(t.active(step) for step in schedule):
+            middle = sum(t.noise_range) / 2
+            near = min((step.t for step in schedule), key=lambda level: abs(level - middle))
+            raise KinemaError(
+                f"noise_range of {t.name} is {t.noise_range}, and none of the {len(schedule)} steps is in it; widen it "
+                f"(the nearest is at noise level {near:.4f}), or use more steps"
+            )
 
 
 def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> None:

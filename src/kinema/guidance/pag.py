@@ -31,7 +31,8 @@ class PAG(Technique):
     Departures: the paper perturbs the middle block of a UNet; here it is the middle block of any model, unless
     `block_range` says otherwise. In joint attention the text keeps only itself, too.
     Shapes: cond (c), uncond (u), perturbed (p) and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for a negative scale or a model without self-attention.
+    Raises: KinemaError at start, for a negative scale. A model without self-attention over the whole clip (a UNet) is
+    refused by the run.
     """
 
     branches = {"cond": frozenset(), "uncond": frozenset({"text"}), "perturbed": frozenset()}  # noqa: RUF012
@@ -42,8 +43,6 @@ class PAG(Technique):
         if self.scale < 0 or self.pag_scale < 0:
             raise KinemaError(f"scale {self.scale} and pag_scale {self.pag_scale} of pag must be 0 or more")
         blocks = sorted({site.block for site in run.backbone.sites if self.wants(site)})
-        if not blocks:
-            raise KinemaError(f"pag perturbs self-attention, and model {run.backbone.name!r} has none")
         middle = blocks[len(blocks) // 2]
         run.state[self] = (middle, middle) if self.block_range is None else self.block_range
 
