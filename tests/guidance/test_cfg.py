@@ -29,7 +29,14 @@ def test_second_scale_holds_below_the_expert_boundary():
     torch.testing.assert_close(guide.guide(high, C, U), C)
 
 
-@pytest.mark.parametrize("bad, says", [(dict(scale=-1.0), "is -1.0"), (dict(low_noise_scale=3.0), "has one expert")])
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        (dict(scale=-1.0), "guidance_scale is -1.0"),
+        (dict(low_noise_scale=-2.0), "low_noise_scale is -2.0"),
+        (dict(low_noise_scale=3.0), "has one expert"),
+    ],
+)
 def test_refuses_at_start(bad, says):
     run = SimpleNamespace(backbone=SimpleNamespace(expert_boundary=None, name="mini"))
     with pytest.raises(KinemaError, match=says):

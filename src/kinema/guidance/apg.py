@@ -45,7 +45,9 @@ class APG(Technique):
         if self.scale < 0 or self.norm_threshold < 0:
             raise KinemaError(f"scale {self.scale} and norm_threshold {self.norm_threshold} of apg must be 0 or more")
         if not 0 <= self.eta <= 1 or not -1 < self.momentum < 1:
-            raise KinemaError(f"eta of apg is {self.eta} and momentum {self.momentum}; use 0 to 1, and -1 to 1")
+            raise KinemaError(
+                f"eta of apg is {self.eta} and momentum {self.momentum}; use 0 to 1, and more than -1 and less than 1"
+            )
         run.state[self] = {}
 
     def guide(self, step: Step, cond: Tensor, uncond: Tensor) -> Tensor:  # type: ignore[override]

@@ -33,9 +33,9 @@ class CFG(Technique):
     low_noise_scale: float | None = None  # weight below the model's expert boundary; None is `scale`
 
     def start(self, run: Run) -> None:
-        for value in (self.scale, self.low_noise_scale):
+        for name, value in (("guidance_scale", self.scale), ("low_noise_scale", self.low_noise_scale)):
             if value is not None and value < 0:
-                raise KinemaError(f"guidance_scale is {value}; use 0 or more, 1 for no guidance")
+                raise KinemaError(f"{name} is {value}; use 0 or more, 1 for no guidance")
         if self.low_noise_scale is not None and run.backbone.expert_boundary is None:
             raise KinemaError(f"low_noise_scale is for models of two experts, {run.backbone.name!r} has one expert")
 

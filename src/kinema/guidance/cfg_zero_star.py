@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @technique(
     "cfg_zero_star",
     paper="arXiv:2503.18886",
-    base="SD3, Flux, Wan 2.1",
+    base="Lumina-Next, Stable Diffusion 3, Flux, Wan 2.1",
     neutral=dict(scale=1.0, zero_steps=0),
 )
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class CFGZeroStar(Technique):
     """v = a u + scale * (c - a u), with a = <c, u> / <u, u> of each sample; v = 0 in the first steps.
 
     Paper: "CFG-Zero*: Improved Classifier-Free Guidance for Flow Matching Models", 2025, arXiv:2503.18886.
-    Departures: none known; the sums run over channels, frames and pixels of a sample.
+    Departures: none known; the sums run over channels, frames and pixels of a sample. The authors' code now rests in 4%
+    of the steps, which is `zero_steps` = 2 of 50; here, as in diffusers' guider, it is one step.
     Shapes: cond (c), uncond (u) and the result are (B, C, T, H, W), in latent units per unit of t.
     Raises: KinemaError at start, for a negative scale, or when no step would be left.
     """

@@ -90,8 +90,8 @@ def learn_to_read(
     answers = {name: sorted({t[name] for t in told}) for name in told[0]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        width: Any = encoder.config
-        readers = Readers(int(width.d_model), answers).to(device)
+        config: Any = encoder.config
+        readers = Readers(int(config.d_model), answers).to(device)
     before = copy.deepcopy(encoder).requires_grad_(False).eval() if settings.keep else None
     groups = [
         {"params": list(encoder.parameters()), "lr": settings.lr},
