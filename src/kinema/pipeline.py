@@ -88,6 +88,8 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     Raises: KinemaError, one sentence, before the first step, for anything that cannot be done.
     """
     tell = progress or (lambda phase, done, count: None)
+    if not request.prompt and request.image is None:  # a model that reads no words makes video from an image
+        raise KinemaError("prompt is empty, and there is no image; say what the video shows")
     request = request.seeded()
     techniques = [_build(part) for part in request.techniques]
     _check_times(request, techniques)
@@ -105,6 +107,7 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     if backbone is None:
         backbone = load(request.model, request.device, request.dtype)
     techniques = _guided(request, techniques, backbone)
+    _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
     tell("load", 1, 1)
     settled: dict[str, Any] = {}
@@ -220,6 +223,20 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
     from kinema.guidance.cfg import plain_guidance
 
     return [*techniques, *plain_guidance(backbone.defaults, request.guidance_scale)]
+
+
+def _check_negative(request: Request, techniques: list[Technique], backbone: Backbone) -> None:
+    """A negative prompt is read by guidance only, and is never left out without a word."""
+    reads = any("text" in left for t in techniques if t.overrides("guide") for left in t.dropped().values())
+    if not request.negative_prompt or reads or "text" not in backbone.droppable:
+        return  # a model that reads no words says so itself
+    if any(t.overrides("guide") for t in techniques):
+        how = "the guidance of this request does not read it; leave it out"
+    elif backbone.defaults.embedded_guidance:
+        how = f"model {backbone.name!r} does not read it by itself; add the technique 'cfg', or leave it out"
+    else:
+        how = "without guidance nothing reads it; set guidance_scale to another value than 1, or leave it out"
+    raise KinemaError(f"negative_prompt is given, and {how}")
 
 
 def _check_times(request: Request, techniques: list[Technique]) -> None:

@@ -75,6 +75,12 @@ def test_guidance_scale_is_told_to_the_network_and_costs_no_second_call(text):
     assert (both.frames != three.frames).any()
 
 
+def test_a_negative_prompt_that_nothing_reads_is_refused(text):
+    backbone = load(text, device="cpu", dtype="float32")
+    with pytest.raises(KinemaError, match="does not read it by itself; add the technique 'cfg'"):
+        kinema.generate("a red ball", model=backbone, negative_prompt="a cube", **SIZE)
+
+
 def test_a_batch_may_be_told_different_guidance(text):
     backbone = load(text, device="cpu", dtype="float32")
     requests = [Request(prompt="a red ball", seed=3, guidance_scale=scale, **SIZE) for scale in (2.0, 7.0)]
@@ -166,9 +172,10 @@ def edited(folder, path, copy, **values):
 
 
 def test_what_does_not_belong_together_is_refused(text, replaced, tmp_path):
-    shifting = edited(text, "scheduler/scheduler_config.json", tmp_path / "a", use_dynamic_shifting=True)
-    with pytest.raises(KinemaError, match="not a flow scheduler of 1000 timesteps with a fixed shift"):
-        load(shifting, device="cpu")
+    for name in ("use_dynamic_shifting", "stochastic_sampling"):
+        other = edited(text, "scheduler/scheduler_config.json", tmp_path / name, **{name: True})
+        with pytest.raises(KinemaError, match="not a flow scheduler of 1000 timesteps with a fixed shift"):
+            load(other, device="cpu")
     image = edited(text, "transformer/config.json", tmp_path / "b", image_condition_type="token_replace")
     with pytest.raises(KinemaError, match="HunyuanVideoPipeline needs other parts"):
         load(image, device="cpu")

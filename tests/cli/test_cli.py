@@ -70,6 +70,7 @@ def test_every_command_has_help(name, capsys):
     [
         ([""], "prompt is empty"),
         ([], "the prompt is missing"),
+        (["a", "--negative-prompt", "b", "--guidance-scale", "1"], "without guidance nothing reads it"),
         (["a", "--num-frames", "0"], "num_frames is 0; use 1 to 100000"),
         (["a", "--num-frames", "6"], "use 5 or 9"),
         (["a", "--height", "50"], "use 32 or 64"),
@@ -112,6 +113,12 @@ def test_bad_input_is_one_sentence_and_writes_nothing(here, tiny_wan, capsys, wo
     out, err = capsys.readouterr()
     assert says in err and len(err.strip().splitlines()) == 1 and not out
     assert sorted(os.listdir(here)) == before
+
+
+def test_no_words_and_no_image_need_no_model(here, capsys, monkeypatch):
+    monkeypatch.setattr("kinema.backbones.load.load", lambda *args: pytest.fail("the model was loaded"))
+    assert run(["generate", ""]) == 2
+    assert capsys.readouterr().err == "kinema: prompt is empty, and there is no image; say what the video shows\n"
 
 
 def test_unknown_commands_get_a_hint(capsys):

@@ -75,7 +75,8 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Hun
 def check_scheduler(scheduler: Any, folder: Folder) -> None:
     """Noise levels with a fixed shift: what these pipelines ask of their scheduler."""
     config = scheduler.config
-    if config.use_dynamic_shifting or config.invert_sigmas or config.num_train_timesteps != CLOCK:
+    other = config.use_dynamic_shifting or config.invert_sigmas or config.stochastic_sampling
+    if other or config.num_train_timesteps != CLOCK:
         raise KinemaError(
             f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with a fixed shift, "
             "as the HunyuanVideo family needs; take the one of its checkpoint"
@@ -107,7 +108,7 @@ class HunyuanBackbone(DiffusersBackbone):
             )
 
     def recommended(self) -> Defaults:
-        """What diffusers' pipelines take, at the authors' 24 fps; a model that is not told its guidance needs none.
+        """What diffusers' pipelines and examples take, at the authors' 24 fps; untold, a model needs no guidance.
 
         The first four of 129 frames are the picture's where it is concatenated, and are not shown.
         """
