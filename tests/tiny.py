@@ -236,6 +236,7 @@ BUILDERS: dict[str, Callable[..., Path]] = {
     "wan22_i2v": wan22_i2v,
     "wan22_ti2v": wan22_ti2v,
     "kinema_mini": kinema_mini,
+    "skyreels": skyreels,
 }
 
 

@@ -1,11 +1,13 @@
 """The Wan family's border: token grid, times, sizes, experts, pictures."""
 
 import base64
+import inspect
 import json
 import re
 import shutil
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -187,6 +189,16 @@ def test_own_autoencoder_and_short_prompts_in_the_same_place(tiny_folder):
 def test_refuses_what_it_cannot_make(ti2v, fields, says):
     with pytest.raises(KinemaError, match=says):
         ti2v.prepare([request(**fields)])
+
+
+@pytest.mark.parametrize("forcing", [False, True])
+def test_skyreels_has_defaults_of_its_own(tiny_folder, forcing):
+    found = load(tiny_folder("skyreels", forcing=forcing), device="cpu", dtype="float32").defaults
+    call = diffusers.SkyReelsV2DiffusionForcingPipeline if forcing else diffusers.SkyReelsV2Pipeline
+    theirs = inspect.signature(call.__call__).parameters
+    for name in ("height", "width", "num_frames", "num_inference_steps", "guidance_scale"):
+        assert getattr(found, name) == theirs[name].default
+    assert found.fps == 24
 
 
 def test_a_last_picture_fills_the_last_latent_frame_where_the_card_says_so(tiny_folder, tmp_path):

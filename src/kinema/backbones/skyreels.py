@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinema.backbones import wan
 from kinema.backbones.folder import Folder
-from kinema.backbones.protocol import Conditions
+from kinema.backbones.protocol import Conditions, Defaults
 
 PIPELINES = ("SkyReelsV2Pipeline", "SkyReelsV2DiffusionForcingPipeline")
 CHECKPOINTS = (
@@ -44,6 +44,13 @@ class SkyReelsBackbone(wan.WanBackbone):
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.forcing = folder.pipeline == "SkyReelsV2DiffusionForcingPipeline"
         super().__init__(folder=folder, **parts)
+
+    def recommended(self) -> Defaults:
+        """What diffusers' pipelines take, 24 fps as the authors: the length and size of the 540P checkpoints.
+
+        The 720P ones were made for 121 frames of 720x1280, and nothing in their folders tells them apart.
+        """
+        return Defaults(height=544, width=960, num_frames=97, fps=24, num_inference_steps=50, guidance_scale=6.0)
 
     def is_time_per_frame(self, folder: Folder) -> bool:
         return self.forcing

@@ -92,7 +92,8 @@ def _check_flow(scheduler: Any, folder: Folder) -> None:
     """Only noise levels 0..1 and velocities: anything else would be another convention."""
     config = scheduler.config
     flow = config.get("prediction_type", "flow_prediction") == "flow_prediction" and config.get("use_flow_sigmas", True)
-    if not flow or config.get("use_dynamic_shifting") or config.num_train_timesteps != CLOCK:
+    other = any(config.get(name) for name in ("use_dynamic_shifting", "invert_sigmas", "stochastic_sampling"))
+    if not flow or other or config.num_train_timesteps != CLOCK:
         raise KinemaError(
             f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with a fixed shift, "
             "as the Wan family needs; take the one of its checkpoint"
@@ -138,7 +139,7 @@ class WanBackbone(DiffusersBackbone):
         self.vace_layers = len(getattr(transformer.config, "vace_layers", ()))
         self.always_conditioned = self.vace_layers > 0
         self.takes_image = self.needs_image or self.time_per_frame or self.vace_layers > 0
-        super().__init__(folder=folder, vae=vae, defaults=_defaults(self, transformer.config), **parts)
+        super().__init__(folder=folder, vae=vae, defaults=self.recommended(), **parts)
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -151,6 +152,9 @@ class WanBackbone(DiffusersBackbone):
             )
         if config.image_dim is not None and self.image_encoder is None:
             raise KinemaError(f"model {self.name!r} looks at its image through an image_encoder, but has none")
+
+    def recommended(self) -> Defaults:
+        return _defaults(self, self.transformer.config)
 
     def is_time_per_frame(self, folder: Folder) -> bool:
         """Whether every latent frame may have its own noise level."""
