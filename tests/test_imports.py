@@ -24,7 +24,7 @@ ALLOWED = {
     "layers": {"core"},
     **{topic: {"core", "layers"} for topic in TOPICS},
     "models": {"core", "layers"},
-    "backbones": {"core", "layers", "models", "pictures"},
+    "backbones": {"core", "files", "layers", "models", "pictures", "request"},
     "world": {"core", "files", "video"},
     "metrics": {"core", "files", "world"},
     "training": {"core", "backbones", "files", "guidance", "metrics", "models", "request", "video", "world"},

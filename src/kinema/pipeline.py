@@ -14,7 +14,7 @@ import numpy as np
 from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
-from kinema.request import Part, Request
+from kinema.request import Part, Request, loras
 from kinema.timeline import Timeline
 from kinema.video import Video
 
@@ -45,6 +45,7 @@ def generate(
     model: str | os.PathLike[str] | Backbone = "mini",
     device: str | None = None,
     dtype: str | None = None,
+    lora: Any = (),
     techniques: Sequence[str | Mapping[str, Any] | Part | Technique] = (),
     progress: Progress | None = None,
 ) -> Video:
@@ -52,8 +53,9 @@ def generate(
 
     `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
     and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model` is "mini", a folder in diffusers layout,
-    a hub id, or what `kinema.load` returned (quicker when called often). `techniques` are technique objects,
-    registered names, or {"name": ..., "options": {...}}, the outermost first.
+    a hub id, or what `kinema.load` returned (quicker when called often). `lora` is a LoRA file or a list
+    of them, each a path, "PATH:weight" or (path, weight). `techniques` are technique objects, registered names, or
+    {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -61,6 +63,8 @@ def generate(
     loaded = None if isinstance(model, str | os.PathLike) else model
     if loaded is not None and (device is not None or dtype is not None):
         raise KinemaError("the model is loaded already; give device and dtype to kinema.load")
+    if loaded is not None and lora:
+        raise KinemaError("the model is loaded already; give lora to kinema.load")
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -76,6 +80,7 @@ def generate(
         model=os.fspath(model) if isinstance(model, str | os.PathLike) else model.name,
         device=device,
         dtype=dtype,
+        lora=loras(lora),
         techniques=tuple(_part(t) for t in techniques),
     )
     return run_request(request, progress, loaded)
@@ -105,10 +110,13 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     from kinema.core.loop import sample
 
     if backbone is None:
-        backbone = load(request.model, request.device, request.dtype)
+        backbone = load(request.model, request.device, request.dtype, request.lora)
+    elif request.lora not in ((), tuple(lora for lora, _ in backbone.lora)):
+        raise KinemaError("the request names other LoRA files than the loaded model has; give lora to kinema.load")
     techniques = _guided(request, techniques, backbone)
     _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
+    weights |= {f"LoRA {lora.path}": digest for lora, digest in backbone.lora}
     tell("load", 1, 1)
     settled: dict[str, Any] = {}
 
@@ -124,7 +132,7 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     tell("decode", 1, 1)
     settled.update(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
     made = recipe.build(
-        request.changed(**settled),
+        request.changed(**settled, lora=[lora for lora, _ in backbone.lora]),
         weights=weights,
         inputs=inputs,
         device=str(backbone.device),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,6 +22,75 @@ class Part(BaseModel):
 
     name: str = Field(min_length=1, description="registered name of the technique, for example 'cfg'")
     options: dict[str, Any] = Field(default_factory=dict, description="values for its fields")
+
+
+class Lora(BaseModel):
+    """A LoRA file and how strongly it acts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    path: str = Field(min_length=1, description="safetensors file, folder that holds one, or hub id")
+    weight: float = Field(1.0, ge=-100, le=100, description="how strongly it acts, no unit; 0 is not at all")
+    expert: Literal["high", "low"] | None = Field(
+        None, description="for models of two networks: 'high' or 'low' noise only; None is both"
+    )
+
+    @classmethod
+    def parse(cls, text: str) -> Lora:
+        """PATH, PATH:weight, PATH:expert or PATH:weight:expert. Raises: KinemaError."""
+        path = text
+        tails: list[str] = []
+        while ":" in re.sub(r"^[A-Za-z]:(?=[/\\])", "", path) and not os.path.exists(path):  # C:/... is a path, too
+            path, _, tail = path.rpartition(":")
+            if "/" in tail or tail.endswith(".safetensors"):  # the colon was a part of the path
+                path = f"{path}:{tail}"
+                break
+            tails.insert(0, tail)
+        found: dict[str, Any] = {}
+        if tails and tails[-1] in ("high", "low"):
+            found["expert"] = tails.pop()
+        if tails:
+            try:
+                found["weight"] = float(":".join(tails))
+            except ValueError:
+                raise KinemaError(
+                    f"the weight of LoRA {path!r} is {':'.join(tails)!r}; use a number, as in {path}:0.8"
+                ) from None
+        return cls.of({"path": path, **found})
+
+    @classmethod
+    def of(cls, value: Any) -> Lora:
+        """From what a user may give: a text, a path, (path, weight), an object. Raises: KinemaError."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if hasattr(value, "__fspath__"):
+            value = {"path": os.fspath(value)}
+        if isinstance(value, tuple | list):
+            names = ("path", "weight", "expert")
+            if not 1 <= len(value) <= len(names):
+                raise KinemaError(f"lora is {value!r}; use a path, or (path, weight)")
+            value = dict(zip(names, value, strict=False))
+            value["path"] = os.fspath(value["path"]) if hasattr(value["path"], "__fspath__") else value["path"]
+        try:
+            if isinstance(value, dict) and isinstance(value.get("weight"), bool | str):
+                raise KinemaError(f"the weight of LoRA {value.get('path')!r} is {value['weight']!r}; use a number")
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise KinemaError(f"lora: {sentence(error, cls)}") from None
+
+
+def loras(value: Any) -> tuple[Lora, ...]:
+    """One or several of what `Lora.of` takes; a list holds several, a tuple with a number in it is one.
+
+    Raises: KinemaError.
+    """
+    if value is None:
+        return ()
+    pair = isinstance(value, tuple) and len(value) > 1 and isinstance(value[1], int | float)
+    several = isinstance(value, list | tuple) and not pair
+    return tuple(Lora.of(one) for one in (value if several else [value]))
 
 
 class Request(BaseModel):
@@ -44,6 +115,7 @@ class Request(BaseModel):
     model: str = Field("mini", min_length=1, description="'mini', a folder in diffusers layout, or a hub id")
     device: str | None = Field(None, description="'cpu', 'cuda', 'cuda:1', 'mps'; None takes the fastest there is")
     dtype: str | None = Field(None, description="'float32', 'bfloat16' or 'float16'; None suits model and device")
+    lora: tuple[Lora, ...] = Field((), description="LoRA files put into the model's networks")
     techniques: tuple[Part, ...] = Field((), description="techniques in order, the first is the outermost")
 
     def __init__(self, **data: Any) -> None:
@@ -80,6 +152,11 @@ class Request(BaseModel):
             raise ValueError(f"dtype is {value!r}; use float32, bfloat16 or float16")
         return value
 
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _lora(cls, value: Any) -> Any:
+        return loras(value)
+
     @field_validator("techniques", mode="before")
     @classmethod
     def _techniques(cls, value: Any) -> Any:
@@ -107,14 +184,14 @@ def request_schema() -> dict[str, Any]:
     return Request.model_json_schema()
 
 
-def sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError, model: type[BaseModel] = Request) -> str:
     """The first thing that pydantic found wrong, as one plain sentence with what is allowed."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "request"
     value, kind, context = first.get("input"), first["type"], first.get("ctx", {})
     shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{field} is {shown}; use {_range(field)}"
+        return f"{field} is {shown}; use {_range(model, field)}"
     if kind == "string_too_short":
         return f"{field} is empty; give it or leave it out"
     if kind == "string_too_long":
@@ -137,11 +214,11 @@ def sentence(error: ValidationError) -> str:
     return f"{field} is {shown}; use {expected}" if expected else f"{field} is {shown}: {first['msg']}"
 
 
-def _range(field: str) -> str:
+def _range(model: type[BaseModel], field: str) -> str:
     """The range of a number, for example "1 to 1000"."""
     bounds = {
         key: getattr(m, key)
-        for m in Request.model_fields[field].metadata
+        for m in model.model_fields[field].metadata
         for key in ("ge", "gt", "le")
         if hasattr(m, key)
     }

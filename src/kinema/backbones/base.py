@@ -23,7 +23,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
 
 if TYPE_CHECKING:
-    from kinema.request import Request
+    from kinema.request import Lora, Request
 
 ALL_HOOKS = frozenset(
     {"init_noise", "before_step", "after_step", "velocity", "positions", "attend", "guide", "clean", "finish"}
@@ -48,6 +48,7 @@ class DiffusersBackbone:
     takes_last_image = False
     always_conditioned = False  # `condition` has something to enter for text alone, too
     reads_text = True
+    lora: tuple[tuple[Lora, str], ...] = ()
 
     def __init__(
         self, *, folder: Folder, scheduler: Any, vae: Any, device: torch.device, dtype: torch.dtype, defaults: Defaults

@@ -99,16 +99,22 @@ class Folder:
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
         """Silences progress bars and turns whatever a library raises over damaged files into one sentence."""
-        from safetensors import SafetensorError
+        with as_sentence(f"{part} of model {self.name!r} cannot be read"), _no_progress_bars():
+            yield
 
-        try:
-            with _no_progress_bars():
-                yield
-        except KinemaError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise KinemaError(f"{part} of model {self.name!r} cannot be read: {lines[0]}") from error
+
+@contextmanager
+def as_sentence(what: str) -> Iterator[None]:
+    """Turns whatever a library raises over damaged files into one sentence that begins with `what`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except KinemaError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise KinemaError(f"{what}: {lines[0]}") from error
 
 
 def _json(path: Path, name: str) -> dict[str, Any]:

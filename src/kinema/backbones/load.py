@@ -7,14 +7,17 @@ import importlib
 import os
 import pkgutil
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kinema.backbones.folder import INDEX, Folder
 from kinema.core.errors import KinemaError
+from kinema.request import loras
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -28,6 +31,7 @@ def load(
     model: str | os.PathLike[str] = "mini",
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    lora: Any = (),
 ) -> Backbone:
     """Loads a video model, ready to sample.
 
@@ -36,11 +40,21 @@ def load(
     device: None takes the first of cuda, mps and cpu that there is.
     dtype: of the transformer and the text encoder; None is bfloat16 on cuda and float32 elsewhere. The autoencoder
     always computes in float32.
+    lora: one or several LoRA files: "PATH", "PATH:weight", (path, weight) or `kinema.request.Lora`; see docs/cli.md.
     Raises: KinemaError, one sentence, when there is no such model, it is of no family kinema knows, or it is damaged.
     """
     where = pick_device(device)
+    wanted = loras(lora)
+    if wanted:
+        from kinema.backbones.lora import check_peft, hash_file, put_in
+
+        check_peft()
+        for one in wanted:  # a missing file is known before gigabytes are read
+            hash_file(one)
     folder = Folder.open(locate(os.fspath(model)), name=os.fspath(model))
     backbone: Backbone = _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
+    if wanted:
+        put_in(backbone, wanted)
     return backbone
 
 
@@ -112,19 +126,30 @@ def _family(folder: Folder) -> ModuleType:
 def _from_hub(model: str) -> Path:
     """Fetches the index first, so that a model of no known family costs kilobytes, then the rest."""
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with fetching(f"there is no model {model!r}: it is no embedded model, no folder", lambda: f"; {_hint(model)}"):
         index = Path(hf_hub_download(model, INDEX))
         _family(Folder.open(index.parent, name=model))
         return Path(snapshot_download(model, allow_patterns=list(HUB_FILES)))
+
+
+@contextmanager
+def fetching(missing: str, advice: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Turns what the hub refuses into one sentence: what is `missing`, the reason, and advice."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
+        return
     except LocalEntryNotFoundError:
         why = "the hub cannot be reached and there is no copy on this machine"
     except (HfHubHTTPError, HFValidationError) as error:
         why = f"the hub answered: {str(error).strip().splitlines()[0].rstrip('.')}"
+    except KinemaError:
+        raise
     except OSError as error:
         why = f"fetching it failed: {error.strerror or error}"
-    raise KinemaError(f"there is no model {model!r}: it is no embedded model, no folder, and {why}; {_hint(model)}")
+    raise KinemaError(f"{missing}, and {why}{advice()}")
 
 
 def _hint(model: str) -> str:

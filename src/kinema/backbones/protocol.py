@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
     from kinema.core.schedule import Solver
-    from kinema.request import Request
+    from kinema.request import Lora, Request
 
 
 @dataclass
@@ -61,6 +61,7 @@ class Backbone(Protocol):
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     sites: tuple[Site, ...]  # its attention sites
+    lora: tuple[tuple[Lora, str], ...]  # what was put into its networks, with the SHA-256 of each file
     device: torch.device
     dtype: torch.dtype
 

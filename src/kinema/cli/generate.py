@@ -52,6 +52,9 @@ def generate(
     dtype: str = typer.Option(
         None, metavar="TYPE", help="float32, bfloat16 or float16; default: what suits model and device."
     ),
+    lora: list[str] = typer.Option(
+        None, metavar="PATH[:WEIGHT]", help="LoRA file (safetensors), folder or hub id; may be given several times."
+    ),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
     ),
@@ -63,6 +66,8 @@ def generate(
 
     Example: kinema generate "a red ball rolls to the left on the grass" --seed 7 --out ball.mp4
     """
+    from kinema.request import Lora
+
     given = {
         "prompt": prompt,
         "image": image,
@@ -78,6 +83,7 @@ def generate(
         "model": model,
         "device": device,
         "dtype": dtype,
+        "lora": [Lora.parse(text).model_dump() for text in lora] if lora else None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if prompt is None and remake is None and image is None:
