@@ -260,6 +260,25 @@ def test_each_frame_reads_its_own_text(name, folders, pictures):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_batch_is_its_requests_one_by_one(name, folders, pictures):
+    case = CASES[name]
+    backbone = load(folders(name), device="cpu", dtype="float32")
+    words = [dict(prompt=PROMPT), dict(prompt="a cube", negative_prompt="")] if case.prompts else [{}, {}]
+    images = [pictures[: case.images], pictures[::-1][: case.images]]
+    requests = [
+        request(case, given, seed=seed, **{**said, "num_inference_steps": 2})
+        for seed, (said, given) in enumerate(zip(words, images, strict=True))
+    ]
+    seen = []
+    frames = sample(backbone, requests, guidance(case), on_step=lambda step, x: seen.append(x))
+    assert (seen[-1][0] - seen[-1][1]).abs().max() > 1e-2
+    for i, one in enumerate(requests):
+        alone = sample(backbone, one, guidance(case), on_step=lambda step, x: seen.append(x))
+        torch.testing.assert_close(seen[-1][0], seen[1][i], atol=1e-3, rtol=1e-3)  # rounding grows over the steps
+        assert (alone[0].int() - frames[i].int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_two_runs_in_two_threads_do_not_see_each_other(name, folders, pictures):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -148,6 +148,11 @@ class Hunyuan15Backbone(HunyuanBackbone):
             )[0]
         return v
 
+    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+        """Video by video: the attention mask of diffusers' autoencoder (0.42) does not fit a batch."""
+        decode = super().to_pixels
+        return torch.cat([decode(one, conditions) for one in x.chunk(len(x))])
+
     def _end(self, clock: Tensor, conditions: Conditions) -> Tensor | None:
         """Where the step ends, (B,), for a network that wants to know: the highest time of the schedule below now."""
         times = conditions.extra.get("times")
