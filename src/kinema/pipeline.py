@@ -7,9 +7,10 @@ import dataclasses
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from kinema import recipe
 from kinema.core.errors import KinemaError
@@ -215,7 +216,24 @@ def _build(part: Part) -> Technique:
         if name not in known:
             raise KinemaError(f"the technique {part.name!r} has no field {name!r}; it has {', '.join(known)}")
     # JSON knows lists only; fields of techniques are tuples, because they are frozen.
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()})
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()}
+    _check_kinds(part.name, cls, options)
+    return cls(**options)
+
+
+def _check_kinds(name: str, cls: type[Technique], options: Mapping[str, Any]) -> None:
+    """Techniques check ranges; that a number is a number is checked here, as far as the annotations are readable."""
+    try:
+        kinds = get_type_hints(cls)
+        readers = {field: TypeAdapter(kinds[field]) for field in options}
+    except (NameError, PydanticUserError):
+        return
+    for field, value in options.items():
+        try:
+            readers[field].validate_python(value, strict=True)
+        except ValidationError:
+            kind = {int: "a whole number", float: "a number", str: "a text"}.get(kinds[field], str(kinds[field]))
+            raise KinemaError(f"{field} of {name} is {value!r}; use {kind}") from None
 
 
 def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:

@@ -210,6 +210,16 @@ def test_a_loaded_model_is_taken_as_it_is(here, tiny_wan):
         kinema.generate("a red ball", model=backbone, techniques=["cfgg"])
     with pytest.raises(kinema.KinemaError, match="has no field 'weight'"):
         kinema.generate("a red ball", model=backbone, techniques=[{"name": "cfg", "options": {"weight": 1}}])
+    for field, value, says in (
+        ("scale", "5", "scale of cfg is '5'; use a number"),
+        ("zero_steps", 1.5, "zero_steps of cfg_zero_star is 1.5; use a whole number"),
+        ("noise_range", [1.0], r"noise_range of cfg is \(1.0,\); use tuple\[float, float\]"),
+    ):
+        name = "cfg_zero_star" if field == "zero_steps" else "cfg"
+        with pytest.raises(kinema.KinemaError, match=says):
+            kinema.generate("a red ball", model=backbone, techniques=[{"name": name, "options": {field: value}}])
+    part = {"name": "cfg", "options": {"scale": 5, "noise_range": [1, 0], "low_noise_scale": None}}
+    assert kinema.generate("a red ball", model=backbone, techniques=[part], **sizes).frames.shape == one.frames.shape
 
 
 def test_no_space_leaves_nothing(here, tiny_wan, capsys, monkeypatch):
