@@ -77,7 +77,10 @@ class Run:
         return self.backbone.noise(self.conditions, self.generators)
 
     def read_texts(self, prompts: Sequence[str]) -> None:
-        """Lets latent frames read these prompts too, for a technique that overrides `context`; called at `start`."""
+        """Lets latent frames read these prompts too, for a technique that overrides `context`; called at `start`.
+
+        They are the same for all requests of a batch.
+        """
         self.conditions.more_texts = [self.backbone.encode_texts([p] * len(self.requests)) for p in prompts]
 
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:

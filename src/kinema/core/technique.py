@@ -59,7 +59,7 @@ class Technique:
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
 
     noise_range: tuple[float, float] = (1.0, 0.0)  # acts while noise_range[0] >= t >= noise_range[1]; no unit
-    block_range: tuple[int, int] | None = None  # `attend` acts in blocks first .. last; None is all
+    block_range: tuple[int, int] | None = None  # hooks of attention act in blocks first .. last; None is all
 
     # Opening.
     def start(self, run: Run) -> None:
