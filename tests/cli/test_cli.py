@@ -14,7 +14,7 @@ from kinema.cli import run
 from kinema.video import Video
 
 SMALL = ["--num-frames", "5", "--height", "64", "--width", "64", "--num-inference-steps", "2"]
-COMMANDS = ("generate", "show", "score", "train", "world", "models", "schema", "doctor")
+COMMANDS = ("generate", "plan", "show", "score", "train", "world", "models", "schema", "doctor")
 
 
 @pytest.fixture

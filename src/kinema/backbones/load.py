@@ -20,6 +20,7 @@ from kinema.core.errors import KinemaError
 from kinema.request import loras
 
 if TYPE_CHECKING:
+    from kinema.backbones.plan import Planner
     from kinema.backbones.protocol import Backbone
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -76,8 +77,24 @@ def families() -> list[ModuleType]:
     return [module for module in modules if hasattr(module, "PIPELINES")]
 
 
-def locate(model: str) -> Path:
-    """The folder of a model; fetches it from the hub when it is neither embedded nor a folder."""
+def planner(
+    model: str | os.PathLike[str] = "mini",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Planner:
+    """A model opened without its weights, to see what it would need; the arguments are those of `load`.
+
+    Of a model on the hub only its JSON files are fetched. Raises: KinemaError, as `load` does.
+    """
+    from kinema.backbones.plan import Planner
+
+    where = pick_device(device)
+    folder = Folder.open(locate(os.fspath(model), ("*.json",)), name=os.fspath(model))
+    return Planner(folder, where, pick_dtype(dtype, where), _family(folder))
+
+
+def locate(model: str, files: tuple[str, ...] = HUB_FILES) -> Path:
+    """The folder of a model; fetches `files` of it from the hub when it is neither embedded nor a folder."""
     ours = embedded()
     if model in ours:
         return ours[model]
@@ -87,7 +104,7 @@ def locate(model: str) -> Path:
     if path.exists():
         raise KinemaError(f"model {model!r} is a file; give the folder that holds {INDEX}")
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", model):
-        return _from_hub(model)
+        return _from_hub(model, files)
     raise KinemaError(f"there is no model {model!r}: it is no embedded model and no folder; {_hint(model)}")
 
 
@@ -123,14 +140,14 @@ def _family(folder: Folder) -> ModuleType:
     return known[folder.pipeline]
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, files: tuple[str, ...]) -> Path:
     """Fetches the index first, so that a model of no known family costs kilobytes, then the rest."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
     with fetching(f"there is no model {model!r}: it is no embedded model, no folder", lambda: f"; {_hint(model)}"):
         index = Path(hf_hub_download(model, INDEX))
         _family(Folder.open(index.parent, name=model))
-        return Path(snapshot_download(model, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(model, allow_patterns=list(files)))
 
 
 @contextmanager

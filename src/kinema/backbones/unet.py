@@ -9,6 +9,7 @@ the adapters alone, so there is no hub id to name here. Latents and frames equal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ def _joined(unet: Any, adapter: Any, folder: Folder) -> Any:
     heard = logging.get_verbosity()
     logging.set_verbosity_error()  # it warns of its own cast
     try:
-        joined = UNetMotionModel.from_unet2d(unet, adapter)
+        with unet.device if unet.device.type == "meta" else nullcontext():
+            joined = UNetMotionModel.from_unet2d(unet, adapter)
     except (ValueError, RuntimeError, IndexError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise KinemaError(f"unet and motion_adapter of model {folder.name!r} do not fit: {reason}") from error

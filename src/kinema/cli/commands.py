@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 # name -> (module that holds a typer app called `app`, what the list of commands says)
 COMMANDS = {
     "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
+    "plan": ("kinema.cli.plan", "Tell what a video would need in memory, before anything is loaded."),
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),

@@ -1,0 +1,279 @@
+"""What a video will need, before anything is loaded: every network is built without its weights, on no device.
+
+Exact: the weights of each part in memory, the tokens, the calls of the network. Estimated: what a call and the decoder
+hold beside the weights, from widths and sizes; attention is counted as kernels that keep no matrix of scores.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import struct
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from kinema.backbones.folder import Folder, as_sentence
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.request import Request
+
+NOWHERE = torch.device("meta")
+
+
+class Absent:
+    """Stands for a tokenizer or a picture preparation, which decide no size."""
+
+    model_max_length = 512
+
+
+@dataclass(frozen=True)
+class Blank(Folder):
+    """A model folder whose networks are built of their configs alone; no weight is read, nor any vocabulary."""
+
+    made: dict[str, torch.nn.Module] = field(default_factory=dict)  # the networks that were asked for
+
+    def tokenizer(self, part: str = "tokenizer") -> Any:
+        return Absent()
+
+    def processor(self, known: Mapping[str, type], part: str = "image_processor") -> Any:
+        return Absent()
+
+    def module(self, part: str, known: Mapping[str, type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+        config = self.config(part)
+        kind = self._known(config.get("_class_name") or self.declared(part), known, part)
+        with as_sentence(f"{part} of model {self.name!r} cannot be planned"), _default(dtype), NOWHERE:
+            if hasattr(kind, "load_config"):  # diffusers, else transformers
+                network = kind.from_config(config)
+            else:
+                settings = kind.config_class.from_pretrained(self.path / part, local_files_only=True)
+                settings.dtype = dtype
+                network = kind(settings)
+        _set_types(network, kind, dtype)
+        # Some make a tensor on the CPU whatever the default device is.
+        self.made[part] = network.to(NOWHERE).eval().requires_grad_(False)
+        return self.made[part]
+
+
+@contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _set_types(network: torch.nn.Module, kind: Any, dtype: torch.dtype) -> None:
+    """Number types as the libraries set them when they read the weights; some layers stay in float32."""
+    kept: list[str] = list(getattr(kind, "_keep_in_fp32_modules", None) or ())
+    if not hasattr(kind, "load_config"):
+        kept = kept if dtype == torch.float16 else []
+        kept += list(getattr(kind, "_keep_in_fp32_modules_strict", None) or ())
+    stored = network.state_dict().keys()
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name in stored and tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if set(kept) & set(name.split(".")) else dtype)
+
+
+class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what tensors on no device would hold: `most`, bytes at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._live: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._live:
+                    self._live[storage._cdata] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._free, storage._cdata)
+        return result
+
+    def _free(self, key: int) -> None:
+        self.now -= self._live.pop(key, 0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a model."""
+
+    name: str
+    parameters: int
+    memory: int  # bytes in memory: parameters and buffers in the types they are computed in; exact
+    disk: int | None  # bytes of its safetensors files; None where they are not on this machine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one video needs; sizes in bytes."""
+
+    model: str
+    family: str
+    device: str
+    dtype: str
+    num_frames: int
+    height: int
+    width: int
+    num_inference_steps: int
+    latents: tuple[int, int, int, int, int]
+    tokens: int  # of the video, in one call
+    calls: int  # of the network
+    samples: int  # clips in one call: 2 where guidance asks with and without the prompt together
+    parts: tuple[Part, ...]
+    activations: int  # estimate
+    decoding: int  # estimate
+
+    @property
+    def weights(self) -> int:
+        return sum(part.memory for part in self.parts)
+
+    @property
+    def most(self) -> int:
+        """The most at one time: an estimate. All parts stay in memory; sampling and decoding follow each other."""
+        return self.weights + max(self.activations, self.decoding)
+
+
+class Planner:
+    """A model opened without weights, which plans any number of requests."""
+
+    def __init__(self, folder: Folder, device: torch.device, dtype: torch.dtype, family: Any) -> None:
+        self.blank = Blank(folder.path, folder.name, folder.index, folder.card)
+        self.device, self.dtype = device, dtype
+        self._rehearsed: list[float] = []
+        self.backbone = family.open_folder(self.blank, NOWHERE, dtype)
+        self.parts = tuple(part_of(name, network, folder.path) for name, network in self._networks())
+
+    def _networks(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        made = self.blank.made
+        unet = getattr(self.backbone, "unet", None)
+        if unet is not None and "motion_adapter" in made:  # the two are joined into a third
+            yield "unet", unet
+        for name, network in made.items():
+            if "motion_adapter" not in made or name not in ("unet", "motion_adapter"):
+                yield name, network
+
+    def plan(self, request: Request, guided: bool) -> Plan:
+        """Raises: KinemaError for sizes that the model cannot make."""
+        backbone = self.backbone
+        frames, height, width, steps, _ = backbone.settle([request])
+        shape = backbone.latent_shape(1, frames, height, width)
+        together = 1 + (guided and backbone.joint_branches)
+        tokens = math.prod(n // p for n, p in zip(shape[-3:], backbone.patch, strict=True))
+        return Plan(
+            model=self.blank.name,
+            family=backbone.family,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            num_frames=frames,
+            height=height,
+            width=width,
+            num_inference_steps=steps,
+            latents=shape,
+            tokens=tokens,
+            calls=steps * (1 + guided) // together,
+            samples=together,
+            parts=self.parts,
+            activations=self._activations(shape, tokens, together),
+            decoding=self._decoding(shape),
+        )
+
+    def _activations(self, shape: tuple[int, ...], tokens: int, samples: int) -> int:
+        """A transformer: the stream, its normed copy, and the widest of attention and feed-forward beside them.
+
+        A UNet: the same at its widest level, and what its skips keep of all levels.
+        """
+        size, backbone = self.dtype.itemsize, self.backbone
+        latents = 6 * samples * math.prod(shape[1:]) * 8
+        unet = getattr(backbone, "unet", None)
+        if unet is None:
+            width = max((site.heads * site.head_dim for site in backbone.sites), default=0)
+            return latents + WORKING * samples * tokens * width * size
+        widths = list(unet.config.block_out_channels)
+        areas = [tokens / 4**level for level in range(len(widths))]
+        layers = unet.config.layers_per_block
+        each = [layers] * len(widths) if isinstance(layers, int) else list(layers)
+        level = [area * width for area, width in zip(areas, widths, strict=True)]
+        kept = sum((count + 1) * size for count, size in zip(each, level, strict=True))
+        return latents + int(samples * size * (kept + WORKING * max(level)))
+
+    def _decoding(self, shape: tuple[int, ...]) -> int:
+        """The decoder rehearsed on two and four latent frames of a small picture, and scaled to all of it."""
+        if not self._rehearsed:
+            cells = 16
+            for count in (2, 4):
+                x = torch.empty((1, shape[1], count, cells, cells), device=NOWHERE)
+                with torch.no_grad(), NOWHERE, Rehearsal() as rehearsal:
+                    decode(self.backbone.vae, x)
+                self._rehearsed.append(rehearsal.most / cells**2)
+        two, four = self._rehearsed
+        count = shape[2] if self.backbone.frames_per_latent > 1 else min(shape[2], TOGETHER)
+        return int(max(two, four + (four - two) / 2 * (count - 4)) * shape[3] * shape[4])
+
+
+# Times the token stream that a block holds at its peak. Rehearsed on the real layouts in bfloat16: Wan 14B 14,
+# CogVideoX 5B 15, Wan 1.3B 17, LTX 0.9 21, HunyuanVideo 22.
+WORKING = 20
+TOGETHER = 16  # frames that diffusers decodes at once where the autoencoder is one of pictures
+
+
+def decode(vae: Any, x: torch.Tensor) -> None:
+    """The decoder alone, which takes latents (B, C, T, H, W) or pictures of them."""
+    options: dict[str, Any] = {}
+    if "num_frames" in inspect.signature(vae.decode).parameters:
+        options["num_frames"] = x.shape[2]
+    if options or type(vae).__name__ == "AutoencoderKL":
+        x = x.transpose(1, 2).flatten(0, 1)
+    if getattr(vae.config, "timestep_conditioning", False):
+        options["temb"] = torch.ones(1, device=x.device)
+    vae.decode(x, return_dict=False, **options)
+
+
+def part_of(name: str, network: torch.nn.Module, folder: Path) -> Part:
+    """Sizes of a network, which may be one without weights."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return Part(
+        name=name,
+        parameters=sum(p.numel() for p in network.parameters()),
+        memory=sum(t.numel() * t.element_size() for t in tensors),
+        disk=disk_bytes(folder / name),
+    )
+
+
+def disk_bytes(part: Path) -> int | None:
+    """Bytes of all tensors in a part's safetensors files, by their headers, or by the index where they are away.
+
+    Raises: KinemaError when a header is damaged.
+    """
+    files = sorted(part.glob("*.safetensors"))
+    if not files:
+        for index in part.glob("*.safetensors.index.json"):
+            size = json.loads(index.read_text(encoding="utf-8")).get("metadata", {}).get("total_size")
+            return int(size) if size else None
+        return None
+    total = 0
+    for file in files:
+        try:
+            with file.open("rb") as opened:
+                (length,) = struct.unpack("<Q", opened.read(8))
+                header = json.loads(opened.read(length)) if length <= 100_000_000 else {}
+            total += sum(v["data_offsets"][1] - v["data_offsets"][0] for k, v in header.items() if k != "__metadata__")
+        except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError) as error:
+            raise KinemaError(f"{part.name}/{file.name} has no readable safetensors header; is it damaged?") from error
+    return total
