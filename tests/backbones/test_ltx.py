@@ -139,8 +139,8 @@ def test_refuses_a_second_picture(folders, pictures):
 @pytest.mark.parametrize(
     "part, change, says",
     [
-        ("scheduler/scheduler_config.json", dict(stochastic_sampling=True), "is not the plain flow scheduler"),
-        ("scheduler/scheduler_config.json", dict(num_train_timesteps=500), "is not the plain flow scheduler"),
+        ("scheduler/scheduler_config.json", dict(stochastic_sampling=True), "is not a flow scheduler"),
+        ("scheduler/scheduler_config.json", dict(num_train_timesteps=500), "is not a flow scheduler"),
         ("scheduler/scheduler_config.json", dict(_class_name="DDIMScheduler"), "scheduler of model .* is a DDIM"),
         ("transformer/config.json", dict(in_channels=8), "transformer of model"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,7 +31,7 @@ ALL_HOOKS = frozenset(
 )
 
 
-class DiffusersBackbone:
+class DiffusersBackbone(ABC):
     """A diffusers model in kinema's convention (see core/path.py and backbones/protocol.py).
 
     x is (B, C, T, H, W) in the units in which the transformer was trained, in the solver's number type outside the
@@ -71,21 +72,26 @@ class DiffusersBackbone:
     most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
     channels: int  # of the latents
 
+    @abstractmethod
     def attentions(self) -> Iterable[tuple[Site, Any]]:
         """The attention sites with their modules, in the order they are passed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """What the transformer is given of prompts, each (B, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """The velocity at x from one call of the network; all `inputs` have the batch size of x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents -> video (B, 3, T', H', W') in -1..1."""
-        raise NotImplementedError
+
+    def one_level(self, t: float | Tensor) -> None:
+        """Raises: KinemaError when `t` is a level a latent frame; for families with one clock for the whole clip."""
+        if isinstance(t, Tensor) and t.ndim > 1:
+            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like TI2V")
 
     def check_words(self, requests: Sequence[Request]) -> None:
         """Raises: KinemaError when a model that reads prompts gets none, or one that reads none gets some."""
@@ -109,7 +115,9 @@ class DiffusersBackbone:
         if last_image and not self.takes_last_image:
             raise KinemaError(f"model {self.name!r} takes a first image only; leave last_image out")
 
-    def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
+    def condition(  # noqa: B027 - most models have nothing to add
+        self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]
+    ) -> None:
         """Enters what is given beside text, above all the pictures of a batch, into `conditions`.
 
         size: frames, height and width of the video, pixels.
@@ -249,6 +257,30 @@ class DiffusersBackbone:
             multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
             check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)
         return frames, height, width, steps, float(fps)
+
+
+class PipelineBackbone(DiffusersBackbone):
+    """One with a transformer in a diffusers pipeline, whose methods prepare prompts and pictures.
+
+    Only those are called: the loop, the guidance and the scheduler's steps are kinema's.
+    """
+
+    def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
+        self.pipeline, self.transformer = pipeline, pipeline.transformer
+        vae, config = pipeline.vae, self.transformer.config
+        self.channels = int(vae.config.latent_channels)
+        self.frames_per_latent, self.pixels_per_cell = self.compression(vae)
+        self.patch = (getattr(config, "patch_size_t", None) or 1, config.patch_size, config.patch_size)
+        super().__init__(folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(), **parts)
+
+    @staticmethod
+    def compression(vae: Any) -> tuple[int, int]:
+        """Frames of a latent frame, and pixels of a latent cell."""
+        return int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio)
+
+    @abstractmethod
+    def recommended(self) -> Defaults:
+        """What the model was trained for, or its authors recommend."""
 
 
 def check_multiple(name: str, value: int, multiple: int, most: int | None, least: int = 0, add: int = 0) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import rotary
-from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone, check_multiple
+from kinema.backbones.base import ALL_HOOKS, PipelineBackbone, check_multiple
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
@@ -46,65 +46,37 @@ OFFSET = 2.0  # the "ofs" that diffusers tells CogVideoX 1.5 image to video
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> CogVideoXBackbone:
     """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
-    from diffusers import (
-        AutoencoderKLCogVideoX,
-        CogVideoXDDIMScheduler,
-        CogVideoXDPMScheduler,
-        CogVideoXTransformer3DModel,
-    )
+    import diffusers
     from transformers import T5EncoderModel
 
-    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    scheduler = folder.scheduler({kind.__name__: kind for kind in (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)})
+    scheduler = folder.scheduler(diffusers.CogVideoXDDIMScheduler, diffusers.CogVideoXDPMScheduler)
     if scheduler.config.prediction_type not in ("epsilon", "sample", "v_prediction"):
         raise KinemaError(
             f"scheduler of model {folder.name!r} has the prediction_type {scheduler.config.prediction_type!r}; the "
             "CogVideoX family knows epsilon, sample and v_prediction"
         )
-    return CogVideoXBackbone(
-        folder=folder,
+    pipeline = getattr(diffusers, folder.pipeline)(
         tokenizer=folder.tokenizer(),
         text_encoder=module("text_encoder", T5EncoderModel),
-        transformer=module("transformer", CogVideoXTransformer3DModel),
-        vae=module("vae", AutoencoderKLCogVideoX, dtype=torch.float32),
+        transformer=module("transformer", diffusers.CogVideoXTransformer3DModel),
+        vae=module("vae", diffusers.AutoencoderKLCogVideoX, dtype=torch.float32),
         scheduler=scheduler,
-        device=device,
-        dtype=dtype,
     )
+    return CogVideoXBackbone(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
 
 
-class CogVideoXBackbone(DiffusersBackbone):
+class CogVideoXBackbone(PipelineBackbone):
     """A CogVideoX model in kinema's convention: x is in scaled latent units, float64 outside the transformer."""
 
     family = "cogvideox"
     tapped_processor = CogVideoXTapped
 
-    def __init__(
-        self,
-        *,
-        tokenizer: Any,
-        text_encoder: Any,
-        transformer: Any,
-        vae: Any,
-        scheduler: Any,
-        folder: Folder,
-        **parts: Any,
-    ) -> None:
-        import diffusers
-
-        config = transformer.config
-        self.transformer = transformer
+    def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.needs_image = self.takes_image = folder.pipeline == IMAGE_PIPELINE
-        # Only its helpers are called: prompts, rotary tables, pixels.
-        self.pipeline = getattr(diffusers, IMAGE_PIPELINE if self.needs_image else "CogVideoXPipeline")(
-            tokenizer=tokenizer, text_encoder=text_encoder, transformer=transformer, vae=vae, scheduler=scheduler
-        )
-        self.channels = int(vae.config.latent_channels)
-        self.frames_per_latent = int(vae.config.temporal_compression_ratio)
-        self.pixels_per_cell = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
+        super().__init__(folder=folder, **parts)
+        config = self.transformer.config
         # Latent frames before the video, where the transformer takes frames in pairs and their number is odd.
         self.padding = self.patch[0] - 1
         if config.patch_size_t is not None:  # 1.5 has rotary places for so many tokens
@@ -114,11 +86,8 @@ class CogVideoXBackbone(DiffusersBackbone):
             self.hooks = ALL_HOOKS | {"context"}
         else:
             self.hooks = ALL_HOOKS - {"positions"}  # a table added to the tokens does not move, nor grow with the text
-        self.path = VariancePreserving(scheduler.config.prediction_type)
-        self.clock = Clock(scheduler.alphas_cumprod)
-        super().__init__(
-            folder=folder, vae=vae, scheduler=scheduler, defaults=_defaults(config, self.pixels_per_cell), **parts
-        )
+        self.path = VariancePreserving(self.scheduler.config.prediction_type)
+        self.clock = Clock(self.scheduler.alphas_cumprod)
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -130,6 +99,21 @@ class CogVideoXBackbone(DiffusersBackbone):
             )
         if self.patch[0] not in (1, 2):
             raise KinemaError(f"patch_size_t is {self.patch[0]} in model {self.name!r}; kinema knows 1 and 2")
+
+    @staticmethod
+    def compression(vae: Any) -> tuple[int, int]:
+        return int(vae.config.temporal_compression_ratio), 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def recommended(self) -> Defaults:
+        """What the authors recommend (README and inference/cli_demo.py of CogVideo): 50 steps, guidance 6.
+
+        CogVideoX 1.0: the size it was trained for, 49 frames of 480x720 at 8 fps; 1.5: 81 of 768x1360 at 16 fps.
+        """
+        config, p = self.transformer.config, self.pixels_per_cell
+        area = dict(height=config.sample_height * p, width=config.sample_width * p, fps=8.0)
+        if config.patch_size_t is not None:
+            area = dict(height=768, width=1360, fps=16.0)
+        return Defaults(**area, num_frames=config.sample_frames, num_inference_steps=50, guidance_scale=6.0)
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
@@ -187,9 +171,8 @@ class CogVideoXBackbone(DiffusersBackbone):
 
     def _timestep(self, t: float | Tensor, batch: int) -> Tensor:
         """The model's clock, (B,)."""
+        self.one_level(t)
         levels = torch.as_tensor(t, dtype=torch.float64, device="cpu")
-        if levels.ndim == 2:
-            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip, not one a frame")
         told = torch.tensor([self.clock.at(level) for level in levels.reshape(-1).tolist()])
         return told.expand(batch).to(self.device)
 
@@ -248,14 +231,3 @@ class CogVideoXBackbone(DiffusersBackbone):
         latents = x[:, :, self.padding :].to(self.vae.dtype)
         video: Tensor = self.pipeline.decode_latents(latents.transpose(1, 2).contiguous())
         return video
-
-
-def _defaults(config: Any, pixels_per_cell: int) -> Defaults:
-    """What the authors recommend (README and inference/cli_demo.py of CogVideo): 50 steps, guidance 6.
-
-    CogVideoX 1.0: the size it was trained for, 49 frames of 480x720 at 8 fps; 1.5: 81 frames of 768x1360 at 16 fps.
-    """
-    area = dict(height=config.sample_height * pixels_per_cell, width=config.sample_width * pixels_per_cell, fps=8.0)
-    if config.patch_size_t is not None:
-        area = dict(height=768, width=1360, fps=16.0)
-    return Defaults(**area, num_frames=config.sample_frames, num_inference_steps=50, guidance_scale=6.0)

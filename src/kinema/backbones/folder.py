@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from kinema.core.errors import KinemaError
 
 INDEX = "model_index.json"
+CLOCK = 1000  # the time that flow models are told at t = 1
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,57 @@ class Folder:
         with self._reading(part):
             return AutoTokenizer.from_pretrained(self.path / part, local_files_only=True, trust_remote_code=False)
 
-    def scheduler(self, known: Mapping[str, type], part: str = "scheduler") -> Any:
-        """The scheduler, of a class in `known` (class name -> class)."""
-        kind = self._known(self.config(part, "scheduler_config.json").get("_class_name"), known, part)
+    def scheduler(self, *kinds: type, part: str = "scheduler") -> Any:
+        """The scheduler, of one of the classes `kinds`."""
+        kind = self._known(self.config(part, "scheduler_config.json").get("_class_name"), kinds, part)
         with self._reading(part):
             return kind.from_pretrained(self.path / part, local_files_only=True)
 
-    def processor(self, known: Mapping[str, type], part: str = "image_processor") -> Any:
-        """The picture preparation of an image encoder, of a class in `known`."""
-        kind = self._known(self.declared(part), known, part)
+    def flow_scheduler(self, *kinds: type, inverted: bool = False, dynamic: bool = False) -> Any:
+        """A scheduler whose levels are 0..1 and whose network gives velocities; anything else is another convention.
+
+        inverted: its sigmas are the share of the data. dynamic: its shift may depend on the number of tokens.
+        Raises: KinemaError for another kind, another clock than 1000, or noise from the global generator.
+        """
+        scheduler = self.scheduler(*kinds)
+        config = scheduler.config
+        velocities = config.get("prediction_type", "flow_prediction") == "flow_prediction"
+        flow = velocities and config.get("use_flow_sigmas", True) and config.num_train_timesteps == CLOCK
+        other = config.get("stochastic_sampling") or (config.get("use_dynamic_shifting") and not dynamic)
+        if not flow or other or bool(config.get("invert_sigmas")) != inverted:
+            shift = "" if dynamic else " with inverted sigmas" if inverted else " with a fixed shift"
+            raise KinemaError(
+                f"scheduler of model {self.name!r} is not a flow scheduler of {CLOCK} timesteps{shift}, as a "
+                f"{self.pipeline} needs; take the one of its checkpoint"
+            )
+        return scheduler
+
+    def processor(self, family: str, part: str = "image_processor") -> Any:
+        """The picture preparation of an image encoder: a class of transformers whose name begins with `family`."""
+        import transformers
+
+        kinds = [
+            getattr(transformers, name) for name in dir(transformers) if name.startswith(f"{family}ImageProcessor")
+        ]
+        kind = self._known(self.declared(part), kinds, part)
         with self._reading(part):
             return kind.from_pretrained(self.path / part, local_files_only=True)
 
-    def module(self, part: str, known: Mapping[str, type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-        """A network, of a class in `known`, complete, in evaluation mode and without gradients.
+    def reader(self, device: torch.device, dtype: torch.dtype) -> Callable[..., Any]:
+        """`module` for one device and, unless a call says otherwise, one dtype: read(part, *kinds, dtype=...)."""
+
+        def read(part: str, *kinds: type, dtype: torch.dtype = dtype) -> Any:
+            return self.module(part, kinds, device, dtype)
+
+        return read
+
+    def module(self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+        """A network, of one of the classes `kinds`, complete, in evaluation mode and without gradients.
 
         Raises: KinemaError when its class is unknown, a file is missing or damaged, or weights are missing.
         """
         config = self.config(part)
-        kind = self._known(config.get("_class_name") or self.declared(part), known, part)
+        kind = self._known(config.get("_class_name") or self.declared(part), kinds, part)
         if not any((self.path / part).glob("*.safetensors")):
             raise KinemaError(f"model {self.name!r} has no weights in {part}/; kinema reads safetensors only")
         options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
@@ -90,7 +123,8 @@ class Folder:
         network: torch.nn.Module = module.to(device).eval().requires_grad_(False)
         return network
 
-    def _known(self, kind: Any, known: Mapping[str, type], part: str) -> Any:
+    def _known(self, kind: Any, kinds: Sequence[type], part: str) -> Any:
+        known = {cls.__name__: cls for cls in kinds}
         if kind not in known:
             allowed = ", ".join(sorted(known))
             raise KinemaError(f"{part} of model {self.name!r} is a {kind}; kinema knows {allowed}")

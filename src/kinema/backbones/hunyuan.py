@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import rotary
-from kinema.backbones.base import DiffusersBackbone
-from kinema.backbones.folder import Folder
+from kinema.backbones.base import PipelineBackbone
+from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.core.attention import Site
@@ -38,7 +38,6 @@ CHECKPOINTS = (  # the layouts this file is written for
     "hunyuanvideo-community/HunyuanVideo-I2V",
     "hunyuanvideo-community/HunyuanVideo-I2V-33ch",
 )
-CLOCK = 1000  # the model's time at t = 1, and what it is told of a guidance of 1
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> HunyuanBackbone:
@@ -46,16 +45,13 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Hun
     import diffusers
     import transformers
 
-    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    scheduler = folder.scheduler({"FlowMatchEulerDiscreteScheduler": diffusers.FlowMatchEulerDiscreteScheduler})
-    check_scheduler(scheduler, folder)
+    scheduler = folder.flow_scheduler(diffusers.FlowMatchEulerDiscreteScheduler)
     image = folder.pipeline == IMAGE
     more = {}
     if image:
-        kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
-        more["image_processor"] = folder.processor({kind.__name__: kind for kind in kinds})
+        more["image_processor"] = folder.processor("CLIP")
     pipeline = getattr(diffusers, folder.pipeline)(
         text_encoder=module(
             "text_encoder", transformers.LlavaForConditionalGeneration if image else transformers.LlamaModel
@@ -72,18 +68,7 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Hun
     return kind(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
 
 
-def check_scheduler(scheduler: Any, folder: Folder) -> None:
-    """Noise levels with a fixed shift: what these pipelines ask of their scheduler."""
-    config = scheduler.config
-    other = config.use_dynamic_shifting or config.invert_sigmas or config.stochastic_sampling
-    if other or config.num_train_timesteps != CLOCK:
-        raise KinemaError(
-            f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with a fixed shift, "
-            "as the HunyuanVideo family needs; take the one of its checkpoint"
-        )
-
-
-class HunyuanBackbone(DiffusersBackbone):
+class HunyuanBackbone(PipelineBackbone):
     """A HunyuanVideo model in kinema's convention: x is in scaled latent units, float32 outside the transformer.
 
     The network has one clock for the whole clip: noise levels by frame are refused.
@@ -92,14 +77,9 @@ class HunyuanBackbone(DiffusersBackbone):
     family = "hunyuan"
     tapped_processor = HunyuanTapped
 
-    def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
-        self.pipeline, self.transformer = pipeline, pipeline.transformer
-        vae, config = pipeline.vae, self.transformer.config
-        self.channels = int(vae.config.latent_channels)
-        self.frames_per_latent = int(vae.temporal_compression_ratio)
-        self.pixels_per_cell = int(vae.spatial_compression_ratio)
-        self.patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        super().__init__(folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(), **parts)
+    def __init__(self, *, folder: Folder, **parts: Any) -> None:
+        super().__init__(folder=folder, **parts)
+        config = self.transformer.config
         wanted = (2 * self.channels + 1 if self.concatenates else self.channels, self.channels)
         if (config.in_channels, config.out_channels) != wanted or self.sees_pictures != self.takes_image:
             raise KinemaError(
@@ -171,9 +151,8 @@ class HunyuanBackbone(DiffusersBackbone):
 
     def timestep(self, t: float | Tensor, x: Tensor) -> Tensor:
         """The model's clock, (B,)."""
+        self.one_level(t)
         clock = CLOCK * torch.as_tensor(t, dtype=torch.float64, device=x.device)
-        if clock.ndim == 2:
-            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like TI2V")
         return clock.expand(x.shape[0]).float()
 
     # Pixels and text.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.folder import Folder
-from kinema.backbones.hunyuan import HunyuanBackbone, check_scheduler
+from kinema.backbones.hunyuan import HunyuanBackbone
 from kinema.backbones.hunyuan_attention import Hunyuan15Tapped
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.core.errors import KinemaError
@@ -43,16 +43,13 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Hun
     import diffusers
     import transformers
 
-    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    scheduler = folder.scheduler({"FlowMatchEulerDiscreteScheduler": diffusers.FlowMatchEulerDiscreteScheduler})
-    check_scheduler(scheduler, folder)
+    scheduler = folder.flow_scheduler(diffusers.FlowMatchEulerDiscreteScheduler)
     guidance = guidance_of(folder)
     more = {}
     if folder.pipeline == IMAGE:
-        kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("SiglipImageProcessor")]
-        more["feature_extractor"] = folder.processor({kind.__name__: kind for kind in kinds}, "feature_extractor")
+        more["feature_extractor"] = folder.processor("Siglip", "feature_extractor")
         more["image_encoder"] = module("image_encoder", transformers.SiglipVisionModel)
     pipeline = getattr(diffusers, folder.pipeline)(
         text_encoder=module("text_encoder", transformers.Qwen2_5_VLTextModel),

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import ltx_decoder, rotary
-from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
-from kinema.backbones.folder import Folder
+from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
+from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.core.attention import Site
@@ -37,42 +37,27 @@ CHECKPOINTS = (  # the layouts this file is written for
     "Lightricks/LTX-Video-0.9.7-distilled",
     "Lightricks/LTX-Video-0.9.8-13B-distilled",
 )
-CLOCK = 1000  # the model's time at t = 1
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> LTXBackbone:
     """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
-    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+    import diffusers
     from transformers import T5EncoderModel
 
-    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    scheduler = folder.scheduler({"FlowMatchEulerDiscreteScheduler": FlowMatchEulerDiscreteScheduler})
-    _check_scheduler(scheduler, folder)
-    return LTXBackbone(
-        folder=folder,
+    dynamic = folder.pipeline != CONDITION
+    pipeline = getattr(diffusers, folder.pipeline)(
+        scheduler=folder.flow_scheduler(diffusers.FlowMatchEulerDiscreteScheduler, dynamic=dynamic),
         tokenizer=folder.tokenizer(),
         text_encoder=module("text_encoder", T5EncoderModel),
-        transformer=module("transformer", LTXVideoTransformer3DModel),
-        vae=module("vae", AutoencoderKLLTXVideo, dtype=torch.float32),
-        scheduler=scheduler,
-        device=device,
-        dtype=dtype,
+        transformer=module("transformer", diffusers.LTXVideoTransformer3DModel),
+        vae=module("vae", diffusers.AutoencoderKLLTXVideo, dtype=torch.float32),
     )
+    return LTXBackbone(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
 
 
-def _check_scheduler(scheduler: Any, folder: Folder) -> None:
-    config = scheduler.config
-    dynamic = config.use_dynamic_shifting and folder.pipeline == CONDITION
-    if config.stochastic_sampling or config.invert_sigmas or dynamic or config.num_train_timesteps != CLOCK:
-        raise KinemaError(
-            f"scheduler of model {folder.name!r} is not the plain flow scheduler of {CLOCK} timesteps that a "
-            f"{folder.pipeline} needs; take the one of its checkpoint"
-        )
-
-
-class LTXBackbone(DiffusersBackbone):
+class LTXBackbone(PipelineBackbone):
     """An LTX-Video model in kinema's convention: x is in normalised latent units, float32 outside the transformer.
 
     Noise levels by frame are honoured: every token has its own time.
@@ -83,30 +68,11 @@ class LTXBackbone(DiffusersBackbone):
     tapped_processor = LTXTapped
     takes_image = True
 
-    def __init__(
-        self,
-        *,
-        tokenizer: Any,
-        text_encoder: Any,
-        transformer: Any,
-        folder: Folder,
-        vae: Any,
-        scheduler: Any,
-        **parts: Any,
-    ) -> None:
-        import diffusers
-
-        self.transformer = transformer
-        self.pipeline = getattr(diffusers, folder.pipeline)(
-            scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer
-        )
+    def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.conditional = folder.pipeline == CONDITION
-        self.channels = int(vae.config.latent_channels)
-        self.frames_per_latent = int(vae.temporal_compression_ratio)
-        self.pixels_per_cell = int(vae.spatial_compression_ratio)
-        super().__init__(folder=folder, vae=vae, scheduler=scheduler, defaults=_defaults(), **parts)
+        super().__init__(folder=folder, **parts)
         self._check_parts()
-        ltx_decoder.listen(vae)
+        ltx_decoder.listen(self.vae)
 
     def _check_parts(self) -> None:
         config = self.transformer.config
@@ -121,6 +87,10 @@ class LTXBackbone(DiffusersBackbone):
                 f"out and patches of {config.patch_size}, its autoencoder has {self.channels} channels and wants "
                 "patches of 1; they do not belong together"
             )
+
+    def recommended(self) -> Defaults:
+        """diffusers' LTXPipeline: 161 frames of 512x704 at 25 fps, 50 steps, guidance 3; a distilled model wants 1."""
+        return Defaults(height=512, width=704, num_frames=161, fps=25, num_inference_steps=50, guidance_scale=3.0)
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
@@ -247,8 +217,3 @@ class LTXBackbone(DiffusersBackbone):
             list(prompts), do_classifier_free_guidance=False, device=self.device
         )
         return {"text": text.to(self.dtype), "text_mask": mask}
-
-
-def _defaults() -> Defaults:
-    """diffusers' LTXPipeline: 161 frames of 512x704 at 25 fps, 50 steps, guidance 3; a distilled model wants 1."""
-    return Defaults(height=512, width=704, num_frames=161, fps=25, num_inference_steps=50, guidance_scale=3.0)

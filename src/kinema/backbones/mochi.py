@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import rotary
-from kinema.backbones.base import DiffusersBackbone
-from kinema.backbones.folder import Folder
+from kinema.backbones.base import PipelineBackbone
+from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.mochi_attention import MochiTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.core.attention import Site
@@ -30,36 +30,25 @@ if TYPE_CHECKING:
 
 PIPELINES = ("MochiPipeline",)
 CHECKPOINTS = ("genmo/mochi-1-preview",)  # the layout this file is written for
-CLOCK = 1000  # the model's time at the data, t = 0
 THRESHOLD = 0.025  # how far the first half of the steps goes, in levels
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> MochiBackbone:
     """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
-    from diffusers import AutoencoderKLMochi, FlowMatchEulerDiscreteScheduler, MochiTransformer3DModel
+    import diffusers
     from transformers import T5EncoderModel
 
-    def module(part: str, kind: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind}, device, dtype)
-
-    scheduler = folder.scheduler({"FlowMatchEulerDiscreteScheduler": FlowMatchEulerDiscreteScheduler})
-    config = scheduler.config
-    other = config.stochastic_sampling or config.use_dynamic_shifting or config.num_train_timesteps != CLOCK
-    if other or not config.invert_sigmas:
-        raise KinemaError(
-            f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with inverted sigmas, "
-            "as the Mochi family needs; take the one of its checkpoint"
-        )
-    return MochiBackbone(
-        folder=folder,
+    module = folder.reader(device, dtype)
+    pipeline: Any = diffusers.MochiPipeline  # an untyped class
+    pipeline = pipeline(
+        scheduler=folder.flow_scheduler(diffusers.FlowMatchEulerDiscreteScheduler, inverted=True),
         tokenizer=folder.tokenizer(),
         text_encoder=module("text_encoder", T5EncoderModel),
-        transformer=module("transformer", MochiTransformer3DModel),
-        vae=module("vae", AutoencoderKLMochi, dtype=torch.float32),
-        scheduler=scheduler,
-        device=device,
-        dtype=dtype,
+        transformer=module("transformer", diffusers.MochiTransformer3DModel),
+        vae=module("vae", diffusers.AutoencoderKLMochi, dtype=torch.float32),
+        force_zeros_for_empty_prompt=bool(folder.index.get("force_zeros_for_empty_prompt", False)),
     )
+    return MochiBackbone(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
 
 
 class RisingSolver(Solver):
@@ -76,7 +65,7 @@ class RisingSolver(Solver):
         return super().advance(x, -velocity, step)
 
 
-class MochiBackbone(DiffusersBackbone):
+class MochiBackbone(PipelineBackbone):
     """Mochi in kinema's convention: x is in normalised latent units, float32 outside the transformer.
 
     The whole clip has one noise level; levels by frame are refused.
@@ -85,39 +74,17 @@ class MochiBackbone(DiffusersBackbone):
     family = "mochi"
     tapped_processor = MochiTapped
 
-    def __init__(
-        self,
-        *,
-        tokenizer: Any,
-        text_encoder: Any,
-        transformer: Any,
-        folder: Folder,
-        vae: Any,
-        scheduler: Any,
-        **parts: Any,
-    ) -> None:
-        import diffusers
-
-        self.transformer = transformer
-        pipeline: Any = diffusers.MochiPipeline  # an untyped class
-        self.pipeline = pipeline(
-            scheduler=scheduler,
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            transformer=transformer,
-            force_zeros_for_empty_prompt=bool(folder.index.get("force_zeros_for_empty_prompt", False)),
-        )
-        self.channels = int(vae.config.latent_channels)
-        self.frames_per_latent = int(vae.temporal_compression_ratio)
-        self.pixels_per_cell = int(vae.spatial_compression_ratio)
-        self.patch = (1, transformer.config.patch_size, transformer.config.patch_size)
-        super().__init__(folder=folder, vae=vae, scheduler=scheduler, defaults=_defaults(), **parts)
-        if transformer.config.in_channels != self.channels:
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        if self.transformer.config.in_channels != self.channels:
             raise KinemaError(
-                f"transformer of model {self.name!r} has {transformer.config.in_channels} channels in, its "
+                f"transformer of model {self.name!r} has {self.transformer.config.in_channels} channels in, its "
                 f"autoencoder has {self.channels}; they do not belong together"
             )
+
+    def recommended(self) -> Defaults:
+        """Genmo's demos/cli.py: 163 frames of 480x848 at 30 fps, 64 steps; guidance 4.5 as in diffusers' pipeline."""
+        return Defaults(height=480, width=848, num_frames=163, fps=30, num_inference_steps=64, guidance_scale=4.5)
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
@@ -139,9 +106,8 @@ class MochiBackbone(DiffusersBackbone):
         return {"sigmas": np.array(levels(steps, THRESHOLD))}
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
+        self.one_level(t)
         clock = CLOCK * (1 - torch.as_tensor(t, dtype=torch.float64, device=x.device))
-        if clock.ndim == 2:
-            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like Wan TI2V")
         rows, columns = (n // p for n, p in zip(x.shape[3:], self.patch[1:], strict=True))
 
         def table(places: Tensor) -> rotary.Table:
@@ -186,8 +152,3 @@ class MochiBackbone(DiffusersBackbone):
         pairs = [encode([p], do_classifier_free_guidance=False, device=self.device)[:2] for p in prompts]
         text, mask = (torch.cat(part) for part in zip(*pairs, strict=True))
         return {"text": text.to(self.dtype), "text_mask": mask}
-
-
-def _defaults() -> Defaults:
-    """Genmo's demos/cli.py: 163 frames of 480x848 at 30 fps, 64 steps, guidance 4.5 as in diffusers' MochiPipeline."""
-    return Defaults(height=480, width=848, num_frames=163, fps=30, num_inference_steps=64, guidance_scale=4.5)

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +45,12 @@ class Blank(Folder):
     def tokenizer(self, part: str = "tokenizer") -> Any:
         return Absent()
 
-    def processor(self, known: Mapping[str, type], part: str = "image_processor") -> Any:
+    def processor(self, family: str, part: str = "image_processor") -> Any:
         return Absent()
 
-    def module(self, part: str, known: Mapping[str, type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    def module(self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
         config = self.config(part)
-        kind = self._known(config.get("_class_name") or self.declared(part), known, part)
+        kind = self._known(config.get("_class_name") or self.declared(part), kinds, part)
         with as_sentence(f"{part} of model {self.name!r} cannot be planned"), _default(dtype), NOWHERE:
             if hasattr(kind, "load_config"):  # diffusers, else transformers
                 network = kind.from_config(config)

@@ -37,20 +37,18 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> SVD
     import diffusers
     import transformers
 
-    def module(part: str, known: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {known.__name__: known}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
     unet = module("unet", diffusers.UNetSpatioTemporalConditionModel)
     vae = module("vae", diffusers.AutoencoderKLTemporalDecoder, dtype=torch.float32)
     _check_unet(unet, vae, folder)
     return SVDBackbone(
         folder=folder,
         image_encoder=module("image_encoder", transformers.CLIPVisionModelWithProjection),
-        feature_extractor=folder.processor({kind.__name__: kind for kind in kinds}, "feature_extractor"),
+        feature_extractor=folder.processor("CLIP", "feature_extractor"),
         unet=unet,
         vae=vae,
-        scheduler=folder.scheduler({"EulerDiscreteScheduler": diffusers.EulerDiscreteScheduler}),
+        scheduler=folder.scheduler(diffusers.EulerDiscreteScheduler),
         device=device,
         dtype=dtype,
     )

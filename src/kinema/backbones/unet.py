@@ -29,8 +29,7 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Ani
     import diffusers
     import transformers
 
-    def module(part: str, *known: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind for kind in known}, device, dtype)
+    module = folder.reader(device, dtype)
 
     schedulers = (
         diffusers.DDIMScheduler,
@@ -49,7 +48,7 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Ani
         text_encoder=module("text_encoder", transformers.CLIPTextModel),
         unet=unet,
         vae=vae,
-        scheduler=folder.scheduler({kind.__name__: kind for kind in schedulers}),
+        scheduler=folder.scheduler(*schedulers),
         device=device,
         dtype=dtype,
     )

@@ -53,8 +53,7 @@ class UNetBackbone(DiffusersBackbone):
 
     def network_time(self, t: float | Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         """The timestep of each sample, (B,) float32. Raises: KinemaError for levels by frame."""
-        if isinstance(t, Tensor) and t.ndim > 1:
-            raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like TI2V")
+        self.one_level(t)
         levels = t.reshape(-1).tolist() if isinstance(t, Tensor) else [t]
         known = conditions.extra.get("timesteps", {})
         times = [known[level] if level in known else self.time_of(level) for level in levels]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kinema.backbones import wan_images
 from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
-from kinema.backbones.folder import Folder
+from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.wan_attention import WanTapped, attentions
 from kinema.core.attention import Site
@@ -43,7 +43,6 @@ CHECKPOINTS = (  # the layouts this file is written for
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
 )
 MAX_TOKENS = 512  # length Wan pads its prompts to; a smaller tokenizer says so itself
-CLOCK = 1000  # the model's time at t = 1
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> WanBackbone:
@@ -61,20 +60,15 @@ def open_parts(folder: Folder, device: torch.device, dtype: torch.dtype, network
 
     from kinema.models.autoencoder import AutoencoderKLKinema
 
-    def module(part: str, *known: type, dtype: torch.dtype = dtype) -> Any:
-        return folder.module(part, {kind.__name__: kind for kind in known}, device, dtype)
+    module = folder.reader(device, dtype)
 
-    scheduler = folder.scheduler(
-        {kind.__name__: kind for kind in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
-    )
-    _check_flow(scheduler, folder)
+    scheduler = folder.flow_scheduler(UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)
     image_encoder = image_processor = None
     if folder.declared("image_encoder"):
         image_encoder = module(
             "image_encoder", transformers.CLIPVisionModel, transformers.CLIPVisionModelWithProjection
         )
-        kinds = [getattr(transformers, name) for name in dir(transformers) if name.startswith("CLIPImageProcessor")]
-        image_processor = folder.processor({kind.__name__: kind for kind in kinds})
+        image_processor = folder.processor("CLIP")
     two = folder.index.get("boundary_ratio") is not None
     return dict(
         tokenizer=folder.tokenizer(),
@@ -86,18 +80,6 @@ def open_parts(folder: Folder, device: torch.device, dtype: torch.dtype, network
         image_encoder=image_encoder,
         image_processor=image_processor,
     )
-
-
-def _check_flow(scheduler: Any, folder: Folder) -> None:
-    """Only noise levels 0..1 and velocities: anything else would be another convention."""
-    config = scheduler.config
-    flow = config.get("prediction_type", "flow_prediction") == "flow_prediction" and config.get("use_flow_sigmas", True)
-    other = any(config.get(name) for name in ("use_dynamic_shifting", "invert_sigmas", "stochastic_sampling"))
-    if not flow or other or config.num_train_timesteps != CLOCK:
-        raise KinemaError(
-            f"scheduler of model {folder.name!r} is not a flow scheduler of {CLOCK} timesteps with a fixed shift, "
-            "as the Wan family needs; take the one of its checkpoint"
-        )
 
 
 class WanBackbone(DiffusersBackbone):
@@ -215,8 +197,7 @@ class WanBackbone(DiffusersBackbone):
         batch, _, frames, rows, columns = x.shape
         clock = CLOCK * torch.as_tensor(t, dtype=torch.float64, device=x.device)
         if not self.time_per_frame:
-            if clock.ndim == 2:
-                raise KinemaError(f"model {self.name!r} has one noise level for the whole clip; use a model like TI2V")
+            self.one_level(clock)
             return clock.expand(batch).float()
         clock = clock.reshape(-1, 1) if clock.ndim == 1 else clock
         clock = clock.expand(batch, frames).float()
