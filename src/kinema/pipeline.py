@@ -15,7 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
-from kinema.request import Part, Request, loras
+from kinema.request import Offload, Part, Placement, Quantization, Request, loras
 from kinema.timeline import Timeline
 from kinema.video import Video
 
@@ -47,6 +47,11 @@ def generate(
     device: str | None = None,
     dtype: str | None = None,
     lora: Any = (),
+    offload: Offload | None = None,
+    quantization: Quantization | None = None,
+    layerwise_casting: bool = False,
+    vae_tiling: bool = False,
+    compile: bool = False,
     techniques: Sequence[str | Mapping[str, Any] | Part | Technique] = (),
     progress: Progress | None = None,
 ) -> Video:
@@ -55,8 +60,9 @@ def generate(
     `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
     and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model` is "mini", a folder in diffusers layout,
     a hub id, or what `kinema.load` returned (quicker when called often). `lora` is a LoRA file or a list
-    of them, each a path, "PATH:weight" or (path, weight). `techniques` are technique objects, registered names, or
-    {"name": ..., "options": {...}}, the outermost first.
+    of them, each a path, "PATH:weight" or (path, weight). `offload`, `quantization`, `layerwise_casting`, `vae_tiling`
+    and `compile` make big models run on small machines; see docs/memory.md. `techniques` are technique objects,
+    registered names, or {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -66,6 +72,15 @@ def generate(
         raise KinemaError("the model is loaded already; give device and dtype to kinema.load")
     if loaded is not None and lora:
         raise KinemaError("the model is loaded already; give lora to kinema.load")
+    switches: dict[str, Any] = dict(
+        offload=offload,
+        quantization=quantization,
+        layerwise_casting=layerwise_casting,
+        vae_tiling=vae_tiling,
+        compile=compile,
+    )
+    if loaded is not None and (given := next((name for name, value in switches.items() if value), None)):
+        raise KinemaError(f"the model is loaded already; give {given} to kinema.load")
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -82,6 +97,7 @@ def generate(
         device=device,
         dtype=dtype,
         lora=loras(lora),
+        **switches,
         techniques=tuple(_part(t) for t in techniques),
     )
     return run_request(request, progress, loaded)
@@ -111,9 +127,11 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     from kinema.core.loop import sample
 
     if backbone is None:
-        backbone = load(request.model, request.device, request.dtype, request.lora)
+        backbone = load(request.model, request.device, request.dtype, request.lora, **request.placement.switches())
     elif request.lora not in ((), tuple(lora for lora, _ in backbone.lora)):
         raise KinemaError("the request names other LoRA files than the loaded model has; give lora to kinema.load")
+    elif request.placement not in (Placement(), backbone.placement):
+        raise KinemaError("the request asks for another placement than the loaded model has; give it to kinema.load")
     techniques = _guided(request, techniques, backbone)
     _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
@@ -133,7 +151,7 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     tell("decode", 1, 1)
     settled.update(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
     made = recipe.build(
-        request.changed(**settled, lora=[lora for lora, _ in backbone.lora]),
+        request.changed(**settled, lora=[lora for lora, _ in backbone.lora], **backbone.placement.switches()),
         weights=weights,
         inputs=inputs,
         device=str(backbone.device),

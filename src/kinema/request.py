@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kinema.core.errors import KinemaError
 from kinema.timeline import Timeline
 
+Offload = Literal["model", "group", "stream"]
+Quantization = Literal["int8", "int4", "float8"]
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 
 
@@ -81,6 +83,40 @@ class Lora(BaseModel):
             raise KinemaError(f"lora: {sentence(error, cls)}") from None
 
 
+class Placement(BaseModel):
+    """Where a model's weights lie, and in which types, so that it runs on the machine at hand; see docs/memory.md.
+
+    Raises: KinemaError, one sentence, for switches that do not go together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offload: Offload | None = None
+    quantization: Quantization | None = None
+    layerwise_casting: bool = False
+    vae_tiling: bool = False
+    compile: bool = False
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise KinemaError(sentence(error, Placement)) from None
+
+    @model_validator(mode="after")
+    def _together(self) -> Placement:
+        if self.quantization and self.layerwise_casting:
+            raise ValueError("layerwise_casting and quantization both make the weights smaller; use one of them")
+        if self.offload == "stream" and (self.quantization or self.layerwise_casting):
+            other = "quantization" if self.quantization else "layerwise_casting"
+            raise ValueError(f"offload 'stream' reads the weights as they are in their files; leave {other} out")
+        return self
+
+    def switches(self) -> dict[str, Any]:
+        """The switches as `kinema.load` takes them."""
+        return self.model_dump()
+
+
 def loras(value: Any) -> tuple[Lora, ...]:
     """One or several of what `Lora.of` takes; a list holds several, a tuple with a number in it is one.
 
@@ -116,6 +152,15 @@ class Request(BaseModel):
     device: str | None = Field(None, description="'cpu', 'cuda', 'cuda:1', 'mps'; None takes the fastest there is")
     dtype: str | None = Field(None, description="'float32', 'bfloat16' or 'float16'; None suits model and device")
     lora: tuple[Lora, ...] = Field((), description="LoRA files put into the model's networks")
+    offload: Offload | None = Field(
+        None, description="'model', 'group' or 'stream': weights come to the device when used; None keeps them there"
+    )
+    quantization: Quantization | None = Field(
+        None, description="'int8', 'int4' or 'float8': weights of the transformers in fewer bits; None is as they are"
+    )
+    layerwise_casting: bool = Field(False, description="weights kept in float8, computed in dtype")
+    vae_tiling: bool = Field(False, description="decode in tiles that overlap: less memory")
+    compile: bool = Field(False, description="compile the blocks of the transformers")
     techniques: tuple[Part, ...] = Field((), description="techniques in order, the first is the outermost")
 
     def __init__(self, **data: Any) -> None:
@@ -170,6 +215,16 @@ class Request(BaseModel):
             raise ValueError("last_image needs a video of at least 2 frames, num_frames is 1")
         return self
 
+    @model_validator(mode="after")
+    def _placement(self) -> Request:
+        _ = self.placement  # switches that do not go together are refused
+        return self
+
+    @property
+    def placement(self) -> Placement:
+        """How its model is to be loaded."""
+        return Placement(**{name: getattr(self, name) for name in Placement.model_fields})
+
     def changed(self, **changes: Any) -> Request:
         """A copy with some fields changed and everything checked again. Raises: KinemaError."""
         return Request(**{**self.model_dump(), **changes})
@@ -198,12 +253,15 @@ def sentence(error: ValidationError, model: type[BaseModel] = Request) -> str:
         return f"{field} has {len(str(value))} characters; use at most {context['max_length']}"
     if kind == "value_error":
         return str(context.get("error", first["msg"]).__str__())
+    if kind == "literal_error":
+        return f"{field} is {shown}; use {context['expected']}"
     if kind == "missing":
         return f"{field} is missing; give it"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"there is no field {field!r} in a request; {_near(field)}"
     wanted = {
         "int": "a whole number",
+        "bool": "true or false",
         "float": "a number",
         "string": "a text",
         "finite": "a finite number",

@@ -22,6 +22,7 @@ from kinema.backbones.taps import AttentionDoor, TappedProcessor
 from kinema.core.attention import Positions, Site, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
+from kinema.request import Placement
 
 if TYPE_CHECKING:
     from kinema.request import Lora, Request
@@ -50,6 +51,7 @@ class DiffusersBackbone(ABC):
     always_conditioned = False  # `condition` has something to enter for text alone, too
     reads_text = True
     lora: tuple[tuple[Lora, str], ...] = ()
+    placement: Placement = Placement()
 
     def __init__(
         self, *, folder: Folder, scheduler: Any, vae: Any, device: torch.device, dtype: torch.dtype, defaults: Defaults

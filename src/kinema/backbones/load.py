@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kinema.backbones.folder import INDEX, Folder
+from kinema.backbones.memory import place
 from kinema.core.errors import KinemaError
-from kinema.request import loras
+from kinema.request import Offload, Placement, Quantization, loras
 
 if TYPE_CHECKING:
     from kinema.backbones.plan import Planner
@@ -33,6 +34,12 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     lora: Any = (),
+    *,
+    offload: Offload | None = None,
+    quantization: Quantization | None = None,
+    layerwise_casting: bool = False,
+    vae_tiling: bool = False,
+    compile: bool = False,
 ) -> Backbone:
     """Loads a video model, ready to sample.
 
@@ -42,9 +49,18 @@ def load(
     dtype: of the transformer and the text encoder; None is bfloat16 on cuda and float32 elsewhere. The autoencoder
     always computes in float32.
     lora: one or several LoRA files: "PATH", "PATH:weight", (path, weight) or `kinema.request.Lora`; see docs/cli.md.
+    offload, quantization, layerwise_casting, vae_tiling, compile: for models that do not fit otherwise, and for speed;
+    see docs/memory.md.
     Raises: KinemaError, one sentence, when there is no such model, it is of no family kinema knows, or it is damaged.
     """
     where = pick_device(device)
+    placement = Placement(
+        offload=offload,
+        quantization=quantization,
+        layerwise_casting=layerwise_casting,
+        vae_tiling=vae_tiling,
+        compile=compile,
+    )
     wanted = loras(lora)
     if wanted:
         from kinema.backbones.lora import check_peft, hash_file, put_in
@@ -56,6 +72,7 @@ def load(
     backbone: Backbone = _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
     if wanted:
         put_in(backbone, wanted)
+    place(backbone, placement)
     return backbone
 
 

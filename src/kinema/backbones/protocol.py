@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
     from kinema.core.schedule import Solver
-    from kinema.request import Lora, Request
+    from kinema.request import Lora, Placement, Request
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Backbone(Protocol):
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     sites: tuple[Site, ...]  # its attention sites
     lora: tuple[tuple[Lora, str], ...]  # what was put into its networks, with the SHA-256 of each file
+    placement: Placement  # how its weights were placed
     device: torch.device
     dtype: torch.dtype
 

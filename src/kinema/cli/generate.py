@@ -55,6 +55,15 @@ def generate(
     lora: list[str] = typer.Option(
         None, metavar="PATH[:WEIGHT]", help="LoRA file (safetensors), folder or hub id; may be given several times."
     ),
+    offload: str = typer.Option(
+        None,
+        metavar="HOW",
+        help="model, group or stream: weights come to the device only when used; docs/memory.md.",
+    ),
+    quantization: str = typer.Option(None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits."),
+    layerwise_casting: bool = typer.Option(None, help="Keep weights in float8 and compute in the dtype."),
+    vae_tiling: bool = typer.Option(None, help="Decode in tiles that overlap: less memory."),
+    compile: bool = typer.Option(None, help="Compile the blocks of the transformers: slow start, faster steps."),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
     ),
@@ -84,6 +93,11 @@ def generate(
         "device": device,
         "dtype": dtype,
         "lora": [Lora.parse(text).model_dump() for text in lora] if lora else None,
+        "offload": offload,
+        "quantization": quantization,
+        "layerwise_casting": layerwise_casting,
+        "vae_tiling": vae_tiling,
+        "compile": compile,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if prompt is None and remake is None and image is None:
