@@ -7,7 +7,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import numpy as np
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -42,6 +42,8 @@ def generate(
     fps: float | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    scheduler: str | None = None,
+    flow_shift: float | Literal["auto"] | None = None,
     seed: int | None = None,
     model: str | os.PathLike[str] | Backbone = "mini",
     device: str | None = None,
@@ -92,6 +94,8 @@ def generate(
         fps=fps,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        scheduler=scheduler,
+        flow_shift=flow_shift,
         seed=seed,
         model=os.fspath(model) if isinstance(model, str | os.PathLike) else model.name,
         device=device,

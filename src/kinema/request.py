@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
@@ -24,6 +26,23 @@ class Part(BaseModel):
 
     name: str = Field(min_length=1, description="registered name of the technique, for example 'cfg'")
     options: dict[str, Any] = Field(default_factory=dict, description="values for its fields")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """NAME or NAME:field=value,field=value; values as in JSON, a text without quotes. Raises: KinemaError."""
+        name, _, tail = text.partition(":")
+        options: dict[str, Any] = {}
+        for pair in re.split(r",(?![^\[]*\])", tail) if tail else []:
+            field, _, value = (part.strip() for part in pair.partition("="))
+            if not field or not value:
+                raise KinemaError(f"{pair!r} in technique {text!r} is no field=value; write NAME:field=value")
+            try:
+                options[field] = json.loads(value)
+            except ValueError:
+                options[field] = value
+        if not name.strip():
+            raise KinemaError(f"technique {text!r} has no name; write NAME or NAME:field=value")
+        return cls(name=name.strip(), options=options)
 
 
 class Lora(BaseModel):
@@ -147,6 +166,10 @@ class Request(BaseModel):
     fps: float | None = Field(None, gt=0, le=240, description="frames per second of the video")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="solver steps, count")
     guidance_scale: float | None = Field(None, ge=0, le=100, description="weight of the prompt, no unit; 1 is none")
+    scheduler: str | None = Field(None, description="'euler', 'unipc', 'dpm++', ...; None is the model's own")
+    flow_shift: float | Literal["auto"] | None = Field(
+        None, description="above 1: more steps close to noise; 'auto' grows with the size; None is the model's own"
+    )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="start of the random numbers; None draws one")
     model: str = Field("mini", min_length=1, description="'mini', a folder in diffusers layout, or a hub id")
     device: str | None = Field(None, description="'cpu', 'cuda', 'cuda:1', 'mps'; None takes the fastest there is")
@@ -190,6 +213,16 @@ class Request(BaseModel):
             raise ValueError(f"{value!r} is not a number; use a whole number")
         return value
 
+    @field_validator("flow_shift", mode="before")
+    @classmethod
+    def _flow_shift(cls, value: Any) -> Any:
+        with contextlib.suppress(ValueError, TypeError):
+            value = float(value) if not isinstance(value, bool) else value
+        number = isinstance(value, float) and 0 < value <= 100
+        if value not in (None, "auto") and not number:
+            raise ValueError(f"flow_shift is {value!r}; use a number above 0, at most 100, or 'auto'")
+        return value
+
     @field_validator("dtype")
     @classmethod
     def _dtype(cls, value: str | None) -> str | None:
@@ -206,7 +239,7 @@ class Request(BaseModel):
     @classmethod
     def _techniques(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
-            return tuple({"name": item} if isinstance(item, str) else item for item in value)
+            return tuple(Part.parse(item) if isinstance(item, str) else item for item in value)
         return value
 
     @model_validator(mode="after")

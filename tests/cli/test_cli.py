@@ -77,6 +77,12 @@ def test_every_command_has_help(name, capsys):
         (["a", "--seed", "x"], "Invalid value for '--seed'"),
         (["a", "--image", "none.png"], "cannot read image none.png"),
         (["a", "--image", "broken.png"], "broken.png"),
+        (["a", "--technique", "cgf"], "no technique 'cgf'; did you mean 'cfg'"),
+        (["a", "--technique", "cfg:scale"], "'scale' in technique 'cfg:scale' is no field=value"),
+        (["a", "--technique", "cfg:scale=high"], "scale of cfg is 'high'; use a number"),
+        (["a", "--technique", ":scale=1"], "has no name"),
+        (["a", "--scheduler", "heun"], "it knows euler, unipc, dpm++"),
+        (["a", "--flow-shift", "0"], "use a number above 0, at most 100, or 'auto'"),
         (["a", "--model", "mimi"], "there is no model 'mimi'"),
         (["a", "--model", "folder"], "has no model_index.json"),
         (["a", "--device", "quantum"], "device 'quantum' is not on this machine"),
@@ -150,6 +156,21 @@ def test_the_sidecar_alone_is_enough_and_options_override_it(here, tiny_wan, cap
     assert run(["generate", "--from", "a.json", "--seed", "2", "--out", "c.mp4", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["changed"] == ["seed"] and answer["same_frames"] is None and answer["seed"] == 2
+
+
+def test_techniques_and_solvers_by_name(here, tiny_wan, capsys):
+    common = ["generate", "a red ball", "--model", str(tiny_wan), *SMALL, "--seed", "1", "--json"]
+    choices = ["--technique", "cfg:scale=3,noise_range=[1, 1e-3]", "--scheduler", "dpm++", "--flow-shift", "5"]
+    assert run([*common, *choices, "--out", "a.mp4"]) == 0
+    made = Video.load("a.mp4").metadata["kinema"]["request"]
+    assert made["techniques"] == [{"name": "cfg", "options": {"scale": 3, "noise_range": [1, 1e-3]}}]
+    assert (made["scheduler"], made["flow_shift"]) == ("dpm++", 5)
+    same = dict(num_frames=5, height=64, width=64, num_inference_steps=2, seed=1, scheduler="dpm++", flow_shift=5.0)
+    video = kinema.generate("a red ball", model=tiny_wan, techniques=["cfg:scale=3"], **same)
+    assert video.metadata["kinema"]["frames"] == Video.load("a.mp4").metadata["kinema"]["frames"]
+    capsys.readouterr()
+    assert run(["generate", "--from", "a.mp4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same_frames"] is True
 
 
 def test_what_differs_is_said(here, tiny_wan, capsys):

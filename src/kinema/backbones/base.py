@@ -7,15 +7,17 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from kinema.backbones import solvers
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
@@ -43,6 +45,8 @@ class DiffusersBackbone(ABC):
     hooks: frozenset[str] = ALL_HOOKS
     droppable: ClassVar[frozenset[str]] = frozenset({"text"})
     tapped_processor: ClassVar[type[TappedProcessor]]
+    solver_kind: ClassVar[Callable[..., Solver]] = Solver
+    schedulers: Mapping[str, str] = {}
     expert_boundary: float | None = None
     joint_branches: bool = True
     takes_image = False
@@ -137,10 +141,12 @@ class DiffusersBackbone(ABC):
         frames, height, width, steps, fps = self.settle(requests)
         self.check_words(requests)
         self.check_images(requests)
+        shape = self.latent_shape(len(requests), frames, height, width)
         conditions = Conditions(
-            shape=self.latent_shape(len(requests), frames, height, width),
+            shape=shape,
             num_inference_steps=steps,
             fps=fps,
+            scheduler=self.choose_scheduler(requests, shape),
             prompts=[r.prompt for r in requests],
             negative_prompts=[r.negative_prompt or "" for r in requests],
         )
@@ -154,8 +160,16 @@ class DiffusersBackbone(ABC):
         k, p = self.frames_per_latent, self.pixels_per_cell
         return batch, self.channels, (frames - 1) // k + 1, height // p, width // p
 
+    def choose_scheduler(self, requests: Sequence[Request], shape: Sequence[int]) -> Any:
+        """What solves a batch of latents of `shape`. Raises: KinemaError for what this model cannot be solved with."""
+        d = self.defaults
+        trained = self.latent_shape(1, d.num_frames, d.height, d.width)
+        tokens, trained_tokens = (math.prod(s[2:]) for s in (shape, trained))
+        return solvers.chosen(self.scheduler, self.schedulers, requests, tokens, trained_tokens, self.name)
+
     def solver(self, conditions: Conditions) -> Solver:
-        return Solver(self.scheduler, conditions.num_inference_steps, self.device, **self.schedule_options(conditions))
+        options = self.schedule_options(conditions)
+        return self.solver_kind(conditions.scheduler, conditions.num_inference_steps, self.device, **options)
 
     def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
         """Unit normal latents, float32; drawn on the generator's device, so that a seed means the same everywhere."""

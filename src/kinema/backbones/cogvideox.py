@@ -20,10 +20,11 @@ from kinema.backbones.base import ALL_HOOKS, PipelineBackbone, check_multiple
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.solvers import COGVIDEOX
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving
-from kinema.core.schedule import Clock, NoiseSolver, Solver
+from kinema.core.schedule import Clock, NoiseSolver
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class CogVideoXBackbone(PipelineBackbone):
 
     family = "cogvideox"
     tapped_processor = CogVideoXTapped
+    solver_kind = NoiseSolver
+    schedulers = COGVIDEOX
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.needs_image = self.takes_image = folder.pipeline == IMAGE_PIPELINE
@@ -140,8 +143,8 @@ class CogVideoXBackbone(PipelineBackbone):
 
     # The network.
 
-    def solver(self, conditions: Conditions) -> Solver:
-        return NoiseSolver(self.scheduler, conditions.num_inference_steps, self.device, frames_first=True)
+    def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
+        return {"frames_first": True}
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         z = self.path.outwards(x, t).to(self.dtype).transpose(1, 2).contiguous()  # (B, T, C, H, W)

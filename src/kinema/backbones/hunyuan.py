@@ -23,6 +23,7 @@ from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.solvers import EULER_AND_UNIPC
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
@@ -76,6 +77,7 @@ class HunyuanBackbone(PipelineBackbone):
 
     family = "hunyuan"
     tapped_processor = HunyuanTapped
+    schedulers = EULER_AND_UNIPC
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         super().__init__(folder=folder, **parts)
@@ -170,6 +172,22 @@ class HunyuanBackbone(PipelineBackbone):
         return {"text": text.to(self.dtype), "text_mask": mask.to(self.dtype), "pooled": pooled.to(self.dtype)}
 
 
+class FromPicture(Solver):
+    """Starts from noise with a trace of the picture in every frame.
+
+    still: latents of the picture, (B, C, T, H, W).
+    """
+
+    def __init__(self, *given: Any, still: Tensor, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.still = still
+
+    def begin(self, noise: Tensor) -> Tensor:
+        # x_t = (1 - t) x0 + t noise at t = 0.999, where the first step is told t = 1
+        t = torch.tensor([0.999], device=noise.device)
+        return noise * t + self.still * (1 - t)
+
+
 class HunyuanImageBackbone(HunyuanBackbone):
     """Image to video: the first latent frame stays the picture, or the picture stands beside the latents as channels.
 
@@ -177,6 +195,7 @@ class HunyuanImageBackbone(HunyuanBackbone):
     num_frames counts frames of the video where diffusers counts four more. Pictures are stretched to the size.
     """
 
+    solver_kind = FromPicture
     takes_image = True
     needs_image = True
 
@@ -200,12 +219,8 @@ class HunyuanImageBackbone(HunyuanBackbone):
         conditions.known_frames = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=self.device)
         conditions.known_frames[:, :, 0] = True
 
-    def solver(self, conditions: Conditions) -> Solver:
-        solver = FromPicture(
-            self.scheduler, conditions.num_inference_steps, self.device, **self.schedule_options(conditions)
-        )
-        solver.still = conditions.extra["still"]
-        return solver
+    def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
+        return {**super().schedule_options(conditions), "still": conditions.extra["still"]}
 
     def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         return super().to_pixels(x, conditions)[:, :, self.frames_per_latent * self.concatenates :]
@@ -233,14 +248,3 @@ class HunyuanImageBackbone(HunyuanBackbone):
             for prompt, picture in zip(prompts, pictures, strict=True)
         ]
         return {name: torch.cat([one[name] for one in each]) for name in each[0]}
-
-
-class FromPicture(Solver):
-    """Starts from noise with a trace of the picture in every frame."""
-
-    still: Tensor  # latents of the picture, (B, C, T, H, W)
-
-    def begin(self, noise: Tensor) -> Tensor:
-        # x_t = (1 - t) x0 + t noise at t = 0.999, where the first step is told t = 1
-        t = torch.tensor([0.999], device=noise.device)
-        return noise * t + self.still * (1 - t)

@@ -20,6 +20,7 @@ from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.solvers import EULER_AND_UNIPC
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
@@ -72,6 +73,8 @@ class LTXBackbone(PipelineBackbone):
         self.conditional = folder.pipeline == CONDITION
         super().__init__(folder=folder, **parts)
         self._check_parts()
+        if not self.conditional:  # whose list of levels only Euler takes
+            self.schedulers = EULER_AND_UNIPC
         ltx_decoder.listen(self.vae)
 
     def _check_parts(self) -> None:

@@ -73,6 +73,7 @@ class MochiBackbone(PipelineBackbone):
 
     family = "mochi"
     tapped_processor = MochiTapped
+    solver_kind = RisingSolver
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
@@ -90,10 +91,6 @@ class MochiBackbone(PipelineBackbone):
         return attentions(self.transformer)
 
     # The network.
-
-    def solver(self, conditions: Conditions) -> Solver:
-        options = self.schedule_options(conditions)
-        return RisingSolver(self.scheduler, conditions.num_inference_steps, self.device, **options)
 
     def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
         """Half of the steps in a line close to noise, the others in a parabola down to the data."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
     from kinema.core.schedule import Solver
+    from kinema.core.tokens import Tokens
     from kinema.request import Lora, Placement, Request
 
 
@@ -24,6 +25,7 @@ class Conditions:
     shape: tuple[int, int, int, int, int]  # latents (B, C, T, H, W)
     num_inference_steps: int
     fps: float
+    scheduler: Any = None  # of diffusers, which brings the batch from noise to data; a solver works on a copy
     prompts: list[str] = field(default_factory=list)
     negative_prompts: list[str] = field(default_factory=list)
     known: Tensor | None = None  # clean latents (B, C, T, H, W) of given frames; other frames are ignored
@@ -61,6 +63,7 @@ class Backbone(Protocol):
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     sites: tuple[Site, ...]  # its attention sites
+    block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1
     lora: tuple[tuple[Lora, str], ...]  # what was put into its networks, with the SHA-256 of each file
     placement: Placement  # how its weights were placed
     device: torch.device
@@ -69,8 +72,11 @@ class Backbone(Protocol):
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         """Checks sizes, fills in the model's defaults, encodes text and images. Raises KinemaError."""
 
-    def encode_texts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """What the network is given of prompts, each (B, ...)."""
+    def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
+        """What the network is given of prompts, each (B, ...), read beside the pictures of `conditions`."""
+
+    def check_tokens(self, beside: Sequence[Tokens], conditions: Conditions) -> None:
+        """Raises: KinemaError, one sentence, for what cannot stand beside the clip of a run."""
 
     def solver(self, conditions: Conditions) -> Solver: ...
 

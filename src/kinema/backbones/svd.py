@@ -137,7 +137,7 @@ class SVDBackbone(UNetBackbone):
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""
         time = self.network_time(t, x, conditions)
-        latents = self.network_input(x, t).transpose(1, 2)  # (B, T, C, H, W)
+        latents = self.network_input(x, t, conditions).transpose(1, 2)  # (B, T, C, H, W)
         picture = inputs["picture"][:, None].expand(-1, x.shape[2], -1, -1, -1)
         output: Tensor = self.unet(
             torch.cat([latents, picture], dim=2).to(self.dtype),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.solvers import NOISE
 from kinema.backbones.unet_base import UNetBackbone
 from kinema.core.errors import KinemaError
 
@@ -87,6 +88,7 @@ class AnimateDiffBackbone(UNetBackbone):
     """An AnimateDiff model in kinema's convention."""
 
     family = "unet"
+    schedulers = NOISE
 
     def __init__(self, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any, scheduler: Any, **parts: Any) -> None:
         import diffusers
@@ -105,7 +107,7 @@ class AnimateDiffBackbone(UNetBackbone):
         """One noise level a clip: `t` is a float or (B,)."""
         time = self.network_time(t, x, conditions)
         output: Tensor = self.unet(
-            self.network_input(x, t).to(self.dtype),
+            self.network_input(x, t, conditions).to(self.dtype),
             time,
             encoder_hidden_states=inputs["text"].repeat_interleave(x.shape[2], dim=0),
             return_dict=False,

@@ -15,7 +15,7 @@ from kinema.backbones.unet_attention import UNetTapped, attentions
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving, per_sample
-from kinema.core.schedule import Clock, NoiseSolver
+from kinema.core.schedule import Clock, NoiseSolver, Solver, on_sigmas
 
 
 class UNetBackbone(DiffusersBackbone):
@@ -26,12 +26,12 @@ class UNetBackbone(DiffusersBackbone):
     """
 
     tapped_processor = UNetTapped
+    solver_kind = NoiseSolver
     hooks = ALL_HOOKS - {"positions"}
 
     def __init__(self, *, unet: Any, scheduler: Any, vae: Any, folder: Folder, **parts: Any) -> None:
         self.unet = unet
         self.path = VariancePreserving(scheduler.config.prediction_type)
-        self.on_sigmas = type(scheduler).__name__.startswith("Euler")  # latents are x0 + sigma noise
         self.clock = Clock(scheduler.alphas_cumprod)
         if self.path.prediction == "epsilon" and self.clock.levels[-1] == 1:
             raise KinemaError(
@@ -45,9 +45,9 @@ class UNetBackbone(DiffusersBackbone):
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.unet)
 
-    def solver(self, conditions: Conditions) -> NoiseSolver:
+    def solver(self, conditions: Conditions) -> Solver:
         """Also notes which timestep belongs to each level of the run: schedulers round it in ways of their own."""
-        solver = NoiseSolver(self.scheduler, conditions.num_inference_steps, self.device)
+        solver = super().solver(conditions)
         conditions.extra["timesteps"] = dict(zip(solver.levels, solver.timesteps.tolist(), strict=False))
         return solver
 
@@ -63,10 +63,10 @@ class UNetBackbone(DiffusersBackbone):
         """The timestep of a level that is none of the run's own."""
         return self.clock.at(t)
 
-    def network_input(self, x: Tensor, t: float | Tensor) -> Tensor:
+    def network_input(self, x: Tensor, t: float | Tensor, conditions: Conditions) -> Tensor:
         """What diffusers' scheduler hands to the network at x, to the bit, float32."""
         t = per_sample(t, x)
-        if not self.on_sigmas:
+        if not on_sigmas(conditions.scheduler):
             return self.path.outwards(x, t).float()
         # Euler: (x0 + sigma noise) / sqrt(sigma^2 + 1), each step of it rounded to float32.
         sigma = torch.as_tensor(t / (1 - t)).float()

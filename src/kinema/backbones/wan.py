@@ -21,6 +21,7 @@ from kinema.backbones import wan_images
 from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.solvers import FLOW
 from kinema.backbones.wan_attention import WanTapped, attentions
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
@@ -88,6 +89,7 @@ class WanBackbone(DiffusersBackbone):
     family = "wan"
     hooks = ALL_HOOKS | {"context"}
     tapped_processor = WanTapped
+    schedulers = FLOW
 
     def __init__(
         self,

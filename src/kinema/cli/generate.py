@@ -40,6 +40,15 @@ def generate(
     guidance_scale: float = typer.Option(
         None, metavar="WEIGHT", help="How strongly to follow the prompt; 1 is no guidance."
     ),
+    technique: list[str] = typer.Option(
+        None, metavar="NAME[:FIELD=VALUE,...]", help="A method to use, the outermost first; may be given several times."
+    ),
+    scheduler: str = typer.Option(
+        None, metavar="NAME", help="Another solver than the model's own: euler, unipc, dpm++, ddim, ..."
+    ),
+    flow_shift: str = typer.Option(
+        None, metavar="NUMBER|auto", help="Above 1 spends more steps close to noise; auto grows with the size."
+    ),
     seed: int = typer.Option(
         None, metavar="NUMBER", help="The same seed makes the same video; drawn and printed if left out."
     ),
@@ -75,7 +84,7 @@ def generate(
 
     Example: kinema generate "a red ball rolls to the left on the grass" --seed 7 --out ball.mp4
     """
-    from kinema.request import Lora
+    from kinema.request import Lora, Part
 
     given = {
         "prompt": prompt,
@@ -87,6 +96,9 @@ def generate(
         "width": width,
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
+        "techniques": [Part.parse(text) for text in technique] if technique else None,
+        "scheduler": scheduler,
+        "flow_shift": flow_shift,
         "seed": seed,
         "fps": fps,
         "model": model,

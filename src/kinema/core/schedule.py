@@ -84,6 +84,11 @@ class Clock:
         return above - (high - t) / (high - low)
 
 
+def on_sigmas(scheduler: Any) -> bool:
+    """Whether a scheduler of noise-predicting models has latents x0 + sigma noise, and not a x0 + s noise."""
+    return type(scheduler).__name__.startswith("Euler")
+
+
 class NoiseSolver(Solver):
     """The same with a scheduler of noise-predicting models: DDIM, DPM++, Euler on sigmas, and their relatives.
 
@@ -104,7 +109,7 @@ class NoiseSolver(Solver):
         super().__init__(scheduler, num_inference_steps, device, **options)
         self.frames_first = frames_first
         self.path = VariancePreserving(self.scheduler.config.prediction_type)
-        self.on_sigmas = type(self.scheduler).__name__.startswith("Euler")  # z = x0 + sigma noise
+        self.on_sigmas = on_sigmas(self.scheduler)
         if self.on_sigmas:
             self.scheduler.is_scale_input_called = True  # a family scales what its network gets itself
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
