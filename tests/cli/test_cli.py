@@ -14,7 +14,7 @@ from kinema.cli import run
 from kinema.video import Video
 
 SMALL = ["--num-frames", "5", "--height", "64", "--width", "64", "--num-inference-steps", "2"]
-COMMANDS = ("generate", "plan", "show", "score", "train", "world", "models", "schema", "doctor")
+COMMANDS = ("generate", "plan", "show", "score", "train", "world", "techniques", "models", "schema", "doctor")
 
 
 @pytest.fixture
@@ -171,6 +171,21 @@ def test_techniques_and_solvers_by_name(here, tiny_wan, capsys):
     capsys.readouterr()
     assert run(["generate", "--from", "a.mp4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_frames"] is True
+
+
+def test_techniques_are_listed_and_explained(capsys):
+    from kinema.core.registry import techniques
+
+    assert run(["techniques"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown and entry.paper in shown for name, entry in techniques().items())
+    for name, entry in techniques().items():
+        assert run(["techniques", name, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["fields"].keys() >= {"noise_range", "block_range"}
+        assert run(["techniques", name]) == 0
+        assert entry.paper in capsys.readouterr().out
+    assert run(["techniques", "apgg"]) == 2
+    assert "did you mean 'apg'" in capsys.readouterr().err
 
 
 def test_what_differs_is_said(here, tiny_wan, capsys):

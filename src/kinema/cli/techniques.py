@@ -1,0 +1,61 @@
+"""`kinema techniques`: every method that can be named, and the fields of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from kinema.core.registry import Entry
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("techniques")
+def _techniques(
+    name: str = typer.Argument(None, metavar="NAME", help="One of them, with its fields and defaults."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """List the methods that kinema generate --technique takes, or explain one.
+
+    Example: kinema techniques apg
+    """
+    from kinema.core.registry import find, techniques
+
+    if name is not None:
+        described = describe(find(name))
+        print(json.dumps(described) if as_json else "\n".join(_page(described)))
+        return
+    rows = [describe(entry) for entry in techniques().values()]
+    if as_json:
+        print(json.dumps({"techniques": rows}))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['topic']:<10}{row['paper']:<18}{row['says'][0]}")
+    print("Fields and defaults of one: kinema techniques NAME")
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """What is known of a technique: JSON-able; `says` is its docstring by lines, `fields` name -> kind and default."""
+    missing = dataclasses.MISSING
+    known = {
+        field.name: {"kind": str(field.type), **({} if field.default is missing else {"default": field.default})}
+        for field in dataclasses.fields(entry.cls)
+        if field.init
+    }
+    says = inspect.cleandoc(entry.cls.__doc__ or "").splitlines()
+    return {"name": entry.name, "topic": entry.topic, "paper": entry.paper, "says": says, "fields": known}
+
+
+def _page(described: dict[str, Any]) -> list[str]:
+    lines = [f"{described['name']} ({described['topic']}, {described['paper']})", "", *described["says"], "", "Fields:"]
+    for name, field in described["fields"].items():
+        lines.append(f"    {name}: {field['kind']}, {json.dumps(field.get('default', 'to be given'))}")
+    example = next((name for name, field in described["fields"].items() if field["kind"] in ("float", "int")), None)
+    option = "" if example is None else f":{example}={described['fields'][example].get('default', 1)}"
+    return [*lines, "", f'kinema generate "..." --technique {described["name"]}{option}']
