@@ -1,0 +1,113 @@
+"""A model that keeps parts of its calls for the next ones, for one run: diffusers' caches on twins of its networks.
+
+Every series of calls that may share something has twins of its own, so that nothing mixes: a branch of the guidance,
+or the branches that go through the network as one batch, and each of several calls of a branch within one step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from kinema.backbones.folder import CLOCK
+from kinema.backbones.twins import hidden_hooks, hooked, twin
+from kinema.core.errors import KinemaError
+from kinema.core.technique import Call
+
+if TYPE_CHECKING:
+    from kinema.core.run import Run
+    from kinema.core.technique import Step, Technique
+
+NETWORKS = ("transformer", "transformer_2", "unet")  # attributes of a backbone
+
+
+@contextmanager
+def cached(backbone: Any, run: Run, technique: Technique) -> Iterator[Any]:
+    """A copy of `backbone` for one run, whose networks keep what the hook `cache` of `technique` asks for.
+
+    Raises: KinemaError when they cannot.
+    """
+    own = copy.copy(backbone)
+    reuse = Reuse(own, run, technique)
+    own.predict, own.at = reuse.predict, reuse.at
+    try:
+        yield own
+    finally:
+        reuse.close()
+
+
+class Reuse:
+    """The twins of one run, and which of them is called. `backbone` belongs to that run alone."""
+
+    def __init__(self, backbone: Any, run: Run, technique: Technique) -> None:
+        self.backbone, self.run, self.technique = backbone, run, technique
+        self._predict = type(backbone).predict
+        networks = {name: getattr(backbone, name, None) for name in NETWORKS}
+        self._networks = {name: network for name, network in networks.items() if network is not None}
+        self._series: dict[Any, Call] = {}
+        self._step: Step = run.schedule[0]
+        self._calls: dict[str, int] = {}  # branch -> calls within the step
+        self._open(Call(self._step))  # what cannot be done is refused before the first step
+
+    def at(self, step: Step) -> Any:
+        """The backbone, told which step and branch its next calls are for."""
+        if step.index != self._step.index:
+            self._calls = {}
+        self._step = step
+        return self.backbone
+
+    def predict(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        """One call of the network, by the twins of its series."""
+        call, step = self._of(x), self._step
+        call.step, call.x = step, x
+        told: dict[str, Any] = dict(step_index=step.index, num_inference_steps=step.count)
+        with ExitStack() as stack:
+            for name, network in zip(self._networks, call.networks, strict=True):
+                setattr(self.backbone, name, network)
+                stack.enter_context(network.cache_context("run", timestep=CLOCK * step.told, sigma=step.t, **told))
+            v: Tensor = self._predict(self.backbone, x, *args, **named)
+        call.count += 1
+        return v
+
+    def close(self) -> None:
+        """Lets go of what was kept: twins are rings of objects, which wait for the collector of garbage."""
+        for call in self._series.values():
+            for network in call.networks:
+                network._reset_stateful_cache()
+        self._series.clear()
+
+    def _of(self, x: Tensor) -> Call:
+        """The series that the next call of the network belongs to."""
+        nth = self._calls[self._step.branch] = self._calls.get(self._step.branch, -1) + 1
+        key = (self._step.branch, nth, tuple(x.shape))
+        if key not in self._series:
+            self._series[key] = Call(self._step)
+            self._open(self._series[key])
+        return self._series[key]
+
+    def _open(self, call: Call) -> None:
+        call.networks = tuple(twin(network) for network in self._networks.values())
+        for network in call.networks:
+            self._enable(network, call)
+
+    def _enable(self, network: Any, call: Call) -> None:
+        kind = type(network).__name__
+        if not hasattr(network, "enable_cache"):
+            raise self._refused(f"diffusers has no caches for its {kind}")
+        if network.is_cache_enabled:
+            raise self._refused(f"its {kind} has a cache already; call disable_cache() first")
+        try:
+            network.enable_cache(self.technique.cache(self.run, call))
+        except (ValueError, IndexError) as error:
+            raise self._refused(f"its {kind} does not take it ({str(error).rstrip('.')})") from None
+        if not hooked(network):
+            raise self._refused(f"its {kind} has nothing of what it keeps")
+        if hidden_hooks(network):
+            raise self._refused(f"what it would keep of its {kind} is compiled, or replaced by another tool")
+
+    def _refused(self, why: str) -> KinemaError:
+        return KinemaError(f"{self.technique.name} cannot run on model {self.backbone.name!r}: {why}")
