@@ -36,7 +36,8 @@ def twin(network: torch.nn.Module) -> torch.nn.Module:
 
 def hooked(network: torch.nn.Module) -> bool:
     """Whether a hook of diffusers was put on a module of a twin."""
-    return any(getattr(m, "_diffusers_hook", None) and m._diffusers_hook.hooks for m in network.modules())
+    registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in network.modules()]
+    return any(registry is not None and registry.hooks for registry in registries)
 
 
 def hidden_hooks(network: torch.nn.Module) -> bool:

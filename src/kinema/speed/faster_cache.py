@@ -49,10 +49,10 @@ class FasterCache(Technique):
         from diffusers import FasterCacheConfig
 
         logging.getLogger("diffusers.hooks.faster_cache").setLevel(logging.ERROR)  # it warns of itself at every call
-        return FasterCacheConfig(
+        return FasterCacheConfig(  # type: ignore[no-untyped-call]
             spatial_attention_block_skip_range=self.every,
             spatial_attention_timestep_skip_range=(-1, 1),
             attention_weight_callback=lambda _: self.weight,
             is_guidance_distilled=True,  # the branches of the guidance are not its business here
-            current_timestep_callback=lambda: 0 if call.count else math.inf,  # type: ignore[arg-type, return-value]
+            current_timestep_callback=lambda: 0 if call.count else math.inf,
         )

@@ -39,18 +39,16 @@ class PAB(Technique):
 
     def start(self, run: Run) -> None:
         if self.self_every < 1 or self.cross_every < 1:
-            raise KinemaError(
-                f"self_every {self.self_every} and cross_every {self.cross_every} of pab must be 1 or more"
-            )
+            raise KinemaError(f"pab computes every {self.self_every} and every {self.cross_every} steps; use 1 or more")
 
     def cache(self, run: Run, call: Call) -> Any:
         from diffusers import PyramidAttentionBroadcastConfig
 
         always = (-math.inf, math.inf)
-        return PyramidAttentionBroadcastConfig(
+        return PyramidAttentionBroadcastConfig(  # type: ignore[no-untyped-call]
             spatial_attention_block_skip_range=self.self_every,
             cross_attention_block_skip_range=self.cross_every,
-            spatial_attention_timestep_skip_range=always,  # type: ignore[arg-type]
-            cross_attention_timestep_skip_range=always,  # type: ignore[arg-type]
+            spatial_attention_timestep_skip_range=always,
+            cross_attention_timestep_skip_range=always,
             current_timestep_callback=lambda: 0,
         )

@@ -50,7 +50,7 @@ class SeaCache(Technique):
         def latents(*_: Any) -> list[Tensor]:
             return [] if call.x is None else list(call.x.float().unbind(0))
 
-        return SeaCacheConfig(
+        return SeaCacheConfig(  # type: ignore[no-untyped-call]
             threshold=self.threshold,
             residual_order=self.order,
             retention_steps=self.first_steps,

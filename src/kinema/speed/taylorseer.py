@@ -50,7 +50,7 @@ class TaylorSeer(Technique):
     def cache(self, run: Run, call: Call) -> Any:
         from diffusers import TaylorSeerCacheConfig
 
-        return TaylorSeerCacheConfig(
+        return TaylorSeerCacheConfig(  # type: ignore[no-untyped-call]
             cache_interval=self.interval,
             disable_cache_before_step=self.warm_up,
             max_order=self.order,
