@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinema.core.errors import KinemaError
 from kinema.models.text import build_text_encoder, build_tokenizer, tokenize
 from kinema.training.attention import write_out_softmax
 from kinema.training.lessons import Lesson, Timetable, check_order
@@ -33,7 +34,7 @@ EASY = Lesson(until=100, share=0.75, cameras=("still",), max_events=1)
 
 def test_lessons_draw_what_fits_until_they_end():
     cache = Scenes(60)
-    table = Timetable([EASY, Lesson(until=200, share=1.0, max_events=1)], cache)
+    table = Timetable([EASY, Lesson(until=200, share=1.0, max_events=1)], cache, full=100)
     share = sum(EASY.fits(scene) for scene in cache.scenes) / len(cache)
     draw = lambda seen: [cache.scenes[i] for i in table.draw(seen, 4000, torch.Generator().manual_seed(1))]  # noqa: E731
     fitting = [sum(EASY.fits(scene) for scene in draw(seen)) / 4000 for seen in (0, 99, 200)]
@@ -42,8 +43,16 @@ def test_lessons_draw_what_fits_until_they_end():
     assert {scene["camera"]["move"] for scene in draw(100)} > {"still"}
     cache.scenes = cache.scenes + Scenes(80).scenes[60:]  # it has grown
     assert max(table.draw(0, 4000, torch.Generator().manual_seed(1))) >= 60
-    nothing = Timetable([Lesson(until=10, cameras=("rise",))], cache)  # no clip fits: all of them are drawn from
-    assert len(set(nothing.draw(0, 4000, torch.Generator().manual_seed(1)))) == len(cache)
+
+
+def test_a_lesson_that_no_clip_fits_waits_while_the_cache_grows_and_is_refused_when_it_is_full():
+    cache, generator = Scenes(60), torch.Generator().manual_seed(1)
+    later = [EASY, Lesson(until=200, min_events=4)]
+    assert not any(later[1].fits(scene) for scene in cache.scenes)
+    assert len(set(Timetable(later, cache, full=61).draw(150, 4000, generator))) == len(cache)  # from all of them
+    with pytest.raises(KinemaError, match="none of the 60 clips of the cache fits the lesson until 200"):
+        Timetable(later, cache, full=60).draw(0, 4, generator)  # told before the first lesson begins
+    Timetable(later, cache, full=60).draw(200, 4, generator)  # a lesson that is over needs nothing
 
 
 def test_lessons_that_cannot_be_are_refused():

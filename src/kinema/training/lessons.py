@@ -7,12 +7,13 @@ events after 10,000. "Curriculum Learning", Bengio et al., 2009.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from kinema.core.errors import KinemaError
 from kinema.training.latents import LatentCache
 from kinema.world.vocabulary import CAMERAS
 
@@ -49,15 +50,24 @@ def check_order(lessons: Sequence[Lesson]) -> None:
 
 
 class Timetable:
-    """Draws the clips of each batch."""
+    """Draws the clips of each batch.
 
-    def __init__(self, lessons: Sequence[Lesson], cache: LatentCache) -> None:
-        self.lessons, self.cache = tuple(lessons), cache
+    A lesson that no clip fits draws from all of them while the cache grows, because one may still come. `full` is the
+    number of clips at which it stops growing.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson], cache: LatentCache, full: int) -> None:
+        self.lessons, self.cache, self.full = tuple(lessons), cache, full
         self._fitting: dict[Lesson, list[int]] = {}
         self._looked_at: dict[Lesson, int] = {}  # clips of the cache that were asked whether they fit
 
     def draw(self, seen: int, count: int, generator: torch.Generator) -> list[int]:
-        """`count` indices into the cache, after `seen` clips of the training."""
+        """`count` indices into the cache, after `seen` clips of the training.
+
+        Raises: KinemaError when the cache is full and no clip fits one of the lessons that are left.
+        """
+        if len(self.cache) >= self.full:
+            self._refuse_empty(lesson for lesson in self.lessons if seen < lesson.until)
         anywhere = torch.randint(len(self.cache), (count,), generator=generator).tolist()
         lesson = next((lesson for lesson in self.lessons if seen < lesson.until), None)
         fitting = self._fits(lesson) if lesson is not None else []
@@ -66,6 +76,15 @@ class Timetable:
         chosen = torch.rand(count, generator=generator) < lesson.share
         among = torch.randint(len(fitting), (count,), generator=generator).tolist()
         return [fitting[k] if easy else i for easy, k, i in zip(chosen.tolist(), among, anywhere, strict=True)]
+
+    def _refuse_empty(self, lessons: Iterable[Lesson]) -> None:
+        for lesson in lessons:
+            if not self._fits(lesson):
+                raise KinemaError(
+                    f"none of the {len(self.cache)} clips of the cache fits the lesson until {lesson.until} "
+                    f"({lesson.min_events} to {lesson.max_events} events, cameras {', '.join(lesson.cameras)}); "
+                    "widen the lesson, or take a curriculum that has such clips"
+                )
 
     def _fits(self, lesson: Lesson) -> list[int]:
         found = self._fitting.setdefault(lesson, [])

@@ -270,7 +270,7 @@ class TextToVideo:
             self.transformer, self.text_encoder = load_parts(model_folder(settings.start_from))
         else:
             self.transformer, self.text_encoder = build_parts(settings, self.shape[0], len(tokenizer))
-        self.timetable = Timetable(settings.lessons, cache)
+        self.timetable = Timetable(settings.lessons, cache, settings.cache.clips)
         if settings.transformer.plain_attention:
             write_out_softmax(self.transformer)
         self.compiled = settings.compile == "always" or (settings.compile == "auto" and has_compiler())
