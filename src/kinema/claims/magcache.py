@@ -1,0 +1,73 @@
+"""The ratios that the technique magcache wants to know of a model: how the size of what its blocks add changes.
+
+    python -m kinema.claims.magcache --model mini --prompts 8
+
+Ma et al., "MagCache", 2025, arXiv:2506.09045, find that they hardly depend on the prompt. `--card` writes them into the
+model's card.json, where the technique looks for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+
+from kinema.claims.prompts import read_prompts
+from kinema.files import write_text
+from kinema.speed.magcache import CARD, MagCache, measured_ratios
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
+
+
+def calibrate(backbone: Backbone, prompts: Sequence[str], seed: int = 7, steps: int | None = None) -> list[float]:
+    """A ratio for each step, the mean over the prompts, sampled one by one with the model's own guidance."""
+    from kinema.core.loop import sample
+    from kinema.guidance.cfg import plain_guidance
+    from kinema.request import Request
+
+    found: list[list[float]] = []
+    technique = MagCache(calibrate=True)
+
+    def read(step: Any, x: Any) -> None:
+        if step.index == step.count - 1:
+            found.append(measured_ratios(step.run.state[technique]))
+
+    for i, prompt in enumerate(prompts):
+        request = Request(prompt=prompt, seed=seed + i, num_inference_steps=steps)
+        sample(backbone, request, [*plain_guidance(backbone.defaults), technique], on_step=read)
+    return [round(sum(ratios) / len(ratios), 5) for ratios in zip(*found, strict=True)]
+
+
+def main(
+    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts, from the start of the list of adherence.")] = 8,
+    seed: Annotated[int, typer.Option(help="Clip i is made with seed + i.")] = 7,
+    steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Default: what suits the device.")] = None,
+    card: Annotated[bool, typer.Option(help="Write the ratios into the model's card.json.")] = False,
+) -> None:
+    """Measure the ratios of a model for magcache."""
+    from kinema.backbones.load import load
+
+    backbone = load(model, device, dtype)
+    ratios = calibrate(backbone, [p.text for p in read_prompts("adherence", prompts)], seed, steps)
+    print(json.dumps(ratios))
+    if card:
+        enter_in_card(backbone.folder.path, ratios)
+
+
+def enter_in_card(folder: Path, ratios: Sequence[float]) -> None:
+    path = folder / "card.json"
+    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write_text(path, json.dumps({**card, CARD: list(ratios)}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    typer.run(main)
