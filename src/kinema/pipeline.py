@@ -15,7 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
-from kinema.request import Offload, Part, Placement, Quantization, Request, loras
+from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
 from kinema.timeline import Timeline
 from kinema.video import Video
 
@@ -51,9 +51,11 @@ def generate(
     lora: Any = (),
     offload: Offload | None = None,
     quantization: Quantization | None = None,
+    text_quantization: Quantization | None = None,
     layerwise_casting: bool = False,
     vae_tiling: bool = False,
     compile: bool = False,
+    context_parallel: ContextParallel | None = None,
     techniques: Sequence[str | Mapping[str, Any] | Part | Technique] = (),
     progress: Progress | None = None,
 ) -> Video:
@@ -62,9 +64,10 @@ def generate(
     `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
     and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model` is "mini", a folder in diffusers layout,
     a hub id, or what `kinema.load` returned (quicker when called often). `lora` is a LoRA file or a list
-    of them, each a path, "PATH:weight" or (path, weight). `offload`, `quantization`, `layerwise_casting`, `vae_tiling`
-    and `compile` make big models run on small machines; see docs/memory.md. `techniques` are technique objects,
-    registered names, or {"name": ..., "options": {...}}, the outermost first.
+    of them, each a path, "PATH:weight" or (path, weight). `offload`, `quantization`, `text_quantization`,
+    `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md. `context_parallel` "ulysses": several
+    processes make one video, see docs/several-devices.md. `techniques` are technique objects, registered names, or
+    {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -77,9 +80,11 @@ def generate(
     switches: dict[str, Any] = dict(
         offload=offload,
         quantization=quantization,
+        text_quantization=text_quantization,
         layerwise_casting=layerwise_casting,
         vae_tiling=vae_tiling,
         compile=compile,
+        context_parallel=context_parallel,
     )
     if loaded is not None and (given := next((name for name, value in switches.items() if value), None)):
         raise KinemaError(f"the model is loaded already; give {given} to kinema.load")
@@ -136,6 +141,10 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
         raise KinemaError("the request names other LoRA files than the loaded model has; give lora to kinema.load")
     elif request.placement not in (Placement(), backbone.placement):
         raise KinemaError("the request asks for another placement than the loaded model has; give it to kinema.load")
+    if backbone.placement.context_parallel:
+        from kinema.backbones import parallel
+
+        request = request.changed(seed=parallel.agreed(request.seed or 0, backbone.device))
     techniques = _guided(request, techniques, backbone)
     _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
@@ -155,11 +164,11 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     tell("decode", 1, 1)
     settled.update(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
     made = recipe.build(
-        request.changed(**settled, lora=[lora for lora, _ in backbone.lora], **backbone.placement.switches()),
+        request.changed(**settled, **_loaded(backbone)),
         weights=weights,
         inputs=inputs,
         device=str(backbone.device),
-        machine=_machine(backbone.device),
+        machine=_machine(backbone),
         dtype=str(backbone.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         frames=frames,
@@ -190,15 +199,23 @@ def replay(path: str | os.PathLike[str], progress: Progress | None = None, **cha
     return video, recipe.differences(before, video.metadata[recipe.KEY])
 
 
-def _machine(device: torch.device) -> str:
-    """The kind of processor, as far as it decides which kernels run."""
+def _loaded(backbone: Backbone) -> dict[str, Any]:
+    """The fields of a request that say how its model was loaded; by how many processes is no part of it."""
+    return {**backbone.placement.switches(), "context_parallel": None, "lora": [lora for lora, _ in backbone.lora]}
+
+
+def _machine(backbone: Backbone) -> str:
+    """The kind of processor, as far as it decides which kernels run, and of how many devices it was one."""
     import platform
 
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
+    name = device = backbone.device.type
+    if device == "cuda":
+        name = torch.cuda.get_device_name(backbone.device)
+    if device == "cpu":
+        name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{torch.distributed.get_world_size()} x {name}" if backbone.placement.context_parallel else name
 
 
 def _address(picture: Any) -> str | None:

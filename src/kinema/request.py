@@ -16,6 +16,7 @@ from kinema.timeline import Timeline
 
 Offload = Literal["model", "group", "stream"]
 Quantization = Literal["int8", "int4", "float8"]
+ContextParallel = Literal["ulysses"]
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 
 
@@ -112,9 +113,11 @@ class Placement(BaseModel):
 
     offload: Offload | None = None
     quantization: Quantization | None = None
+    text_quantization: Quantization | None = None
     layerwise_casting: bool = False
     vae_tiling: bool = False
     compile: bool = False
+    context_parallel: ContextParallel | None = None
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -126,9 +129,13 @@ class Placement(BaseModel):
     def _together(self) -> Placement:
         if self.quantization and self.layerwise_casting:
             raise ValueError("layerwise_casting and quantization both make the weights smaller; use one of them")
-        if self.offload == "stream" and (self.quantization or self.layerwise_casting):
-            other = "quantization" if self.quantization else "layerwise_casting"
+        smaller = ("quantization", "text_quantization", "layerwise_casting")
+        other = next((name for name in smaller if getattr(self, name)), None)
+        if self.offload == "stream" and other:
             raise ValueError(f"offload 'stream' reads the weights as they are in their files; leave {other} out")
+        if self.context_parallel and (self.offload or self.layerwise_casting or self.compile):
+            other = "offload" if self.offload else "layerwise_casting" if self.layerwise_casting else "compile"
+            raise ValueError(f"context_parallel and {other} do not work together yet; leave one of them out")
         return self
 
     def switches(self) -> dict[str, Any]:
@@ -181,9 +188,13 @@ class Request(BaseModel):
     quantization: Quantization | None = Field(
         None, description="'int8', 'int4' or 'float8': weights of the transformers in fewer bits; None is as they are"
     )
+    text_quantization: Quantization | None = Field(None, description="the same for the text encoders")
     layerwise_casting: bool = Field(False, description="weights kept in float8, computed in dtype")
     vae_tiling: bool = Field(False, description="decode in tiles that overlap: less memory")
     compile: bool = Field(False, description="compile the blocks of the transformers")
+    context_parallel: ContextParallel | None = Field(
+        None, description="'ulysses': the processes that torchrun started share the tokens of the video; None is one"
+    )
     techniques: tuple[Part, ...] = Field((), description="techniques in order, the first is the outermost")
 
     def __init__(self, **data: Any) -> None:

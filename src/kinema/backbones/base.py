@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.backbones import solvers
+from kinema.backbones import parallel, solvers
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
@@ -54,6 +54,7 @@ class DiffusersBackbone(ABC):
     takes_last_image = False
     always_conditioned = False  # `condition` has something to enter for text alone, too
     reads_text = True
+    context_parallel: ClassVar[bool] = False  # its networks can share the tokens of a video; see backbones/parallel.py
     lora: tuple[tuple[Lora, str], ...] = ()
     placement: Placement = Placement()
 
@@ -142,6 +143,8 @@ class DiffusersBackbone(ABC):
         self.check_words(requests)
         self.check_images(requests)
         shape = self.latent_shape(len(requests), frames, height, width)
+        if self.placement.context_parallel:
+            parallel.check(self, requests, shape)
         conditions = Conditions(
             shape=shape,
             num_inference_steps=steps,
@@ -251,6 +254,8 @@ class DiffusersBackbone(ABC):
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
     def tapped(self, on: bool) -> AbstractContextManager[None]:
+        if self.placement.context_parallel:
+            return parallel.alone(self)
         return self._door.opened() if on else nullcontext()
 
     # Sizes.

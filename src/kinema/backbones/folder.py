@@ -103,16 +103,19 @@ class Folder:
 
         return read
 
-    def module(self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    def module(
+        self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype, **options: Any
+    ) -> torch.nn.Module:
         """A network, of one of the classes `kinds`, complete, in evaluation mode and without gradients.
 
+        options: more for `from_pretrained` of its class.
         Raises: KinemaError when its class is unknown, a file is missing or damaged, or weights are missing.
         """
         config = self.config(part)
         kind = self._known(config.get("_class_name") or self.declared(part), kinds, part)
         if not any((self.path / part).glob("*.safetensors")):
             raise KinemaError(f"model {self.name!r} has no weights in {part}/; kinema reads safetensors only")
-        options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
+        options |= dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
         options["torch_dtype" if hasattr(kind, "load_config") else "dtype"] = dtype  # diffusers or transformers
         with self._reading(part):
             module, info = kind.from_pretrained(self.path / part, **options)

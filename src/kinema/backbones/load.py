@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kinema.backbones.folder import INDEX, Folder
-from kinema.backbones.memory import place
 from kinema.core.errors import KinemaError
-from kinema.request import Offload, Placement, Quantization, loras
+from kinema.request import ContextParallel, Offload, Placement, Quantization, loras
 
 if TYPE_CHECKING:
     from kinema.backbones.plan import Planner
@@ -37,9 +36,11 @@ def load(
     *,
     offload: Offload | None = None,
     quantization: Quantization | None = None,
+    text_quantization: Quantization | None = None,
     layerwise_casting: bool = False,
     vae_tiling: bool = False,
     compile: bool = False,
+    context_parallel: ContextParallel | None = None,
 ) -> Backbone:
     """Loads a video model, ready to sample.
 
@@ -49,18 +50,28 @@ def load(
     dtype: of the transformer and the text encoder; None is bfloat16 on cuda and float32 elsewhere. The autoencoder
     always computes in float32.
     lora: one or several LoRA files: "PATH", "PATH:weight", (path, weight) or `kinema.request.Lora`; see docs/cli.md.
-    offload, quantization, layerwise_casting, vae_tiling, compile: for models that do not fit otherwise, and for speed;
-    see docs/memory.md.
+    offload, quantization, text_quantization, layerwise_casting, vae_tiling, compile: for models that do not fit
+    otherwise, and for speed; see docs/memory.md.
+    context_parallel: "ulysses" under torchrun, one video on several devices; see docs/several-devices.md.
     Raises: KinemaError, one sentence, when there is no such model, it is of no family kinema knows, or it is damaged.
     """
+    from kinema.backbones.memory import Placed, check, place
+
     where = pick_device(device)
     placement = Placement(
         offload=offload,
         quantization=quantization,
+        text_quantization=text_quantization,
         layerwise_casting=layerwise_casting,
         vae_tiling=vae_tiling,
         compile=compile,
+        context_parallel=context_parallel,
     )
+    if context_parallel is not None:
+        from kinema.backbones import parallel
+
+        where = parallel.join(where)
+    check(placement, where)
     wanted = loras(lora)
     if wanted:
         from kinema.backbones.lora import check_peft, hash_file, put_in
@@ -68,11 +79,13 @@ def load(
         check_peft()
         for one in wanted:  # a missing file is known before gigabytes are read
             hash_file(one)
-    folder = Folder.open(locate(os.fspath(model)), name=os.fspath(model))
+    folder: Folder = Placed.of(Folder.open(locate(os.fspath(model)), name=os.fspath(model)), placement)
     backbone: Backbone = _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
     if wanted:
         put_in(backbone, wanted)
-    place(backbone, placement)
+    place(backbone, placement, where)
+    if context_parallel is not None:
+        parallel.spread(backbone)
     return backbone
 
 

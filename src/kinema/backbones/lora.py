@@ -117,7 +117,7 @@ def _read(file: Path, lora: Lora, backbone: Any, main: str) -> tuple[dict[str, A
     from safetensors import safe_open
 
     options: dict[str, Any] = dict(weight_name=file.name, local_files_only=True, use_safetensors=True)
-    with as_sentence(f"LoRA {lora.path!r} cannot be read"), _quiet():
+    with as_sentence(f"LoRA {lora.path!r} cannot be read"), quiet():
         with safe_open(file, framework="pt") as opened:
             keys = list(opened.keys())
         if odd := next((key for key in keys if "dora_scale" in key or "lora_magnitude" in key), None):
@@ -159,7 +159,7 @@ def _places(
 def _put(
     backbone: Any, network: Any, target: str, tensors: dict[str, Any], adapter: str, options: dict[str, Any], lora: Lora
 ) -> None:
-    with as_sentence(f"LoRA {lora.path!r} does not fit into model {backbone.name!r}"), _quiet():
+    with as_sentence(f"LoRA {lora.path!r} does not fit into model {backbone.name!r}"), quiet():
         tensors = _as_peft(tensors, target, network)
         _check_fit(tensors, target, network, lora, backbone)
         if target == "text_encoder":
@@ -221,7 +221,7 @@ def _tools() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """diffusers logs what it then raises, and peft warns of a second LoRA; one sentence is enough."""
     logging = _tools().logging
     heard = logging.get_verbosity()

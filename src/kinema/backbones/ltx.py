@@ -67,6 +67,7 @@ class LTXBackbone(PipelineBackbone):
     family = "ltx"
     hooks = ALL_HOOKS | {"context"}
     tapped_processor = LTXTapped
+    context_parallel = True
     takes_image = True
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:

@@ -89,6 +89,7 @@ class WanBackbone(DiffusersBackbone):
     family = "wan"
     hooks = ALL_HOOKS | {"context"}
     tapped_processor = WanTapped
+    context_parallel = True
     schedulers = FLOW
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -62,12 +63,34 @@ def run(words: list[str], debug: bool = False) -> int:
             import traceback
 
             traceback.print_exc()
+        if _told_elsewhere(code):
+            return code
         if text.strip():  # without a command the help has been printed, and there is nothing more to say
             print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
         return code
     finally:
         for number, handler in zip(stops, before, strict=True):
             signal.signal(number, handler)
+
+
+def process() -> tuple[int, int]:
+    """The number of this process, from 0, and how many torchrun started."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _told_elsewhere(code: int) -> bool:
+    """Whether another process tells what went wrong: torchrun ends all of them when one has ended with an error.
+
+    All of them find the same bad input, which the first tells; and when one breaks down, the others only miss it.
+    """
+    rank, count = process()
+    if count == 1 or (rank == 0 and code == 2):
+        return False
+    try:
+        time.sleep(1 + (rank > 0))
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _quiet_libraries() -> None:

@@ -70,9 +70,13 @@ def generate(
         help="model, group or stream: weights come to the device only when used; docs/memory.md.",
     ),
     quantization: str = typer.Option(None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits."),
+    text_quantization: str = typer.Option(None, metavar="TYPE", help="The same for the text encoders."),
     layerwise_casting: bool = typer.Option(None, help="Keep weights in float8 and compute in the dtype."),
     vae_tiling: bool = typer.Option(None, help="Decode in tiles that overlap: less memory."),
     compile: bool = typer.Option(None, help="Compile the blocks of the transformers: slow start, faster steps."),
+    context_parallel: str = typer.Option(
+        None, metavar="HOW", help="ulysses: under torchrun, all processes make one video; docs/several-devices.md."
+    ),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
     ),
@@ -107,9 +111,11 @@ def generate(
         "lora": [Lora.parse(text).model_dump() for text in lora] if lora else None,
         "offload": offload,
         "quantization": quantization,
+        "text_quantization": text_quantization,
         "layerwise_casting": layerwise_casting,
         "vae_tiling": vae_tiling,
         "compile": compile,
+        "context_parallel": context_parallel,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if prompt is None and remake is None and image is None:
@@ -118,8 +124,12 @@ def generate(
 
 
 def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bool) -> None:
-    """Everything that can be refused is refused before the model is loaded."""
+    """Everything that can be refused is refused before the model is loaded.
+
+    Of several processes that make one video together, the first writes and tells.
+    """
     from kinema import recipe
+    from kinema.cli import process
     from kinema.files import check_writable
     from kinema.request import Request
     from kinema.video import check_extension
@@ -129,13 +139,22 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     path = check_extension(out or _default_out(remake))
     check_writable(path)
     beside = recipe.sidecar(path)
+    rank, count = process()
+    if count > 1 and request.context_parallel is None:
+        raise KinemaError(f"{count} processes were started to make one video; add --context-parallel ulysses")
     clock = Stopwatch()
-    with _shown(clock) as progress:
+    with _shown(clock, rank == 0) as progress:
         video, differing = _make(request, before, remake, given, progress)
-        progress("save", 0, 1)
-        _save(video, path, beside)
-        progress("save", 1, 1)
-    _report(video, path, beside, clock, before, given, differing, as_json)
+        if rank == 0:
+            progress("save", 0, 1)
+            _save(video, path, beside)
+            progress("save", 1, 1)
+    if count > 1:
+        from kinema.backbones import parallel
+
+        parallel.leave()
+    if rank == 0:
+        _report(video, path, beside, clock, before, given, differing, as_json)
 
 
 class Stopwatch:
@@ -154,8 +173,8 @@ class Stopwatch:
 
 
 @contextmanager
-def _shown(clock: Stopwatch) -> Iterator[Progress]:
-    """A bar on stderr, with time left; nothing where stderr is not a terminal."""
+def _shown(clock: Stopwatch, wanted: bool = True) -> Iterator[Progress]:
+    """A bar on stderr, with time left; nothing where it is not wanted or stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -166,7 +185,7 @@ def _shown(clock: Stopwatch) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (wanted and console.is_terminal)) as bar:
         shown = {"phase": ""}
 
         def tell(phase: str, done: int, count: int) -> None:

@@ -210,7 +210,10 @@ def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> 
     for t in techniques:
         for hook in HOOKS:
             if t.overrides(hook) and hook not in backbone.hooks:
-                raise KinemaError(f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have")
+                where = " on several devices" if backbone.placement.context_parallel else ""
+                raise KinemaError(
+                    f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have{where}"
+                )
         for branch, left_out in t.dropped().items():
             for condition in sorted(left_out - backbone.droppable):
                 raise KinemaError(
