@@ -96,6 +96,14 @@ class Silences(Technique):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Silent(Technique):
+    name = "silent"
+
+    def context(self, step, site, frames):
+        return torch.ones(1, frames, dtype=torch.bool)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fails(Technique):
     def attend(self, step, site, q, k, v, positions, next):
         raise RuntimeError("inside attention")
@@ -125,6 +133,7 @@ def test_what_it_returns_counts_and_only_in_its_range(tiny_wan):
             r"noise_range of .* is \(0.0, 0.0\), and none of the 2 steps is in it",
         ),
         (CFG(block_range=(0, 1)), "block_range of cfg .* looks at no attention"),
+        (Silent(), "silent lets frames read other texts and names none; call run.read_texts at start"),
     ],
 )
 def test_a_technique_that_could_never_act_is_refused(tiny_wan, part, says):

@@ -17,20 +17,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.backbones import parallel, solvers
+from kinema.backbones import parallel, reuse, solvers, watched
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
-from kinema.core.attention import Positions, Site, current_taps
+from kinema.core.attention import PADDING, Site, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
 from kinema.request import Placement
 
 if TYPE_CHECKING:
+    from kinema.core.run import Run
+    from kinema.core.technique import Step, Technique
+    from kinema.core.tokens import Tokens
     from kinema.request import Lora, Request
 
 ALL_HOOKS = frozenset(
-    {"init_noise", "before_step", "after_step", "velocity", "positions", "attend", "guide", "clean", "finish"}
+    {"init_noise", "before_step", "after_step", "velocity", "positions", "attend", "tokens", "skip", "guide", "clean"}
+    | {"context", "cache", "finish"}
 )
 
 
@@ -43,10 +47,11 @@ class DiffusersBackbone(ABC):
 
     family: ClassVar[str]
     hooks: frozenset[str] = ALL_HOOKS
-    droppable: ClassVar[frozenset[str]] = frozenset({"text"})
+    droppable: frozenset[str] = frozenset({"text"})
     tapped_processor: ClassVar[type[TappedProcessor]]
     solver_kind: ClassVar[Callable[..., Solver]] = Solver
     schedulers: Mapping[str, str] = {}
+    transformer: Any
     expert_boundary: float | None = None
     joint_branches: bool = True
     takes_image = False
@@ -69,7 +74,9 @@ class DiffusersBackbone(ABC):
         self._coding = threading.RLock()
         found = list(self.attentions())
         self.sites = tuple(dict.fromkeys(site for site, _ in found))
-        self._door = AttentionDoor(found, self.tapped_processor)
+        blocks = list(self.blocks()) if "skip" in self.hooks else []
+        self.block_count = 1 + max((index for index, _ in blocks), default=-1)
+        self._door = AttentionDoor(found, self.tapped_processor, blocks, self.text_readers())
 
     # What a family says.
 
@@ -78,10 +85,21 @@ class DiffusersBackbone(ABC):
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
     channels: int  # of the latents
+    padding: int = 0  # latent frames before the clip's first, which are not shown
+    time_per_frame: bool = False  # latent frames may have noise levels of their own
 
     @abstractmethod
     def attentions(self) -> Iterable[tuple[Site, Any]]:
         """The attention sites with their modules, in the order they are passed."""
+
+    def blocks(self) -> Iterable[tuple[int, Any]]:
+        """The blocks that may be left out, numbered as in `attentions`."""
+        network = self.transformer
+        return enumerate([*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())])
+
+    def text_readers(self) -> Iterable[Any]:
+        """Modules of the network that read a text as a whole, and not token by token."""
+        return ()
 
     @abstractmethod
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -161,7 +179,7 @@ class DiffusersBackbone(ABC):
 
     def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
         k, p = self.frames_per_latent, self.pixels_per_cell
-        return batch, self.channels, (frames - 1) // k + 1, height // p, width // p
+        return batch, self.channels, (frames - 1) // k + 1 + self.padding, height // p, width // p
 
     def choose_scheduler(self, requests: Sequence[Request], shape: Sequence[int]) -> Any:
         """What solves a batch of latents of `shape`. Raises: KinemaError for what this model cannot be solved with."""
@@ -204,18 +222,10 @@ class DiffusersBackbone(ABC):
         if isinstance(t, Tensor) and t.ndim and len(branches) > 1:
             t = torch.cat([t] * len(branches))
         taps = current_taps.get()
-        if taps is not None:
-            places, texts = self.grid(x.shape), 1
-            if conditions.more_texts and "text" not in branches[0]:
-                inputs = {**inputs, **self.join_texts([self.text(conditions, frozenset()), *conditions.more_texts])}
-                texts += len(conditions.more_texts)
-            seen = dataclasses.replace(taps, positions=Positions(places, places), patch=self.patch, texts=texts)
-            token = current_taps.set(seen)
-        try:
+        if taps is None:
             v = self.predict(repeated, t, inputs, conditions)
-        finally:
-            if taps is not None:
-                current_taps.reset(token)
+        else:
+            v = watched.velocity(self, taps, repeated, t, inputs, conditions, own_text="text" not in branches[0])
         return list(v.to(x.dtype).chunk(len(branches)))
 
     def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
@@ -227,18 +237,35 @@ class DiffusersBackbone(ABC):
         negative = "text" in dropped
         if negative not in conditions.texts:
             prompts = conditions.negative_prompts if negative else conditions.prompts
-            conditions.texts[negative] = self.encode_texts(prompts)
+            conditions.texts[negative] = self.encode_texts(prompts, None if negative else conditions)
         return conditions.texts[negative]
 
     @torch.no_grad()
-    def encode_texts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """What the network is given of prompts; one thread at a time, because tokenizers keep their padding."""
+    def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
+        """What the network is given of prompts; one thread at a time, because tokenizers keep their padding.
+
+        conditions: of the run whose pictures the prompts are read beside, where a text encoder looks at them.
+        """
         with self._coding:
             return self.text_inputs(prompts)
 
     def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Several prompts' inputs as one, their tokens one behind the other."""
         return {name: torch.cat([text[name] for text in texts], dim=1) for name in texts[0]}
+
+    def owners(self, inputs: Mapping[str, Tensor], texts: int) -> Tensor | None:
+        """To which of several texts each text token of joint attention belongs, see `Taps.owners`.
+
+        Where all tokens of a text count, which is what a family without `text_mask` has.
+        """
+        mask = inputs.get("text_mask")
+        length = inputs["text"].shape[1] // texts
+        owner = torch.arange(texts, device=self.device).repeat_interleave(length)[None]
+        return owner if mask is None else torch.where(mask.bool(), owner, PADDING)
+
+    def check_tokens(self, beside: Sequence[Tokens], conditions: Conditions) -> None:
+        """Raises: KinemaError for what cannot stand beside the clip of a run."""
+        watched.check(self, beside, conditions)
 
     @torch.no_grad()
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
@@ -252,6 +279,12 @@ class DiffusersBackbone(ABC):
         counts = [n // p for n, p in zip(shape[-3:], self.patch, strict=True)]
         axes = [torch.arange(n, device=self.device) * p for n, p in zip(counts, self.patch, strict=True)]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+    def cached(self, run: Run, technique: Technique) -> AbstractContextManager[DiffusersBackbone]:
+        return reuse.cached(self, run, technique)
+
+    def at(self, step: Step) -> DiffusersBackbone:
+        return self
 
     def tapped(self, on: bool) -> AbstractContextManager[None]:
         if self.placement.context_parallel:

@@ -80,15 +80,13 @@ class CogVideoXBackbone(PipelineBackbone):
         self.needs_image = self.takes_image = folder.pipeline == IMAGE_PIPELINE
         super().__init__(folder=folder, **parts)
         config = self.transformer.config
-        # Latent frames before the video, where the transformer takes frames in pairs and their number is odd.
-        self.padding = self.patch[0] - 1
         if config.patch_size_t is not None:  # 1.5 has rotary places for so many tokens
             self.most_tokens = (None, config.sample_height // self.patch[1], config.sample_width // self.patch[2])
         self.rotary = bool(config.use_rotary_positional_embeddings)
         if self.rotary and not config.use_learned_positional_embeddings:
-            self.hooks = ALL_HOOKS | {"context"}
-        else:
-            self.hooks = ALL_HOOKS - {"positions"}  # a table added to the tokens does not move, nor grow with the text
+            self.hooks = ALL_HOOKS
+        else:  # a table added to the tokens does not move, nor grow with the text or the clip
+            self.hooks = ALL_HOOKS - {"positions", "context", "tokens"}
         self.path = VariancePreserving(self.scheduler.config.prediction_type)
         self.clock = Clock(self.scheduler.alphas_cumprod)
         self._check_parts()
@@ -136,10 +134,10 @@ class CogVideoXBackbone(PipelineBackbone):
                 )
         return frames, height, width, steps, fps
 
-    def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-        batch, channels, latent_frames, *area = super().latent_shape(batch, frames, height, width)
-        rows, columns = area
-        return batch, channels, latent_frames + self.padding, rows, columns
+    @property
+    def padding(self) -> int:  # type: ignore[override]
+        """Latent frames before the video, where the transformer takes frames in pairs and their number is odd."""
+        return self.patch[0] - 1
 
     # The network.
 
@@ -197,14 +195,13 @@ class CogVideoXBackbone(PipelineBackbone):
 
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        with self._coding:  # a tokenizer keeps how it pads and cuts on itself
-            text, _ = self.pipeline.encode_prompt(
-                list(prompts),
-                do_classifier_free_guidance=False,
-                max_sequence_length=self.transformer.config.max_text_seq_length,
-                device=self.device,
-                dtype=self.dtype,
-            )
+        text, _ = self.pipeline.encode_prompt(
+            list(prompts),
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.transformer.config.max_text_seq_length,
+            device=self.device,
+            dtype=self.dtype,
+        )
         return {"text": text}
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:

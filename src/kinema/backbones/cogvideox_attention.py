@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site, Taps
+from kinema.core.attention import Positions, Site
 from kinema.core.errors import KinemaError
 
 
@@ -34,9 +34,8 @@ class CogVideoXTapped(TappedProcessor):
             return unseen
         assert attention_mask is None and taps.positions is not None  # the family never masks
         words, own = encoder_hidden_states.shape[1], image_rotary_emb
-        default = dataclasses.replace(taps.positions, first=words)
-        taps = dataclasses.replace(taps, positions=default)
-        positions, mask = taps.place(self.site), _reading(taps, self.site, words)
+        taps = dataclasses.replace(taps, positions=dataclasses.replace(taps.positions, first=words))
+        positions, reads = taps.place(self.site), taps.reads(self.site)
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
         q, k, v = (
             to(tokens).unflatten(2, (attn.heads, -1)).transpose(1, 2) for to in (attn.to_q, attn.to_k, attn.to_v)
@@ -45,31 +44,19 @@ class CogVideoXTapped(TappedProcessor):
 
         def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
             if positions is not None:
-                q = _turned(q, positions.q, default.q, positions.first, own)
-                k = _turned(k, positions.k, default.k, positions.first, own)
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+                q = _turned(q, positions.q, taps.own, positions.first, own)
+                k = _turned(k, positions.k, taps.own, positions.first, own)
+            if reads is not None and taps.owners is not None:
+                q, k, v = (u.transpose(1, 2) for u in (q, k, v))
+                return self.read_apart(reads, taps.owners, q, k, v, text_first=True).transpose(1, 2)
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3)
         out = attn.to_out[1](attn.to_out[0](out))
         return out[:, words:], out[:, :words]
 
 
-def _reading(taps: Taps, site: Site, words: int) -> Tensor | None:
-    """Which token sees which, (P + L, P + L) bool: videos see the texts they read, a text itself and all of the video.
-
-    words: P, the tokens of all texts. None where there is only the prompt.
-    """
-    reads = taps.reads(site)  # (L, texts)
-    if reads is None:
-        return None
-    tokens, texts = reads.shape
-    each = words // texts
-    apart = torch.eye(texts, dtype=torch.bool, device=reads.device).repeat_interleave(each, 0)
-    seen = torch.cat([apart, reads]).repeat_interleave(each, 1)  # of the texts
-    return torch.cat([seen, seen.new_ones(words + tokens, tokens)], dim=1)
-
-
-def _turned(u: Tensor, places: Tensor, default: Tensor, first: int, own: rotary.Table | None) -> Tensor:
+def _turned(u: Tensor, places: Tensor, default: Tensor | None, first: int, own: rotary.Table | None) -> Tensor:
     """Queries or keys (B, N, L, D) with the rotary positions of the video tokens, which begin at `first`."""
     from diffusers.models.embeddings import apply_rotary_emb
 

@@ -24,7 +24,7 @@ from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import EULER_AND_UNIPC
-from kinema.core.attention import Site
+from kinema.core.attention import PADDING, Site
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
 from kinema.pictures import open_picture
@@ -118,6 +118,9 @@ class HunyuanBackbone(PipelineBackbone):
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
 
+    def text_readers(self) -> list[Any]:
+        return [self.transformer.context_embedder]
+
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         conditions = super().prepare(requests)
         if self.defaults.embedded_guidance:
@@ -168,6 +171,17 @@ class HunyuanBackbone(PipelineBackbone):
         """Llama's states (B, P, D) behind the words that frame a prompt, which are words (B, P), and CLIP's summary."""
         return self._named(*self.pipeline.encode_prompt(prompt=list(prompts), device=self.device))
 
+    def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """CLIP's summary stays that of the request's own prompt."""
+        own = {name: text for name, text in texts[0].items() if name == "pooled"}
+        return {**super().join_texts(texts), **own}
+
+    def owners(self, inputs: Mapping[str, Tensor], texts: int) -> Tensor:
+        """The network counts the words of a text and takes as many tokens from its beginning."""
+        words = inputs["text_mask"].reshape(len(inputs["text_mask"]), texts, -1)
+        place, owner = (torch.arange(n, device=self.device) for n in (words.shape[2], texts))
+        return torch.where(place < words.sum(dim=2, keepdim=True), owner[:, None], PADDING).flatten(1)
+
     def _named(self, text: Tensor, pooled: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return {"text": text.to(self.dtype), "text_mask": mask.to(self.dtype), "pooled": pooled.to(self.dtype)}
 
@@ -199,8 +213,9 @@ class HunyuanImageBackbone(HunyuanBackbone):
     takes_image = True
     needs_image = True
 
-    def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-        return super().latent_shape(batch, frames + self.frames_per_latent * self.concatenates, height, width)
+    @property
+    def padding(self) -> int:  # type: ignore[override]
+        return int(self.concatenates)
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
         _, height, width = size
@@ -223,15 +238,14 @@ class HunyuanImageBackbone(HunyuanBackbone):
         return {**super().schedule_options(conditions), "still": conditions.extra["still"]}
 
     def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        return super().to_pixels(x, conditions)[:, :, self.frames_per_latent * self.concatenates :]
+        return super().to_pixels(x, conditions)[:, :, self.frames_per_latent * self.padding :]
 
-    def text(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
+    def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
         """The text encoder sees the picture too; beside the negative prompt it sees a black one."""
-        if "text" not in dropped and False not in conditions.texts:
-            pictures = conditions.extra["pictures"]
-            with self._coding:
-                conditions.texts[False] = self._read(conditions.prompts, pictures, 2 if self.concatenates else 4)
-        return super().text(conditions, dropped)
+        if conditions is None:
+            return super().encode_texts(prompts)
+        with self._coding:
+            return self._read(prompts, conditions.extra["pictures"], 2 if self.concatenates else 4)
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The prompts beside a black picture, of which diffusers always keeps every second token."""

@@ -21,6 +21,7 @@ from kinema.backbones.folder import Folder
 from kinema.backbones.hunyuan import HunyuanBackbone
 from kinema.backbones.hunyuan_attention import Hunyuan15Tapped
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.core.attention import PADDING, SHARED
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
 
@@ -144,6 +145,20 @@ class Hunyuan15Backbone(HunyuanBackbone):
                 return_dict=False,
             )[0]
         return v
+
+    def owners(self, inputs: Mapping[str, Tensor], texts: int) -> Tensor:
+        """The network puts a picture's tokens before the glyphs, these before the words, and all padding behind.
+
+        Tokens of a picture are shared, unless they are all zero: then they are padding, too.
+        """
+        image = inputs["image_tokens"]
+        owners = [image.new_full(image.shape[:2], SHARED if image.any() else PADDING, dtype=torch.long)]
+        for name in ("glyphs_mask", "text_mask"):
+            words = inputs[name].bool()
+            owner = torch.arange(texts, device=self.device).repeat_interleave(words.shape[1] // texts)
+            owners.append(torch.where(words, owner, PADDING))
+        owner = torch.cat(owners, dim=1)
+        return owner.gather(1, (owner == PADDING).int().argsort(dim=1, stable=True))
 
     def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Video by video: the attention mask of diffusers' autoencoder (0.42) does not fit a batch."""

@@ -33,8 +33,8 @@ class HunyuanTapped(TappedProcessor):
                 attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
             )
             return unseen
-        assert encoder_hidden_states is not None and taps.positions is not None  # there is always text
-        video, text, own, default = hidden_states, encoder_hidden_states, image_rotary_emb, taps.positions
+        assert encoder_hidden_states is not None  # there is always text
+        video, text, own = hidden_states, encoder_hidden_states, image_rotary_emb
         to_video = (attn.to_q, attn.to_k, attn.to_v, attn.norm_q, attn.norm_k)
         if attn.add_q_proj is None:  # one stream
             streams = [_projected(torch.cat([video, text], dim=1), attn.heads, *to_video)]
@@ -42,13 +42,15 @@ class HunyuanTapped(TappedProcessor):
             to_text = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj, attn.norm_added_q, attn.norm_added_k)
             streams = [_projected(video, attn.heads, *to_video), _projected(text, attn.heads, *to_text)]
         q, k, v = (torch.cat(parts, dim=1).transpose(1, 2) for parts in zip(*streams, strict=True))  # (B, N, L, D)
-        mask = self.mask(attention_mask, q.shape[2])
+        mask, reads = self.mask(attention_mask, q.shape[2]), taps.reads(self.site)
 
         def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
             if positions is not None and own is not None:
-                q = _turned(q, rotary.table(positions.q, default.q, own))
-                k = _turned(k, rotary.table(positions.k, default.k, own))
+                q = _turned(q, rotary.table(positions.q, taps.own, own))
+                k = _turned(k, rotary.table(positions.k, taps.own, own))
+            if reads is not None and taps.owners is not None:
+                return self.read_apart(reads, taps.owners, q, k, v).transpose(1, 2)
             return self.dispatch(q, k, v, mask).transpose(1, 2)
 
         out = taps.attend(self.site, q, k, v, taps.place(self.site), plain)

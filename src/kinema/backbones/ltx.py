@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import ltx_decoder, rotary
-from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
+from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
 from kinema.backbones.protocol import Conditions, Defaults
@@ -65,10 +65,10 @@ class LTXBackbone(PipelineBackbone):
     """
 
     family = "ltx"
-    hooks = ALL_HOOKS | {"context"}
     tapped_processor = LTXTapped
     context_parallel = True
     takes_image = True
+    time_per_frame = True
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.conditional = folder.pipeline == CONDITION
@@ -145,11 +145,14 @@ class LTXBackbone(PipelineBackbone):
     def coordinates(self, places: Tensor, fps: float) -> Tensor:
         """Token places (L, 3) in latent cells -> (1, 3, L): seconds, rows and columns in pixels.
 
-        0.9.7 counts in frames of the video, of which the first has a latent frame to itself.
+        0.9.7 counts in frames of the video, of which the first has a latent frame to itself, thus those before it too.
         """
         frame, row, column = places.float().unbind(dim=1)
         k, p = self.frames_per_latent, self.pixels_per_cell
-        seconds = (frame * k + (1 - k)).clamp(min=0) * (1.0 / fps) if self.conditional else frame * (k / fps)
+        if self.conditional:
+            seconds = torch.where(frame < 0, frame * k, (frame * k + (1 - k)).clamp(min=0)) * (1.0 / fps)
+        else:
+            seconds = frame * (k / fps)
         return torch.stack([seconds, row * p, column * p])[None]
 
     def _timestep(self, t: float | Tensor, x: Tensor, known_frames: Tensor | None) -> Tensor:

@@ -45,14 +45,13 @@ class LTXTapped(TappedProcessor):
         q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
-        default = taps.positions if encoder_hidden_states is None else None
         positions = taps.place(self.site) if encoder_hidden_states is None else None
 
         def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
             q, k, v = (u.transpose(1, 2).flatten(2) for u in (q, k, v))  # (B, L, N D)
             if positions is not None and own is not None:
-                q = rotate(q, rotary.table(positions.q, default.q if default else None, own))
-                k = rotate(k, rotary.table(positions.k, default.k if default else None, own))
+                q = rotate(q, rotary.table(positions.q, taps.own, own))
+                k = rotate(k, rotary.table(positions.k, taps.own, own))
             q, k, v = (u.reshape(*u.shape[:2], attn.heads, -1) for u in (q, k, v))
             return self.dispatch(q, k, v, mask).transpose(1, 2)
 

@@ -90,6 +90,9 @@ class MochiBackbone(PipelineBackbone):
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.transformer)
 
+    def text_readers(self) -> list[Any]:
+        return [self.transformer.time_embed]
+
     # The network.
 
     def schedule_options(self, conditions: Conditions) -> dict[str, Any]:

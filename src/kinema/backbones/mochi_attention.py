@@ -36,6 +36,7 @@ class MochiTapped(TappedProcessor):
             return unseen
         assert taps.positions is not None
         video, text, own, default = hidden_states, encoder_hidden_states, image_rotary_emb, taps.positions
+        reads = taps.reads(self.site)
         streams = [
             (attn.norm_q(_heads(attn.to_q(video), attn)), attn.norm_added_q(_heads(attn.add_q_proj(text), attn))),
             (attn.norm_k(_heads(attn.to_k(video), attn)), attn.norm_added_k(_heads(attn.add_k_proj(text), attn))),
@@ -47,8 +48,10 @@ class MochiTapped(TappedProcessor):
             places = positions or default
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D)
             if own is not None:
-                q = rotate(q, *rotary.table(places.q, default.q, own))
-                k = rotate(k, *rotary.table(places.k, default.k, own))
+                q = rotate(q, *rotary.table(places.q, taps.own, own))
+                k = rotate(k, *rotary.table(places.k, taps.own, own))
+            if reads is not None and taps.owners is not None:
+                return self.read_apart(reads, taps.owners, q, k, v).transpose(1, 2)
             out = torch.zeros_like(q)
             for i, words in enumerate(attention_mask.bool()):
                 seeing, seen = (torch.cat([words.new_ones(len(p)), words]) for p in (places.q, places.k))

@@ -13,7 +13,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
+    from kinema.core.run import Run
     from kinema.core.schedule import Solver
+    from kinema.core.technique import Step, Technique
     from kinema.core.tokens import Tokens
     from kinema.request import Lora, Placement, Request
 
@@ -101,6 +103,15 @@ class Backbone(Protocol):
 
     def grid(self, shape: Sequence[int]) -> Tensor:
         """For latents of `shape`: the (frame, row, column) of each token in latent cells, (L, 3)."""
+
+    def cached(self, run: Run, technique: Technique) -> AbstractContextManager[Backbone]:
+        """The model for `run` alone, keeping from call to call what the hook `cache` of `technique` asks for.
+
+        Raises: KinemaError, one sentence, when its networks cannot.
+        """
+
+    def at(self, step: Step) -> Backbone:
+        """The same model, told which step and branch its next calls are for."""
 
     def tapped(self, on: bool) -> AbstractContextManager[None]:
         """While open and `on`, attention goes through `kinema.core.attention.current_taps`; undone on leaving."""

@@ -3,7 +3,7 @@
 Blattmann et al., "Stable Video Diffusion: Scaling Latent Video Diffusion Models to Large Datasets", 2023,
 arXiv:2311.15127. The picture is given twice, as latents beside each frame and as a CLIP token; guidance leaves out
 both. Latents and frames equal those of diffusers' pipeline, whose guidance grows from frame to frame (see
-guidance/frame_cfg.py). A request's fps is told to the network, together with two settings of the backbone.
+guidance/frame_cfg.py). A request's fps is told to the network, together with two numbers at the pipeline's defaults.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.unet_base import UNetBackbone
 from kinema.core.errors import KinemaError
+from kinema.core.run import seeded
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ CHECKPOINTS = (  # the layouts this file is written for
     "stabilityai/stable-video-diffusion-img2vid-xt",
     "stabilityai/stable-video-diffusion-img2vid-xt-1-1",
 )
+MOTION_BUCKET = 127.0  # how much moves, as the training data was sorted, 0 to 255
+NOISE_AUGMENTATION = 0.02  # deviation of the noise on the picture before it is encoded, on pixels -1..1
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> SVDBackbone:
@@ -66,14 +69,10 @@ def _check_unet(unet: Any, vae: Any, folder: Folder) -> None:
 
 
 class SVDBackbone(UNetBackbone):
-    """A Stable Video Diffusion model in kinema's convention. Two settings may be changed, for all later runs.
-
-    motion_bucket: how much moves, as the training data was sorted; no unit, 0 to 255, more is more.
-    noise_augmentation: deviation of the noise on the picture before it is encoded, on pixels -1..1; more departs
-    further from the picture.
-    """
+    """A Stable Video Diffusion model in kinema's convention."""
 
     family = "svd"
+    hooks = UNetBackbone.hooks - {"context"}
     droppable = frozenset({"image"})
     takes_image = True
     needs_image = True
@@ -87,8 +86,6 @@ class SVDBackbone(UNetBackbone):
         self.image_encoder = image_encoder
         kind: Any = diffusers.StableVideoDiffusionPipeline  # diffusers is not fully typed
         self.pipeline = kind(vae, image_encoder, unet, scheduler, feature_extractor)
-        self.motion_bucket = 127.0
-        self.noise_augmentation = 0.02
         super().__init__(unet=unet, vae=vae, scheduler=scheduler, defaults=_defaults(unet), **parts)
 
     def time_of(self, t: float) -> float:
@@ -105,9 +102,9 @@ class SVDBackbone(UNetBackbone):
         tokens = [self.pipeline._encode_image(picture, self.device, 1, False) for picture in pictures]
         prepare = self.pipeline.video_processor.preprocess
         pixels = torch.cat([prepare(picture, height=height, width=width) for picture in pictures])
-        noise = torch.cat([_picture_noise(conditions, _generator(r.seed), self.pixels_per_cell) for r in requests])
-        noisy = (pixels + self.noise_augmentation * noise).to(self.device)
-        told = [conditions.fps - 1, self.motion_bucket, self.noise_augmentation]  # it was trained on fps - 1
+        noise = torch.cat([_picture_noise(conditions, seeded(r.seed), self.pixels_per_cell) for r in requests])
+        noisy = (pixels + NOISE_AUGMENTATION * noise).to(self.device)
+        told = [conditions.fps - 1, MOTION_BUCKET, NOISE_AUGMENTATION]  # it was trained on fps - 1
         conditions.inputs |= {
             "picture": self.pipeline._encode_vae_image(noisy, self.device, 1, False),  # (B, C, H, W)
             "image_tokens": torch.cat(tokens),  # (B, 1, D)
@@ -152,14 +149,6 @@ class SVDBackbone(UNetBackbone):
         latents, frames = x.to(self.vae.dtype).transpose(1, 2), x.shape[2]
         video: Tensor = self.pipeline.decode_latents(latents, frames, decode_chunk_size=frames)
         return video
-
-
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-        return generator
-    return generator.manual_seed(seed)
 
 
 def _picture_noise(conditions: Conditions, generator: torch.Generator, pixels_per_cell: int) -> Tensor:

@@ -6,14 +6,17 @@ site that nobody acts on in the current step goes through diffusers' own process
 
 from __future__ import annotations
 
+import inspect
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial, wraps
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from kinema.core.attention import Site, Taps, current_taps
+from kinema.core.attention import SHARED, Site, Taps, current_taps
 from kinema.core.errors import KinemaError
 
 
@@ -46,16 +49,53 @@ class TappedProcessor:
         )
         return attended
 
+    def read_apart(
+        self, reads: Tensor, owners: Tensor, q: Tensor, k: Tensor, v: Tensor, text_first: bool = False
+    ) -> Tensor:
+        """Joint attention in which video tokens read different texts: q, k and v are (B, L + P, N, D), the text behind.
+
+        reads: (L, texts), which video token reads which text. owners: (B or 1, P), see `Taps.owners`. Video is seen by
+        all, a text by itself and by whoever reads it; what is shared reads as the first text does. Tokens that see the
+        same go through attention together, so that no mask over all pairs is made.
+        Raises: KinemaError when a technique changed the number of tokens.
+        """
+        words, (tokens, texts) = owners.shape[1], reads.shape
+        if not q.shape[1] == k.shape[1] == tokens + words:
+            raise KinemaError("frames read texts of their own here, so that attention must keep the number of tokens")
+        if text_first:
+            q, k, v = (u.roll(-words, dims=1) for u in (q, k, v))
+        out = torch.empty_like(q)
+        video = owners.new_full((tokens,), SHARED)
+        for i, owner in enumerate(owners.expand(len(q), -1)):
+            own = torch.nn.functional.one_hot(owner.clamp(min=0), texts).bool()
+            sees, group = torch.unique(torch.cat([reads, own]), dim=0, return_inverse=True)
+            belongs = torch.cat([video, owner])
+            for j, texts_seen in enumerate(sees):
+                seen = (belongs == SHARED) | ((belongs >= 0) & texts_seen[belongs.clamp(min=0)])
+                mine = group == j
+                out[i, mine] = self.dispatch(q[i : i + 1, mine], k[i : i + 1, seen], v[i : i + 1, seen])[0]
+        return out.roll(words, dims=1) if text_first else out
+
 
 class AttentionDoor:
-    """Opens the attentions of a model to the runs that want them, and closes them after the last."""
+    """Opens a model to the runs that want to see it, and closes it after the last.
 
-    def __init__(self, attentions: Iterable[tuple[Site, Any]], processor: type[TappedProcessor]) -> None:
-        self._attentions = list(attentions)
+    attentions: every site with its module; `processor` stands in for theirs. blocks: what the hook `skip` may leave
+    out. readers: modules that read a text as a whole; they get several texts one by one.
+    """
+
+    def __init__(
+        self,
+        attentions: Iterable[tuple[Site, Any]],
+        processor: type[TappedProcessor],
+        blocks: Iterable[tuple[int, torch.nn.Module]] = (),
+        readers: Iterable[torch.nn.Module] = (),
+    ) -> None:
+        self._attentions, self._blocks, self._readers = list(attentions), list(blocks), list(readers)
         self._processor = processor
         self._open = 0
         self._lock = threading.Lock()
-        self._originals: list[tuple[Any, Any]] = []
+        self._undo: list[Callable[[], None]] = []
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -75,13 +115,18 @@ class AttentionDoor:
         if any(getattr(attn, "fused_projections", False) for _, attn in self._attentions):
             raise KinemaError("the attention projections of the model are fused; call unfuse_qkv_projections() first")
         for site, attn in self._attentions:
-            self._originals.append((attn, attn.processor))
+            self._undo.append(partial(_set, attn, attn.processor))
             _set(attn, self._processor(site, attn.processor))
+        joint = {site.block for site, _ in self._attentions if site.kind == "joint"}
+        for index, block in self._blocks:
+            self._undo.append(_skippable(block, index, joint=index in joint))
+        for module in self._readers:
+            self._undo.append(module.register_forward_pre_hook(_one_by_one, with_kwargs=True).remove)
+            self._undo.append(module.register_forward_hook(_together).remove)
 
     def _restore(self) -> None:
-        while self._originals:
-            attn, original = self._originals.pop()
-            _set(attn, original)
+        while self._undo:
+            self._undo.pop()()
 
 
 def _set(attn: Any, processor: Any) -> None:
@@ -90,3 +135,53 @@ def _set(attn: Any, processor: Any) -> None:
         attn.set_processor(processor)
     else:
         attn.processor = processor
+
+
+def _skippable(block: torch.nn.Module, index: int, joint: bool) -> Callable[[], None]:
+    """Lets the taps of a run leave a block out; returns what undoes it. joint: text goes through the block, too."""
+    inner, own, signature = block.forward, "forward" in vars(block), inspect.signature(block.forward)
+
+    @wraps(inner)
+    def forward(*args: Any, **named: Any) -> Any:
+        taps = current_taps.get()
+        if taps is None or not taps.skips(index):
+            return inner(*args, **named)
+        given = signature.bind(*args, **named).arguments
+        return (given["hidden_states"], given["encoder_hidden_states"]) if joint else given["hidden_states"]
+
+    def undo() -> None:
+        if own:
+            block.forward = inner
+        else:
+            del block.forward
+
+    again = partial(_skippable, index=index, joint=joint)
+    vars(forward).update(inner=inner if own else None, put_on=again)  # for the twin of a block
+    block.forward = forward
+    return undo
+
+
+def _one_by_one(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Texts that stand one behind the other, (B, texts P, ...), become samples, (B texts, P, ...)."""
+    taps = current_taps.get()
+    texts = 1 if taps is None else taps.texts
+
+    def apart(u: Any) -> Any:
+        if texts == 1 or not isinstance(u, Tensor):
+            return u
+        return u.repeat_interleave(texts, 0) if u.ndim == 1 else u.unflatten(1, (texts, -1)).flatten(0, 1)
+
+    return tuple(map(apart, args)), {name: apart(u) for name, u in named.items()}
+
+
+def _together(module: Any, args: Any, output: Any) -> Any:
+    """And back; of what sums a text up, (B texts, D), the first text's is kept, which is the request's own."""
+    taps = current_taps.get()
+    texts = 1 if taps is None else taps.texts
+
+    def behind(u: Tensor) -> Tensor:
+        return u[::texts] if u.ndim == 2 else u.unflatten(0, (-1, texts)).flatten(1, 2)
+
+    if texts == 1:
+        return output
+    return tuple(map(behind, output)) if isinstance(output, tuple) else behind(output)

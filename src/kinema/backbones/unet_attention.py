@@ -34,6 +34,10 @@ class UNetTapped(TappedProcessor):
         if taps is None:
             unseen: Tensor = self.original(attn, x, context, mask, temb, *args, **kwargs)
             return unseen
+        reads = taps.reads_by_frame(self.site) if self.site.kind == "cross" else None
+        if reads is not None and context is not None:  # (T, texts): each token of a text as the text itself
+            mask = reads.repeat_interleave(context.shape[1] // taps.texts, dim=1)
+            mask = mask.repeat(len(x) // len(mask), 1)[:, None, None]
         source = x if context is None else context
         q, k, v = attn.to_q(x), attn.to_k(source), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import wan_images
-from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
+from kinema.backbones.base import DiffusersBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import FLOW
@@ -87,7 +87,6 @@ class WanBackbone(DiffusersBackbone):
     """A Wan model in kinema's convention: x is in normalised latent units, float32 outside the transformer."""
 
     family = "wan"
-    hooks = ALL_HOOKS | {"context"}
     tapped_processor = WanTapped
     context_parallel = True
     schedulers = FLOW
@@ -167,6 +166,11 @@ class WanBackbone(DiffusersBackbone):
         for transformer in (self.transformer, self.transformer_2):
             if transformer is not None:
                 yield from attentions(transformer)
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        for transformer in (self.transformer, self.transformer_2):
+            if transformer is not None:
+                yield from enumerate(transformer.blocks)
 
     # The network.
 

@@ -42,14 +42,13 @@ class WanTapped(TappedProcessor):
         q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
-        default = taps.positions if context is None else None
         positions = taps.place(self.site) if context is None else None
 
         def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
             if positions is not None and rotary is not None:
-                q = rotate(q, *_table(positions.q, default.q if default else None, rotary, q, taps.patch))
-                k = rotate(k, *_table(positions.k, default.k if default else None, rotary, k, taps.patch))
+                q = rotate(q, *_table(positions.q, taps.own, rotary, q, taps.patch))
+                k = rotate(k, *_table(positions.k, taps.own, rotary, k, taps.patch))
             return self.dispatch(q, k, v, mask, parallel=context is None).transpose(1, 2)
 
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3).type_as(x)

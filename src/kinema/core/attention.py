@@ -16,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from kinema.core.technique import Step, Technique
+    from kinema.core.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -38,45 +39,74 @@ class Positions:
     q: Tensor  # (L, 3)
     k: Tensor  # (L, 3)
     first: int = 0  # in joint attention: where these L tokens begin in the sequence; the others are text
+    extra: int = 0  # how many of these L, the last ones, stand beside the clip (see core/tokens.py)
+
+
+# To which text a token of joint attention belongs (`Taps.owners`), where it is none by number.
+SHARED, PADDING = -1, -2  # read by all, read by none
 
 
 @dataclass(frozen=True)
 class Taps:
-    """The techniques of one run that asked for attention, during one model call."""
+    """The techniques of one run that asked for attention, and what a backbone knows of the model call in progress."""
 
     step: Step
     techniques: Sequence[Technique]  # those that override a hook of HOOKS
-    positions: Positions | None = None  # the backbone's token grid for this call
+    beside: Sequence[Tokens] = ()  # what stands beside the clip in this call
+    positions: Positions | None = None  # where the tokens of this call stand
+    own: Tensor | None = None  # (L, 3): the places the model itself gives them
+    padding: int = 0  # latent frames before the clip's first
+    frames: int = 0  # latent frames of the clip
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     texts: int = 1  # prompts whose tokens stand one behind the other in this call, the request's own first
+    owners: Tensor | None = None  # (B or 1, P): in joint attention, to which text a token belongs
 
-    HOOKS: ClassVar = ("attend", "positions", "context")
+    HOOKS: ClassVar = ("attend", "positions", "context", "tokens", "skip")
 
     def at(self, site: Site) -> list[Technique]:
         """Techniques that act at `site` in this step, outermost first."""
-        return [t for t in self.techniques if t.active(self.step) and _in_blocks(t, site) and t.wants(site)]
+        acting = [t for t in self.techniques if t.overrides("attend") or t.overrides("positions")]
+        return [t for t in acting if t.active(self.step) and _in_blocks(t, site.block) and t.wants(site)]
 
     def acts(self, site: Site) -> bool:
         """Whether attention at `site` is anything else than the model's own in this call."""
-        return bool(self.at(site)) or (self.texts > 1 and site.kind in ("cross", "joint"))
+        moved = self.positions is not None and self.positions.q is not self.own and site.kind in ("self", "joint")
+        return moved or bool(self.at(site)) or (self.texts > 1 and site.kind in ("cross", "joint"))
 
-    def reads(self, site: Site) -> Tensor | None:
-        """Which video token reads which text at `site`, (L, texts) bool; None where there is only the prompt."""
-        if self.texts == 1 or self.positions is None:
+    def skips(self, block: int) -> bool:
+        """Whether a block is left out in this call."""
+        return any(
+            t.overrides("skip") and t.active(self.step) and _in_blocks(t, block) and t.skip(self.step, block)
+            for t in self.techniques
+        )
+
+    def reads_by_frame(self, site: Site) -> Tensor | None:
+        """Which latent frame of the clip reads which text at `site`, (frames, texts) bool; None with one text."""
+        if self.texts == 1 or self.own is None:
             return None
-        frame = self.positions.q[:, 0].long()  # the latent frame of each token
-        count = int(frame.max()) + self.patch[0]
         asked = None
         for t in self.techniques:
-            if t.overrides("context") and t.active(self.step) and _in_blocks(t, site):
-                asked = t.context(self.step, site, count)
-        own = torch.ones(1, count, dtype=torch.bool, device=frame.device)
-        if asked is None:
-            asked = torch.zeros(self.texts - 1, count, dtype=torch.bool, device=frame.device)
-        else:
-            asked = asked.to(frame.device)
-            own = ~asked.any(dim=0, keepdim=True)
-        return torch.cat([own, asked])[:, frame].T
+            if t.overrides("context") and t.active(self.step) and _in_blocks(t, site.block):
+                asked = t.context(self.step, site, self.frames)
+        reads = torch.zeros(self.frames, self.texts, dtype=torch.bool, device=self.own.device)
+        if asked is not None:
+            reads[:, 1:] = asked.to(reads.device).T
+        reads[:, 0] = ~reads.any(dim=1)
+        return reads
+
+    def reads(self, site: Site) -> Tensor | None:
+        """Which video token reads which text at `site`, (L, texts) bool; None where there is only the prompt.
+
+        A token of several latent frames reads as the first of them that belongs to the clip. What stands beside the
+        clip reads the request's own prompt.
+        """
+        by_frame = self.reads_by_frame(site)
+        if by_frame is None or self.own is None:
+            return None
+        beside = torch.zeros_like(by_frame[:1])
+        beside[:, 0] = True
+        frame = (self.own[:, 0].long() - self.padding).clamp(0, self.frames)
+        return torch.cat([by_frame, beside])[frame]
 
     def place(self, site: Site) -> Positions | None:
         """Token positions at `site` after every technique that moves them, in list order; None where there are none."""
@@ -97,9 +127,9 @@ class Taps:
         return call(q, k, v, positions)
 
 
-def _in_blocks(technique: Technique, site: Site) -> bool:
+def _in_blocks(technique: Technique, block: int) -> bool:
     blocks = technique.block_range
-    return blocks is None or blocks[0] <= site.block <= blocks[1]
+    return blocks is None or blocks[0] <= block <= blocks[1]
 
 
 def _around(technique: Technique, step: Step, site: Site, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:

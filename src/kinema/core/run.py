@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from kinema.core.technique import HOOKS, OWNED, Step, Technique
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
+    from kinema.core.tokens import Tokens
     from kinema.request import Request
 
 
@@ -41,8 +42,12 @@ class Run:
         self.requests = tuple(requests)
         self.techniques = tuple(techniques)
         self.owner = _owner(self.techniques)
+        self._dropped = self.owner.dropped()
+        self._text_of: dict[str, dict[str, Tensor]] = {}  # branch of the guidance -> what it reads for the prompt
         self.path: Path = RectifiedFlow()
         self.state = State()
+        self.cacher = next((t for t in self.techniques if t.overrides("cache")), None)
+        self.cached: Backbone = backbone  # the same model, keeping what the cacher asked for
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
         if not self.requests:
             raise KinemaError("there is no request; give one or more")
@@ -50,7 +55,7 @@ class Run:
         _refuse_unsupported(backbone, self.techniques)
         _refuse_blocks(backbone, self.tapping)
         self.conditions: Conditions = backbone.prepare(self.requests)
-        self.generators = [_generator(r.seed) for r in self.requests]
+        self.generators = [seeded(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
         _refuse_idle(self.techniques, self.schedule)
@@ -65,7 +70,11 @@ class Run:
         run = cls(backbone, requests, techniques)
         for t in run.techniques:
             t.start(run)
-        with backbone.tapped(bool(run.tapping)):
+        run._check_started()
+        with ExitStack() as stack:
+            stack.enter_context(backbone.tapped(bool(run.tapping)))
+            if run.cacher is not None:
+                run.cached = stack.enter_context(backbone.cached(run, run.cacher))
             yield run
 
     @property
@@ -81,7 +90,28 @@ class Run:
 
         They are the same for all requests of a batch.
         """
-        self.conditions.more_texts = [self.backbone.encode_texts([p] * len(self.requests)) for p in prompts]
+        self.conditions.more_texts = [self._encoded(p) for p in prompts]
+
+    def read_instead(self, branch: str, prompt: str) -> None:
+        """Lets a branch of the guidance read another prompt than the request's, for its owner; called at `start`."""
+        self._text_of[branch] = self._encoded(prompt)
+
+    def _encoded(self, prompt: str) -> dict[str, Tensor]:
+        return self.backbone.encode_texts([prompt] * len(self.requests), self.conditions)
+
+    def beside(self, step: Step) -> list[Tokens]:
+        """What techniques put beside the clip in this step, in list order."""
+        found = [t.tokens(step) for t in self.techniques if t.overrides("tokens") and t.active(step)]
+        return [tokens for tokens in found if tokens is not None and tokens.frames > 0]
+
+    def _check_started(self) -> None:
+        """Raises: KinemaError for what techniques asked for at `start`, or left out there, and cannot work."""
+        for t in self.techniques:
+            if t.overrides("context") and not self.conditions.more_texts:
+                raise KinemaError(f"{t.name} lets frames read other texts and names none; call run.read_texts at start")
+            if t.overrides("tokens"):
+                first = next(step for step in self.schedule if t.active(step))
+                self.backbone.check_tokens(self.beside(first), self.conditions)
 
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
         """Passes x through one hook of every technique that acts now, in list order."""
@@ -93,34 +123,52 @@ class Run:
     def velocity(self, step: Step, x: Tensor, branch: str) -> Tensor:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
-        def model(x: Tensor) -> Tensor:
-            token = current_taps.set(Taps(replace(step, branch=branch), self.tapping) if self.tapping else None)
+        seen = replace(step, branch=branch)
+
+        def called(x: Tensor) -> Tensor:
+            taps = Taps(seen, self.tapping, self.beside(seen)) if self.tapping else None
+            token = current_taps.set(taps)
             try:
-                return self.backbone.velocity(x, step.told, self.conditions, self.owner.dropped()[branch])
+                model = self._model(seen)
+                return model.velocity(x, step.told, self._conditions_of(branch), self._dropped[branch])
             finally:
                 current_taps.reset(token)
 
-        call: Callable[[Tensor], Tensor] = model
+        call: Callable[[Tensor], Tensor] = called
         for t in reversed(self.techniques):
             if t.overrides("velocity") and t.active(step):
                 call = _around(t, step, branch, call)
         return call(x)
 
+    def _conditions_of(self, branch: str) -> Conditions:
+        """The conditions of a branch: the request's own, or with another text in the place of its prompt."""
+        text = self._text_of.get(branch)
+        return self.conditions if text is None else replace(self.conditions, texts={False: text})
+
     def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
-        """The velocity of every branch of the guidance: in one call, unless a technique looks at single ones."""
-        dropped = self.owner.dropped()
+        """The velocity of every branch the guidance needs: in one call, unless they are looked at or read apart."""
+        needed = self.owner.needs(step)
         looked_at = self.tapping or any(t.overrides("velocity") and t.active(step) for t in self.techniques)
-        if looked_at or not self.backbone.joint_branches:
-            return {branch: self.velocity(step, x, branch) for branch in dropped}
-        found = self.backbone.velocities(x, step.told, self.conditions, list(dropped.values()))
-        return dict(zip(dropped, found, strict=True))
+        if looked_at or self._text_of or len(needed) < 2 or not self.backbone.joint_branches:
+            return {branch: self.velocity(step, x, branch) for branch in needed}
+        each = [self._dropped[branch] for branch in needed]
+        model = self._model(replace(step, branch="+".join(needed)))
+        return dict(zip(needed, model.velocities(x, step.told, self.conditions, each), strict=True))
+
+    def _model(self, step: Step) -> Backbone:
+        """What is called in a step: the model, or while the cacher acts the one that keeps what it asked for."""
+        return self.cached.at(step) if self.cacher is not None and self.cacher.active(step) else self.backbone
 
     def guided(self, step: Step, x: Tensor) -> Tensor:
-        """Velocity after guidance and after edits of the clean estimate; outside its window the owner rests."""
+        """Velocity after guidance and after edits of the clean estimate; outside its window the owner rests.
+
+        An owner that needs no branch stands still: its velocity is zero, and the model is not called.
+        """
         if not self.owner.active(step):
             v = self.velocity(step, x, "cond")
         else:
-            v = self.owner.guide(step, **self.branches(step, x))
+            found = self.branches(step, x)
+            v = self.owner.guide(step, **found) if found else torch.zeros_like(x)
         editors = [t for t in self.techniques if t.overrides("clean") and t.active(step)]
         if not editors:
             return v
@@ -135,7 +183,7 @@ class Run:
         return x if known is None or frames is None else torch.where(frames, known.to(x.dtype), x)
 
 
-def _generator(seed: int | None) -> torch.Generator:
+def seeded(seed: int | None) -> torch.Generator:
     """Random numbers of one sample; without a seed they start somewhere new."""
     generator = torch.Generator()
     if seed is None:

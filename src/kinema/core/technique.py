@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
+    from kinema.core.tokens import Tokens
 
 # What a branch of the guidance leaves out; a technique may name more with a mapping of its own.
 STANDARD_BRANCHES: Mapping[str, frozenset[str]] = {
@@ -19,10 +20,10 @@ STANDARD_BRANCHES: Mapping[str, frozenset[str]] = {
 }
 
 HOOKS = (
-    "init_noise", "before_step", "after_step", "velocity", "positions", "attend", "context", "tokens",
+    "init_noise", "before_step", "after_step", "velocity", "positions", "attend", "context", "tokens", "skip", "cache",
     "guide", "clean", "finish",
 )  # fmt: skip
-OWNED = ("guide", "context")
+OWNED = ("guide", "context", "cache")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class Step:
     @property
     def told(self) -> float:
         return self.t if self.t_model is None else self.t_model
+
+
+@dataclass
+class Call:
+    """Where a series of model calls is, for a cache that asks from inside the network. It belongs to one run.
+
+    A series is what may share something from call to call: those of one branch of the guidance, or of the branches
+    that go through the network as one batch.
+    """
+
+    step: Step  # its `branch` is the branch, or the joined names of several
+    x: Tensor | None = None  # latents that went in, (B, C, T, H, W); None before the first call
+    count: int = 0  # calls before this one
+    networks: tuple[Any, ...] = ()  # the run's own, with the cache in them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +121,38 @@ class Technique:
 
     # Answered.
     def context(self, step: Step, site: Site, frames: int) -> Tensor | None:
-        """Which texts each latent frame reads at a site, (S, frames) bool, one row a text of `run.read_texts`.
+        """Which texts each latent frame of the clip reads, (S, frames) bool, one row a text of `run.read_texts`.
 
         None leaves it at the request's own prompt. A frame may read several texts; every frame reads one at least.
         """
         return None
 
-    def tokens(self, step: Step) -> Any:
+    def tokens(self, step: Step) -> Tokens | None:
+        """Latent frames that stand beside the clip in the calls of this step; None is nothing.
+
+        It is also asked once before the first step, so that what cannot be honoured is refused there.
+        """
         return None
+
+    def skip(self, step: Step, block: int) -> bool:
+        """Whether a block of the network is left out in this call: what goes in comes out."""
+        return False
 
     # Owned.
     def guide(self, step: Step, **branches: Tensor) -> Tensor:
         return branches["cond"]
+
+    def needs(self, step: Step) -> Sequence[str]:
+        """The branches that `guide` is given in this step; others are not called. None at all is rest: v = 0."""
+        return tuple(self.dropped())
+
+    def cache(self, run: Run, call: Call) -> Any:
+        """What the network keeps from a call for the next ones: the configuration of a cache of diffusers.
+
+        Asked for each series of calls, and once before the first step, so that what cannot be done is refused there.
+        Outside the technique's noise range the model is called as it is.
+        """
+        return None
 
     # Kept here so that no subclass restates it.
     def active(self, step: Step) -> bool:
@@ -127,9 +162,8 @@ class Technique:
     def overrides(cls, hook: str) -> bool:
         return getattr(cls, hook) is not getattr(Technique, hook)
 
-    @classmethod
-    def dropped(cls) -> Mapping[str, frozenset[str]]:
+    def dropped(self) -> Mapping[str, frozenset[str]]:
         """Branch name -> conditions it leaves out."""
-        if isinstance(cls.branches, Mapping):
-            return cls.branches
-        return {name: STANDARD_BRANCHES[name] for name in cls.branches}
+        if isinstance(self.branches, Mapping):
+            return self.branches
+        return {name: STANDARD_BRANCHES[name] for name in self.branches}
