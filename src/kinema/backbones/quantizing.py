@@ -76,7 +76,7 @@ def _nf4() -> Any:
     class NF4(AOBaseConfig):  # type: ignore[misc]
         pass
 
-    @register_quantize_module_handler(NF4)
+    @register_quantize_module_handler(NF4)  # type: ignore[untyped-decorator]
     def quantize(layer: nn.Module, config: NF4) -> nn.Module:
         weight: Any = layer.weight
         scales = weight.numel() // BLOCK
