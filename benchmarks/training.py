@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
+from kinema.backbones.compiling import has_compiler
 from kinema.training.attention import write_out_softmax
-from kinema.training.hardware import hardware, has_compiler
+from kinema.training.hardware import hardware
 from kinema.training.optimizer import build_optimizer
 from kinema.training.text_to_video import TransformerSettings, build_transformer
 

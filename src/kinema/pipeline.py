@@ -20,7 +20,6 @@ from kinema.timeline import Timeline
 from kinema.video import Video
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from kinema.backbones.protocol import Backbone

@@ -133,6 +133,8 @@ class Placement(BaseModel):
         other = next((name for name in smaller if getattr(self, name)), None)
         if self.offload == "stream" and other:
             raise ValueError(f"offload 'stream' reads the weights as they are in their files; leave {other} out")
+        if self.offload == "stream" and self.compile:
+            raise ValueError("offload 'stream' puts all blocks in the same place, which compile cannot; use one of them")
         if self.context_parallel and (self.offload or self.layerwise_casting or self.compile):
             other = "offload" if self.offload else "layerwise_casting" if self.layerwise_casting else "compile"
             raise ValueError(f"context_parallel and {other} do not work together yet; leave one of them out")

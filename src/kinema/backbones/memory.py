@@ -19,6 +19,7 @@ from diffusers.hooks.group_offloading import apply_group_offloading
 from torch import nn
 
 from kinema.backbones import quantizing
+from kinema.backbones.compiling import check_compiler, compile_blocks
 from kinema.backbones.folder import Folder
 from kinema.backbones.lora import quiet
 from kinema.core.errors import KinemaError
@@ -37,9 +38,10 @@ def check(placement: Placement, device: torch.device) -> None:
             f"offload {placement.offload!r} moves weights between main memory and that of a GPU, and device "
             f"{device.type!r} has one memory; use offload 'stream', or leave it out"
         )
-    for name in ("stream", "compile"):
-        if name in (placement.offload, "compile" if placement.compile else ""):
-            raise KinemaError(f"{name} is not in this version; leave it out")
+    if placement.offload == "stream":
+        raise KinemaError("stream is not in this version; leave it out")
+    if placement.compile:
+        check_compiler()
     if placement.offload == "group" and "int4" in (placement.quantization, placement.text_quantization):
         raise KinemaError("offload 'group' cannot move weights in int4; use int8 or float8, or offload 'model'")
     if placement.quantization or placement.text_quantization:
@@ -103,6 +105,8 @@ def place(backbone: Any, placement: Placement, device: torch.device, rest: torch
         backbone._coding = turns = Turns(seat)
         for network in predicting.values():
             one_by_one(network, turns.lock)
+    if placement.compile:
+        compile_blocks(backbone, list(predicting.values()))
     backbone.placement = placement
 
 

@@ -3,8 +3,9 @@
 Before self-attention a process gives its tokens away and gets all tokens of some of the heads, and afterwards the other
 way round; by diffusers' context parallel hooks. Everything else is done by all processes alike, from the same seed.
 Jacobs et al., "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long Sequence Transformer
-Models", 2023, arXiv:2309.14509. Departures from diffusers' plans for its networks: text stays whole, because LTX-Video's
-mask of it has a row for each head, and a time per token is split as the tokens are, which LTX-Video's plan leaves out.
+Models", 2023, arXiv:2309.14509. Departures from diffusers' plans for its networks: text stays whole, because the mask
+that LTX-Video has for it holds a row for each head; a time per token is split as the tokens are, which the plan of
+LTX-Video leaves out.
 """
 
 from __future__ import annotations
@@ -145,11 +146,10 @@ def _check_share(backbone: Any, shape: Sequence[int], count: int) -> None:
     for axis, name in enumerate(("num_frames", "height", "width")):
         step = count // math.gcd(count, tokens // counts[axis])
         below = counts[axis] // step * step
-        near = [str(_extent(backbone, axis, n)) for n in (below, below + step) if n > 0]
-        ways.append(f"{name} {' or '.join(near)}")
-    raise KinemaError(
-        f"{count} processes cannot share the {tokens} tokens of this video evenly; use {', '.join(ways[:2])}, or {ways[2]}"
-    )
+        values = [str(_extent(backbone, axis, n)) for n in (below, below + step) if n > 0]
+        ways.append(f"{name} {' or '.join(values)}")
+    near = f"{', '.join(ways[:2])}, or {ways[2]}"
+    raise KinemaError(f"{count} processes cannot share the {tokens} tokens of this video evenly; use {near}")
 
 
 def _extent(backbone: Any, axis: int, tokens: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from diffusers import FirstBlockCacheConfig, MagCacheConfig, SeaCacheConfig
 from torch import Tensor
 
 from kinema.backbones.folder import CLOCK
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kinema.core.technique import Step, Technique
 
 NETWORKS = ("transformer", "transformer_2", "unet")  # attributes of a backbone
+RESIDUALS = (FirstBlockCacheConfig, MagCacheConfig, SeaCacheConfig)  # keep the sum of what the blocks add
 
 
 @contextmanager
@@ -100,10 +102,14 @@ class Reuse:
             raise self._refused(f"diffusers has no caches for its {kind}")
         if network.is_cache_enabled:
             raise self._refused(f"its {kind} has a cache already; call disable_cache() first")
+        config = self.technique.cache(self.run, call)
+        if isinstance(config, RESIDUALS) and hasattr(network, "vace_blocks"):
+            raise self._refused(f"its {kind} adds to what its blocks give, which would be counted twice")
         try:
-            network.enable_cache(self.technique.cache(self.run, call))
+            network.enable_cache(config)
         except (ValueError, IndexError) as error:
-            raise self._refused(f"its {kind} does not take it ({str(error).rstrip('.')})") from None
+            unknown = "diffusers does not know its blocks" if "not registered" in str(error) else str(error).rstrip(".")
+            raise self._refused(f"its {kind} does not take it: {unknown}") from None
         if not hooked(network):
             raise self._refused(f"its {kind} has nothing of what it keeps")
         if hidden_hooks(network):

@@ -111,6 +111,11 @@ class AttentionDoor:
                 if self._open == 0:
                     self._restore()
 
+    def leave_uncompiled(self) -> None:
+        """Keeps torch.compile out of the processors, and so of what techniques do in them."""
+        call = torch.compiler.disable(self._processor.__call__)
+        self._processor = type(self._processor.__name__, (self._processor,), {"__call__": call})
+
     def _install(self) -> None:
         if any(getattr(attn, "fused_projections", False) for _, attn in self._attentions):
             raise KinemaError("the attention projections of the model are fused; call unfuse_qkv_projections() first")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 from pathlib import Path
 
 import torch
@@ -17,11 +15,6 @@ def hardware(device: torch.device | str) -> str:
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     count = torch.get_num_threads()
     return f"{count} CPU thread{'s' if count > 1 else ''}, {names[0] if names else platform.machine()}"
-
-
-def has_compiler() -> bool:
-    """Whether torch.compile finds the C++ compiler that it needs, for a GPU's launchers too."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
 
 
 def _cpuinfo() -> list[str]:

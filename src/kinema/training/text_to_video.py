@@ -18,10 +18,10 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
+from kinema.backbones.compiling import has_compiler
 from kinema.models.text import build_text_encoder, build_tokenizer, encode_text, tokenize
 from kinema.training.attention import write_out_softmax
 from kinema.training.export import export_pipeline
-from kinema.training.hardware import has_compiler
 from kinema.training.latents import CacheSettings, Filler, LatentCache
 from kinema.training.lessons import Lesson, Timetable, check_order
 from kinema.training.preview import contact_sheet, generate
