@@ -15,6 +15,7 @@ from kinema.core.registry import technique, techniques
 from kinema.core.schedule import Solver
 from kinema.core.technique import HOOKS, Technique
 from kinema.guidance.cfg import CFG
+from kinema.request import Placement
 
 SHAPE = (1, 2, 3, 4, 4)
 
@@ -25,7 +26,7 @@ class ToTarget:
     name, family, sites, expert_boundary = "target", "closed form", (), None
     droppable = frozenset({"text"})
     hooks = frozenset(HOOKS) - {"context"}
-    device, dtype, joint_branches = torch.device("cpu"), torch.float32, True
+    device, dtype, joint_branches, placement = torch.device("cpu"), torch.float32, True, Placement()
 
     def __init__(self, known=None):
         self.target = torch.linspace(-1, 1, 96).reshape(SHAPE)
