@@ -61,7 +61,7 @@ class Folder:
 
     def scheduler(self, *kinds: type, part: str = "scheduler") -> Any:
         """The scheduler, of one of the classes `kinds`."""
-        kind = self._known(self.config(part, "scheduler_config.json").get("_class_name"), kinds, part)
+        kind = self.known(self.config(part, "scheduler_config.json").get("_class_name"), kinds, part)
         with self._reading(part):
             return kind.from_pretrained(self.path / part, local_files_only=True)
 
@@ -91,7 +91,7 @@ class Folder:
         kinds = [
             getattr(transformers, name) for name in dir(transformers) if name.startswith(f"{family}ImageProcessor")
         ]
-        kind = self._known(self.declared(part), kinds, part)
+        kind = self.known(self.declared(part), kinds, part)
         with self._reading(part):
             return kind.from_pretrained(self.path / part, local_files_only=True)
 
@@ -112,7 +112,7 @@ class Folder:
         Raises: KinemaError when its class is unknown, a file is missing or damaged, or weights are missing.
         """
         config = self.config(part)
-        kind = self._known(config.get("_class_name") or self.declared(part), kinds, part)
+        kind = self.known(config.get("_class_name") or self.declared(part), kinds, part)
         if not any((self.path / part).glob("*.safetensors")):
             raise KinemaError(f"model {self.name!r} has no weights in {part}/; kinema reads safetensors only")
         options |= dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
@@ -126,7 +126,8 @@ class Folder:
         network: torch.nn.Module = module.to(device).eval().requires_grad_(False)
         return network
 
-    def _known(self, kind: Any, kinds: Sequence[type], part: str) -> Any:
+    def known(self, kind: Any, kinds: Sequence[type], part: str) -> Any:
+        """That of the classes `kinds` whose name is `kind`. Raises: KinemaError when there is none."""
         known = {cls.__name__: cls for cls in kinds}
         if kind not in known:
             allowed = ", ".join(sorted(known))

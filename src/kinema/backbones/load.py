@@ -73,13 +73,21 @@ def load(
         where = parallel.join(where)
     check(placement, where)
     wanted = loras(lora)
+    if wanted and offload == "stream":
+        raise KinemaError("offload 'stream' keeps no weights that a LoRA could be put into; leave lora out")
     if wanted:
         from kinema.backbones.lora import check_peft, hash_file, put_in
 
         check_peft()
         for one in wanted:  # a missing file is known before gigabytes are read
             hash_file(one)
-    folder: Folder = Placed.of(Folder.open(locate(os.fspath(model)), name=os.fspath(model)), placement)
+    folder = Folder.open(locate(os.fspath(model)), name=os.fspath(model))
+    if placement.offload == "stream":
+        from kinema.backbones.streaming import Streamed
+
+        folder = Streamed.of(folder)
+    else:
+        folder = Placed.of(folder, placement)
     backbone: Backbone = _family(folder).open_folder(folder, where, pick_dtype(dtype, where))
     if wanted:
         put_in(backbone, wanted)

@@ -38,8 +38,6 @@ def check(placement: Placement, device: torch.device) -> None:
             f"offload {placement.offload!r} moves weights between main memory and that of a GPU, and device "
             f"{device.type!r} has one memory; use offload 'stream', or leave it out"
         )
-    if placement.offload == "stream":
-        raise KinemaError("stream is not in this version; leave it out")
     if placement.compile:
         check_compiler()
     if placement.offload == "group" and "int4" in (placement.quantization, placement.text_quantization):
@@ -101,7 +99,7 @@ def place(backbone: Any, placement: Placement, device: torch.device, rest: torch
                 seat.offer(network)
             else:
                 by_groups(network, device, rest, "block_level" if name in NETWORKS else "leaf_level")
-    if placement.offload or placement.layerwise_casting:
+    if placement.offload in ("model", "group") or placement.layerwise_casting:  # a stream waits for itself
         backbone._coding = turns = Turns(seat)
         for network in predicting.values():
             one_by_one(network, turns.lock)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import struct
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +19,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kinema.backbones.folder import Folder, as_sentence
-from kinema.core.errors import KinemaError
+from kinema.backbones.blank import build
+from kinema.backbones.folder import Folder
+from kinema.backbones.shards import read_header
 
 if TYPE_CHECKING:
     from kinema.request import Request
@@ -48,42 +47,11 @@ class Blank(Folder):
     def processor(self, family: str, part: str = "image_processor") -> Any:
         return Absent()
 
-    def module(self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-        config = self.config(part)
-        kind = self._known(config.get("_class_name") or self.declared(part), kinds, part)
-        with as_sentence(f"{part} of model {self.name!r} cannot be planned"), _default(dtype), NOWHERE:
-            if hasattr(kind, "load_config"):  # diffusers, else transformers
-                network = kind.from_config(config)
-            else:
-                settings = kind.config_class.from_pretrained(self.path / part, local_files_only=True)
-                settings.dtype = dtype
-                network = kind(settings)
-        _set_types(network, kind, dtype)
-        # Some make a tensor on the CPU whatever the default device is.
-        self.made[part] = network.to(NOWHERE).eval().requires_grad_(False)
+    def module(
+        self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype, **options: Any
+    ) -> torch.nn.Module:
+        self.made[part] = build(self, part, kinds, dtype).to(NOWHERE)
         return self.made[part]
-
-
-@contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _set_types(network: torch.nn.Module, kind: Any, dtype: torch.dtype) -> None:
-    """Number types as the libraries set them when they read the weights; some layers stay in float32."""
-    kept: list[str] = list(getattr(kind, "_keep_in_fp32_modules", None) or ())
-    if not hasattr(kind, "load_config"):
-        kept = kept if dtype == torch.float16 else []
-        kept += list(getattr(kind, "_keep_in_fp32_modules_strict", None) or ())
-    stored = network.state_dict().keys()
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if name in stored and tensor.is_floating_point():
-            tensor.data = tensor.data.to(torch.float32 if set(kept) & set(name.split(".")) else dtype)
 
 
 class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -269,11 +237,5 @@ def disk_bytes(part: Path) -> int | None:
         return None
     total = 0
     for file in files:
-        try:
-            with file.open("rb") as opened:
-                (length,) = struct.unpack("<Q", opened.read(8))
-                header = json.loads(opened.read(length)) if length <= 100_000_000 else {}
-            total += sum(v["data_offsets"][1] - v["data_offsets"][0] for k, v in header.items() if k != "__metadata__")
-        except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError) as error:
-            raise KinemaError(f"{part.name}/{file.name} has no readable safetensors header; is it damaged?") from error
+        total += sum(entry["size"] for entry in read_header(file).values())
     return total

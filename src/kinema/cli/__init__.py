@@ -66,7 +66,9 @@ def run(words: list[str], debug: bool = False) -> int:
         if _told_elsewhere(code):
             return code
         if text.strip():  # without a command the help has been printed, and there is nothing more to say
-            print(f"kinema: {' '.join(text.split())}", file=sys.stderr)
+            rank = process()[0]
+            who = f"kinema: process {rank}" if rank else "kinema"
+            print(f"{who}: {' '.join(text.split())}", file=sys.stderr)
         return code
     finally:
         for number, handler in zip(stops, before, strict=True):
@@ -87,7 +89,7 @@ def _told_elsewhere(code: int) -> bool:
     if count == 1 or (rank == 0 and code == 2):
         return False
     try:
-        time.sleep(1 + (rank > 0))
+        time.sleep(1 if rank == 0 else 5)
     except KeyboardInterrupt:
         return True
     return False
