@@ -42,7 +42,8 @@ def made(tmp_path_factory):
     words = "generate ball --seed 5 --num-inference-steps 2 --height 32 --width 64 --num-frames 9 --device cpu"
     command = [*words.split(), "--model", jobs["wan 2.2 ti2v"]["model"]]
     together = [*command, "--context-parallel", "ulysses", "--out", str(folder / "two.mp4"), "--json"]
-    (folder / "jobs.json").write_text(json.dumps(dict(sampled=jobs, command=together)))
+    others = str(cases()["skyreels v2"].build(folder / "skyreels"))
+    (folder / "jobs.json").write_text(json.dumps(dict(sampled=jobs, command=together, others=others)))
     script = Path(__file__).parent / "two_processes.py"
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, folder]
     alike = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -77,7 +78,9 @@ def test_the_command_writes_and_tells_once(made, tmp_path):
 def test_what_cannot_be_shared_is_refused(made):
     folder, *_ = made
     for rank in range(2):
-        for name, said in json.loads((folder / f"said.{rank}.json").read_text()).items():
+        answers = json.loads((folder / f"said.{rank}.json").read_text())
+        assert "makes its video on one device only" in answers.pop("others")
+        for name, said in answers.items():
             assert "were given different requests" in said["other requests"]
             assert "seed is None, and every process would draw its own" in said["no seed"]
             odd = f"2 processes cannot share the 3 tokens of this video evenly; use {NEAR[name]}"
@@ -94,3 +97,24 @@ def test_one_process_and_what_does_not_go_together_are_refused(tiny_wan, monkeyp
         Placement(context_parallel="ulysses", offload="group")
     with pytest.raises(KinemaError, match="context_parallel is 'ring'; use 'ulysses'"):
         Placement(context_parallel="ring")
+
+
+def test_of_several_processes_the_first_tells_what_is_wrong(monkeypatch, capsys):
+    from kinema import cli
+
+    waited = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.run(["generate", "a ball"]) == 2
+    sentence = "2 processes were started to make one video; add --context-parallel ulysses"
+    assert capsys.readouterr().err.splitlines() == [f"kinema: {sentence}", f"kinema: process 1: {sentence}"]
+    assert len(waited) == 1  # the first does not wait; the second was not ended meanwhile, as torchrun does
+
+    def ended(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", ended)
+    assert cli.run(["generate", "a ball"]) == 2
+    assert capsys.readouterr().err == ""

@@ -29,9 +29,9 @@ def keep(path, step, x):
     np.save(path, x.numpy())  # the last one stays
 
 
-def refused(backbone, request, techniques=()):
+def refused(do, *args, **named):
     try:
-        sample(backbone, request, techniques)
+        do(*args, **named)
     except KinemaError as error:
         return str(error)
     return ""
@@ -39,19 +39,19 @@ def refused(backbone, request, techniques=()):
 
 def main(folder: Path) -> None:
     jobs, rank = json.loads((folder / "jobs.json").read_text()), process()[0]
-    said = {}
+    said = {"others": refused(load, jobs["others"], device="cpu", context_parallel="ulysses")}
     for name, job in jobs["sampled"].items():
         backbone = load(job["model"], device="cpu", context_parallel="ulysses")
         path = folder / f"{name}.{rank}.npy"
         sample(backbone, Request(**job["request"]), on_step=partial(keep, path))
         said[name] = {
-            "other requests": refused(backbone, Request(**job["request"] | {"seed": rank})),
-            "no seed": refused(backbone, Request(**job["request"] | {"seed": None})),
-            "odd size": refused(backbone, Request(**job["request"] | {"height": 32, "width": 32})),
-            "looks": refused(backbone, Request(**job["request"]), [Looks()]),
+            "other requests": refused(sample, backbone, Request(**job["request"] | {"seed": rank})),
+            "no seed": refused(sample, backbone, Request(**job["request"] | {"seed": None})),
+            "odd size": refused(sample, backbone, Request(**job["request"] | {"height": 32, "width": 32})),
+            "looks": refused(sample, backbone, Request(**job["request"]), [Looks()]),
         }
         with backbone.tapped(False):  # as while a run is open
-            said[name]["second run"] = refused(backbone, Request(**job["request"]))
+            said[name]["second run"] = refused(sample, backbone, Request(**job["request"]))
     (folder / f"said.{rank}.json").write_text(json.dumps(said))
     sys.exit(run(jobs["command"]))  # the last, because it says goodbye to the other process
 
