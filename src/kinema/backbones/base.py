@@ -194,9 +194,7 @@ class DiffusersBackbone(ABC):
 
     def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
         """Unit normal latents, float32; drawn on the generator's device, so that a seed means the same everywhere."""
-        _, *one = conditions.shape
-        drawn = [torch.randn((1, *one), generator=g, device=g.device, dtype=torch.float32) for g in generators]
-        return torch.cat(drawn).to(self.device)
+        return unit_noise(conditions.shape, generators, self.device)
 
     def velocity(
         self, x: Tensor, t: float | Tensor, conditions: Conditions, dropped: frozenset[str] = frozenset()
@@ -215,7 +213,8 @@ class DiffusersBackbone(ABC):
     ) -> list[Tensor]:
         """The velocity for each set of dropped conditions, from one call of the network where inputs agree in size."""
         each = [self.inputs(conditions, dropped) for dropped in branches]
-        if any(other[name].shape != tensor.shape for name, tensor in each[0].items() for other in each[1:]):
+        shapes = [{name: tensor.shape for name, tensor in inputs.items()} for inputs in each]
+        if any(other != shapes[0] for other in shapes):
             return [self.velocity(x, t, conditions, dropped) for dropped in branches]
         inputs = {name: torch.cat([i[name] for i in each]) for name in each[0]} if len(each) > 1 else each[0]
         repeated = torch.cat([x] * len(branches)) if len(branches) > 1 else x
@@ -273,6 +272,10 @@ class DiffusersBackbone(ABC):
         with self._coding:
             video = (self.to_pixels(x, conditions).float() * 0.5 + 0.5).clamp(0, 1)
         return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
+
+    def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
+        """Waves (B, channels, samples) float32 in -1..1 and samples per second; None, as the model makes no sound."""
+        return None
 
     def grid(self, shape: Sequence[int]) -> Tensor:
         """(frame, row, column) of the first latent cell of each token, (L, 3), in the order of the transformer."""
@@ -335,6 +338,12 @@ class PipelineBackbone(DiffusersBackbone):
     @abstractmethod
     def recommended(self) -> Defaults:
         """What the model was trained for, or its authors recommend."""
+
+
+def unit_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+    """Unit normal float32 of `shape`, sample by sample from its own generator, on whose device it is drawn."""
+    drawn = [torch.randn((1, *shape[1:]), generator=g, device=g.device, dtype=torch.float32) for g in generators]
+    return torch.cat(drawn).to(device)
 
 
 def check_multiple(name: str, value: int, multiple: int, most: int | None, least: int = 0, add: int = 0) -> None:

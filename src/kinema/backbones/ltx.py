@@ -26,6 +26,8 @@ from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from kinema.request import Request
 
 CONDITION = "LTXConditionPipeline"  # 0.9.7 and later: other noise levels, other places in time, longer prompts
@@ -177,14 +179,18 @@ class LTXBackbone(PipelineBackbone):
         _, height, width = size
         posteriors = []
         for r in requests:
-            picture = open_picture(r.image, "image")
-            pixels = self.pipeline.video_processor.preprocess(picture, height=height, width=width)
+            pixels = self.prepared(open_picture(r.image, "image"), height, width)
             posteriors.append(self.vae.encode(pixels.to(self.device, self.vae.dtype)[:, :, None]).latent_dist)
         conditions.known = torch.zeros(conditions.shape, device=self.device)
         conditions.known[:, :, :1] = self._normalised(torch.cat([p.mode() for p in posteriors]))
         conditions.known_frames = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=self.device)
         conditions.known_frames[:, :, 0] = True
         conditions.extra["posteriors"] = posteriors
+
+    def prepared(self, picture: Image.Image, height: int, width: int) -> Tensor:
+        """Pixels (1, 3, H', W') in -1..1 as the autoencoder wants them."""
+        pixels: Tensor = self.pipeline.video_processor.preprocess(picture, height=height, width=width)
+        return pixels
 
     def noise(self, conditions: Conditions, generators: Sequence[torch.Generator]) -> Tensor:
         """Unit normal latents, and before them, in 0.9.7 after them, the latents of the picture.

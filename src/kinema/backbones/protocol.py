@@ -13,6 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
+    from kinema.core.companion import Companion
     from kinema.core.run import Run
     from kinema.core.schedule import Solver
     from kinema.core.technique import Step, Technique
@@ -35,6 +36,7 @@ class Conditions:
     inputs: dict[str, Tensor] = field(default_factory=dict)  # the family's own for the network: pictures, ... (B, ...)
     texts: dict[bool, dict[str, Tensor]] = field(default_factory=dict)  # of prompts (False) and negative ones (True)
     more_texts: list[dict[str, Tensor]] = field(default_factory=list)  # what the hook `context` may let frames read
+    companion: Companion | None = None  # what is made along with the video, at present only sound
     extra: dict[str, Any] = field(default_factory=dict)  # the family's own notes
 
 
@@ -51,6 +53,8 @@ class Defaults:
     embedded_guidance: bool = False  # guidance_scale is told to the network, a second call is a technique's business
     low_noise_guidance_scale: float | None = None  # of the second expert; None is guidance_scale
     first_frame_guidance_scale: float | None = None  # it grows to guidance_scale at the last; None is one for all
+    sound_guidance_scale: float | None = None  # of the sound that is made along with the video; None makes none
+    perturbed_block: int | None = None  # whose self-attention guidance switches off; None is for the method to say
 
 
 class Backbone(Protocol):
@@ -100,6 +104,10 @@ class Backbone(Protocol):
 
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""
+
+    def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
+        """What was made along with the latents of a finished run: (B, channels, samples) float32 in -1..1, and samples
+        per second; None where a model makes no sound."""
 
     def grid(self, shape: Sequence[int]) -> Tensor:
         """For latents of `shape`: the (frame, row, column) of each token in latent cells, (L, 3)."""

@@ -19,6 +19,9 @@ from torch import Tensor
 from kinema.core.attention import SHARED, Site, Taps, current_taps
 from kinema.core.errors import KinemaError
 
+# A kind of attention in a block -> what goes through that block beside the video, by the name of its argument.
+SECOND = {"joint": "encoder_hidden_states", "sound_self": "audio_hidden_states"}
+
 
 class TappedProcessor:
     """Stands in for the processor of one attention while runs want to see it. A family writes its `__call__`."""
@@ -122,9 +125,9 @@ class AttentionDoor:
         for site, attn in self._attentions:
             self._undo.append(partial(_set, attn, attn.processor))
             _set(attn, self._processor(site, attn.processor))
-        joint = {site.block for site, _ in self._attentions if site.kind == "joint"}
+        second = {site.block: SECOND[site.kind] for site, _ in self._attentions if site.kind in SECOND}
         for index, block in self._blocks:
-            self._undo.append(_skippable(block, index, joint=index in joint))
+            self._undo.append(_skippable(block, index, second.get(index)))
         for module in self._readers:
             self._undo.append(module.register_forward_pre_hook(_one_by_one, with_kwargs=True).remove)
             self._undo.append(module.register_forward_hook(_together).remove)
@@ -142,8 +145,8 @@ def _set(attn: Any, processor: Any) -> None:
         attn.processor = processor
 
 
-def _skippable(block: torch.nn.Module, index: int, joint: bool) -> Callable[[], None]:
-    """Lets the taps of a run leave a block out; returns what undoes it. joint: text goes through the block, too."""
+def _skippable(block: torch.nn.Module, index: int, second: str | None) -> Callable[[], None]:
+    """Lets the taps of a run leave a block out; returns what undoes it. second: what it gives back beside the video."""
     inner, own, signature = block.forward, "forward" in vars(block), inspect.signature(block.forward)
 
     @wraps(inner)
@@ -152,7 +155,7 @@ def _skippable(block: torch.nn.Module, index: int, joint: bool) -> Callable[[], 
         if taps is None or not taps.skips(index):
             return inner(*args, **named)
         given = signature.bind(*args, **named).arguments
-        return (given["hidden_states"], given["encoder_hidden_states"]) if joint else given["hidden_states"]
+        return given["hidden_states"] if second is None else (given["hidden_states"], given[second])
 
     def undo() -> None:
         if own:
@@ -160,7 +163,7 @@ def _skippable(block: torch.nn.Module, index: int, joint: bool) -> Callable[[], 
         else:
             del block.forward
 
-    again = partial(_skippable, index=index, joint=joint)
+    again = partial(_skippable, index=index, second=second)
     vars(forward).update(inner=inner if own else None, put_on=again)  # for the twin of a block
     block.forward = forward
     return undo

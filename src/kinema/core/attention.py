@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     from kinema.core.tokens import Tokens
 
 
+KINDS = {
+    "self": "all tokens of the video among themselves",
+    "cross": "the video reads the text",
+    "joint": "video and text in one sequence",
+    "temporal": "each place of the picture over time",
+    "spatial": "each frame by itself, or its reading of the text",
+    "sound_self": "the tokens of the sound among themselves",
+    "sound_cross": "the sound reads the text",
+    "sound_to_video": "the video reads the sound",
+    "video_to_sound": "the sound reads the video",
+}
+READ_TEXT = ("cross", "joint", "sound_cross")  # where frames may read texts of their own
+
+
 @dataclass(frozen=True)
 class Site:
     """One attention of a model."""
 
     block: int  # index of the block, from 0
-    kind: str  # "self", "cross", "joint", "temporal" or "spatial"
+    kind: str  # one of KINDS
     heads: int
     head_dim: int
 
@@ -71,7 +85,7 @@ class Taps:
     def acts(self, site: Site) -> bool:
         """Whether attention at `site` is anything else than the model's own in this call."""
         moved = self.positions is not None and self.positions.q is not self.own and site.kind in ("self", "joint")
-        return moved or bool(self.at(site)) or (self.texts > 1 and site.kind in ("cross", "joint"))
+        return moved or bool(self.at(site)) or (self.texts > 1 and site.kind in READ_TEXT)
 
     def skips(self, block: int) -> bool:
         """Whether a block is left out in this call."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,10 @@ class Run:
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
         _refuse_idle(self.techniques, self.schedule)
+        self._aside: Run | None = None  # this run as the guidance of a companion sees it, with a state of its own
+        if self.conditions.companion is not None:
+            self._aside = copy.copy(self)
+            self._aside.state = State()
 
     @classmethod
     @contextmanager
@@ -70,6 +75,8 @@ class Run:
         run = cls(backbone, requests, techniques)
         for t in run.techniques:
             t.start(run)
+        if run._aside is not None:
+            run.owner.start(run._aside)
         run._check_started()
         with ExitStack() as stack:
             stack.enter_context(backbone.tapped(bool(run.tapping)))
@@ -129,8 +136,7 @@ class Run:
             taps = Taps(seen, self.tapping, self.beside(seen)) if self.tapping else None
             token = current_taps.set(taps)
             try:
-                model = self._model(seen)
-                return model.velocity(x, step.told, self._conditions_of(branch), self._dropped[branch])
+                return self._ask(step, x, [branch], self._conditions_of(branch))[branch]
             finally:
                 current_taps.reset(token)
 
@@ -151,24 +157,36 @@ class Run:
         looked_at = self.tapping or any(t.overrides("velocity") and t.active(step) for t in self.techniques)
         if looked_at or self._text_of or len(needed) < 2 or not self.backbone.joint_branches:
             return {branch: self.velocity(step, x, branch) for branch in needed}
-        each = [self._dropped[branch] for branch in needed]
-        model = self._model(replace(step, branch="+".join(needed)))
-        return dict(zip(needed, model.velocities(x, step.told, self.conditions, each), strict=True))
+        return self._ask(step, x, needed, self.conditions)
+
+    def _ask(self, step: Step, x: Tensor, branches: Sequence[str], conditions: Conditions) -> dict[str, Tensor]:
+        """What the model says in these branches; what it says of a companion is kept there."""
+        model, companion = self._model(replace(step, branch="+".join(branches))), conditions.companion
+        if companion is not None:
+            companion.answers.clear()
+        found = model.velocities(x, step.told, conditions, [self._dropped[branch] for branch in branches])
+        if companion is not None:
+            companion.keep(branches)
+        return dict(zip(branches, found, strict=True))
 
     def _model(self, step: Step) -> Backbone:
         """What is called in a step: the model, or while the cacher acts the one that keeps what it asked for."""
         return self.cached.at(step) if self.cacher is not None and self.cacher.active(step) else self.backbone
 
-    def guided(self, step: Step, x: Tensor) -> Tensor:
-        """Velocity after guidance and after edits of the clean estimate; outside its window the owner rests.
+    def _guide(self, step: Step, x: Tensor, branches: Mapping[str, Tensor]) -> Tensor:
+        """The velocity at x. Outside its window the owner rests; one that needs no branch stands still: v = 0."""
+        if not branches:
+            return torch.zeros_like(x)
+        return self.owner.guide(replace(step, x=x), **branches) if self.owner.active(step) else branches["cond"]
 
-        An owner that needs no branch stands still: its velocity is zero, and the model is not called.
-        """
-        if not self.owner.active(step):
-            v = self.velocity(step, x, "cond")
-        else:
-            found = self.branches(step, x)
-            v = self.owner.guide(step, **found) if found else torch.zeros_like(x)
+    def guided(self, step: Step, x: Tensor) -> Tensor:
+        """Velocity after guidance and after edits of the clean estimate; a companion's is guided, too."""
+        found = self.branches(step, x) if self.owner.active(step) else {"cond": self.velocity(step, x, "cond")}
+        v = self._guide(step, x, found)
+        companion = self.conditions.companion
+        if companion is not None:
+            theirs = {branch: companion.branches[branch] for branch in found}
+            companion.v = self._guide(replace(step, run=self._aside, of=companion.name), companion.x, theirs)
         editors = [t for t in self.techniques if t.overrides("clean") and t.active(step)]
         if not editors:
             return v

@@ -16,6 +16,7 @@ from kinema.core.path import VariancePreserving
 from kinema.core.technique import Step
 
 if TYPE_CHECKING:
+    from kinema.core.companion import Companion
     from kinema.core.run import Run
 
 
@@ -58,6 +59,22 @@ class Solver:
     def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
         advanced: Tensor = self.scheduler.step(velocity, self.timesteps[step.index], x, return_dict=False)[0]
         return advanced
+
+
+class CompanionSolver(Solver):
+    """The same for the latents and for a companion beside them, whose steps have a history of their own."""
+
+    def __init__(
+        self, scheduler: Any, num_inference_steps: int, device: torch.device, companion: Companion, **options: Any
+    ) -> None:
+        super().__init__(scheduler, num_inference_steps, device, **options)
+        self.companion = companion
+        self._beside = copy.deepcopy(self.scheduler)
+
+    def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
+        companion, timestep = self.companion, self.timesteps[step.index]
+        companion.x = self._beside.step(companion.v, timestep, companion.x, return_dict=False)[0]
+        return super().advance(x, velocity, step)
 
 
 def noise_to_signal(alpha_cumprod: float) -> float:

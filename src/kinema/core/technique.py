@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -37,6 +37,8 @@ class Step:
     t_model: float | None = None  # level told to the model, where a scheduler rounds it; None is t
     run: Run | None = None
     branch: str = ""  # during a model call of its own: the branch of the guidance it is for
+    of: str = "video"  # in `guide`: whose velocities these are, the video's or those of its companion, by name
+    x: Tensor | None = field(default=None, compare=False, repr=False)  # in `guide`: the latents they belong to
 
     @property
     def told(self) -> float:
