@@ -22,13 +22,13 @@ from kinema.speed.magcache import CARD, MagCache, measured_ratios
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
+    from kinema.request import Request
 
 
-def calibrate(backbone: Backbone, prompts: Sequence[str], seed: int = 7, steps: int | None = None) -> list[float]:
-    """A ratio for each step, the mean over the prompts, sampled one by one with the model's own guidance."""
+def calibrate(backbone: Backbone, requests: Sequence[Request]) -> list[float]:
+    """A ratio for each step, the mean over the requests, sampled one by one with the model's own guidance."""
     from kinema.core.loop import sample
     from kinema.guidance.cfg import plain_guidance
-    from kinema.request import Request
 
     found: list[list[float]] = []
     technique = MagCache(calibrate=True)
@@ -37,8 +37,7 @@ def calibrate(backbone: Backbone, prompts: Sequence[str], seed: int = 7, steps: 
         if step.index == step.count - 1:
             found.append(measured_ratios(step.run.state[technique]))
 
-    for i, prompt in enumerate(prompts):
-        request = Request(prompt=prompt, seed=seed + i, num_inference_steps=steps)
+    for request in requests:
         sample(backbone, request, [*plain_guidance(backbone.defaults), technique], on_step=read)
     return [round(sum(ratios) / len(ratios), 5) for ratios in zip(*found, strict=True)]
 
@@ -54,9 +53,12 @@ def main(
 ) -> None:
     """Measure the ratios of a model for magcache."""
     from kinema.backbones.load import load
+    from kinema.request import Request
 
     backbone = load(model, device, dtype)
-    ratios = calibrate(backbone, [p.text for p in read_prompts("adherence", prompts)], seed, steps)
+    texts = [p.text for p in read_prompts("adherence", prompts)]
+    requests = [Request(prompt=text, seed=seed + i, num_inference_steps=steps) for i, text in enumerate(texts)]
+    ratios = calibrate(backbone, requests)
     print(json.dumps(ratios))
     if card:
         enter_in_card(backbone.folder.path, ratios)

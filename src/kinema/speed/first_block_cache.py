@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kinema.core.errors import KinemaError
@@ -29,7 +29,7 @@ class FirstBlockCache(Technique):
     do the work: one call decides for its whole batch.
     Shapes: the hidden states of the network, which keep theirs.
     Raises: KinemaError at start, for a threshold out of range, and before the first step for networks without such
-    blocks.
+    blocks, or when another technique leaves the first one out.
     """
 
     threshold: float = 0.05  # largest relative change of the first block's residual, no unit; 0 keeps nothing
@@ -41,4 +41,10 @@ class FirstBlockCache(Technique):
     def cache(self, run: Run, call: Call) -> Any:
         from diffusers import FirstBlockCacheConfig
 
+        branches = run.owner.dropped()
+        steps = [replace(step, branch=branch) for step in run.schedule for branch in branches]
+        for t in run.techniques:
+            first = t.block_range is None or t.block_range[0] == 0
+            if t.overrides("skip") and first and any(t.active(step) and t.skip(step, 0) for step in steps):
+                raise KinemaError(f"first_block_cache looks at the first block, and {t.name} leaves it out; use one")
         return FirstBlockCacheConfig(threshold=self.threshold)  # type: ignore[no-untyped-call]

@@ -50,7 +50,9 @@ class MagCache(Technique):
                 f"retention {self.retention} 0 to 1"
             )
         if run.backbone.expert_boundary is not None or not self.active(run.schedule[0]):
-            raise KinemaError("magcache counts the steps of one network from the first; it takes no model of two experts")
+            raise KinemaError(
+                "magcache counts the steps of one network, from the first; a model of two experts has two"
+            )
         if not self.calibrate:
             self.known_ratios(run)
         run.state[self] = []
