@@ -121,7 +121,7 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     if not request.prompt and request.image is None:  # a model that reads no words makes video from an image
         raise KinemaError("prompt is empty, and there is no image; say what the video shows")
     request = request.seeded()
-    techniques = [_build(part) for part in request.techniques]
+    techniques = [build_technique(part) for part in request.techniques]
     _check_times(request, techniques)
     inputs = recipe.hash_inputs(request)  # before loading: a missing or broken picture is known at once
     for field in ("image", "last_image"):
@@ -245,7 +245,8 @@ def _part(technique: str | Mapping[str, Any] | Part | Technique) -> Any:
     return Part(name=technique.name, options={k: v for k, v in values.items() if v != defaults[k]})
 
 
-def _build(part: Part) -> Technique:
+def build_technique(part: Part) -> Technique:
+    """The technique that a part of a request names. Raises: KinemaError."""
     from kinema.core.registry import find
 
     cls = find(part.name).cls

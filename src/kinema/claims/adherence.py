@@ -1,6 +1,7 @@
 """Does the model show what the prompt asks for? Read by the judge on combinations never rendered in training.
 
     python -m kinema.claims.adherence --prompts 200 --seed 7
+    python -m kinema.claims.adherence --prompts 200 --seed 7 --technique sea_cache
 
 The prompts are a fixed list (`prompts/adherence.jsonl`) of scenes whose combination of kind, colour and ground was
 kept out of all training. Beside the generated clips the judge reads the rendered clips of the same scenes, and
@@ -64,6 +65,7 @@ class Setup:
     height: int | None = None  # pixels
     width: int | None = None  # pixels
     batch: int = 8  # clips made together
+    techniques: tuple[str, ...] = ()  # NAME or NAME:field=value,... beside the model's own guidance, or in its place
     device: str | None = None
     dtype: str | None = None
 
@@ -101,8 +103,12 @@ def generate_batch(
     """A clip for each prompt in one batch: (B, T, H, W, 3) uint8. `images` are first frames (H, W, 3) uint8."""
     from kinema.core.loop import sample
     from kinema.guidance.cfg import plain_guidance
-    from kinema.request import Request
+    from kinema.pipeline import build_technique
+    from kinema.request import Part, Request
 
+    techniques = [build_technique(Part.parse(text)) for text in setup.techniques]
+    if not any(t.overrides("guide") for t in techniques):
+        techniques += plain_guidance(backbone.defaults, setup.guidance_scale)
     requests = [
         Request(
             prompt=text,
@@ -116,7 +122,7 @@ def generate_batch(
         )
         for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
     ]
-    return sample(backbone, requests, plain_guidance(backbone.defaults, setup.guidance_scale))
+    return sample(backbone, requests, techniques)
 
 
 def render(prompts: Sequence[Prompt], like: Tensor | None = None) -> Tensor:
@@ -255,6 +261,9 @@ def main(
     model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
     steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
+    technique: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:FIELD=VALUE,...]", help="Techniques of the clips; repeatable.")
+    ] = None,
     images: Annotated[int, typer.Option(min=0, help="Clips made from a first frame, too.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Clips made together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
@@ -266,8 +275,17 @@ def main(
     """Measure how well a model follows prompts whose combinations it has never seen."""
     from kinema.backbones.load import load
 
+    if card and technique:
+        raise typer.BadParameter("the scores in a card are those of the model alone; leave --technique or --card out")
     setup = Setup(
-        model=model, seed=seed, steps=steps, guidance_scale=guidance_scale, batch=batch, device=device, dtype=dtype
+        model=model,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        batch=batch,
+        device=device,
+        dtype=dtype,
+        techniques=tuple(technique or ()),
     )
     chosen = read_prompts("adherence", prompts)
     reader = Judge.load(judge)
