@@ -24,30 +24,6 @@ PROMPT, NEGATIVE, SEED = "a red ball rolls left &amp; jumps", "a blue cube", 11
 TOLERANCE = 1e-4  # largest absolute difference of latents (unit variance)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(name: str) -> Path:
-        if name not in made:
-            made[name] = CASES[name].build(tmp_path_factory.mktemp("model"))
-        return made[name]
-
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Paths of a first and a last picture."""
-    root = tmp_path_factory.mktemp("pictures")
-    paths = []
-    for i, name in enumerate(("image", "last_image")):
-        pixels = np.random.default_rng(i).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"{name}.png")
-        paths.append(root / f"{name}.png")
-    return paths
-
-
 def request(case, pictures, **more):
     images = dict(zip(("image", "last_image"), pictures[: case.images], strict=False))
     words = dict(prompt=PROMPT, negative_prompt=NEGATIVE) if case.prompts else {}
@@ -67,11 +43,11 @@ def run(backbone, case, pictures, *techniques, **more):
     return seen[-1], frames[0].numpy()
 
 
-def theirs(folder, case, pictures):
+def theirs(folder, case, pictures, dtype=torch.float32):
     """Latents and frames (T, H, W, 3) in 0..255 of diffusers' pipeline."""
     import diffusers
 
-    pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder)
+    pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder, torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     case.mend(pipeline)
     images = [Image.open(path) for path in pictures[: case.images]]

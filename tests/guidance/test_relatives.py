@@ -11,8 +11,10 @@ from kinema.core.errors import KinemaError
 from kinema.core.run import State
 from kinema.core.technique import Step
 from kinema.guidance.apg import APG, project
+from kinema.guidance.cfg import CFG
 from kinema.guidance.cfg_zero_star import CFGZeroStar, agreement
 from kinema.guidance.pag import PAG
+from kinema.guidance.slg import SLG
 
 C, U, P = torch.randn(3, 2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -26,7 +28,7 @@ def test_zero_star_takes_the_agreeing_part_and_rests_first():
     theirs = cfg_zero_star_scale(C.flatten(1), U.flatten(1)).reshape(2, 1, 1, 1, 1)
     torch.testing.assert_close(agreement(C, U), theirs)
     torch.testing.assert_close(CFGZeroStar(scale=4.0).guide(step(), C, U), theirs * U + 4 * (C - theirs * U))
-    assert not CFGZeroStar(zero_steps=2).guide(step(1), C, U).any()
+    assert [len(CFGZeroStar(zero_steps=2).needs(step(i))) for i in range(4)] == [0, 0, 2, 2]
 
 
 def test_apg_keeps_what_is_orthogonal():
@@ -47,15 +49,57 @@ def test_apg_equals_the_guider_of_diffusers_over_steps():
 
 def test_pag_perturbs_the_middle_block_of_its_own_branch():
     sites = [SimpleNamespace(block=b, kind="self") for b in range(5)]
+    sites += [SimpleNamespace(block=7, kind="temporal")]  # of a network that is not the same in all blocks
     run = SimpleNamespace(state=State(), backbone=SimpleNamespace(sites=sites, name="toy"))
     part = PAG(scale=1.0, pag_scale=2.0)
     part.start(run)
     inner = lambda q, k, v, positions: q  # noqa: E731
     perturbed, plain = (Step(0, 8, 1.0, 0.9, run=run, branch=b) for b in ("perturbed", "cond"))
-    assert part.attend(perturbed, sites[2], "q", "k", "v", None, inner) == "v"
-    assert part.attend(perturbed, sites[1], "q", "k", "v", None, inner) == "q"
-    assert part.attend(plain, sites[2], "q", "k", "v", None, inner) == "q"
+    assert part.attend(perturbed, sites[3], "q", "k", "v", None, inner) == "v"
+    assert part.attend(perturbed, sites[2], "q", "k", "v", None, inner) == "q"
+    assert part.attend(plain, sites[3], "q", "k", "v", None, inner) == "q"
     torch.testing.assert_close(part.guide(step(), C, U, P), C + 2 * (C - P))
+
+
+def guider(kind, **settings):
+    """A guider of diffusers in the middle of its steps."""
+    import diffusers
+
+    made = getattr(diffusers, kind)(**settings)
+    made.set_state(step=4, num_inference_steps=8, timestep=torch.tensor(500))
+    return made
+
+
+@pytest.mark.parametrize(
+    "part, kind, settings, branches",
+    [
+        (CFG(scale=4.0), "ClassifierFreeGuidance", dict(guidance_scale=4.0), (C, U)),
+        (CFGZeroStar(scale=4.0), "ClassifierFreeZeroStarGuidance", dict(guidance_scale=4.0), (C, U)),
+        (
+            APG(scale=4.0, eta=0.5),
+            "AdaptiveProjectedGuidance",
+            dict(guidance_scale=3.0, eta=0.5, adaptive_projected_guidance_rescale=0.0, use_original_formulation=True),
+            (C, U),
+        ),
+        (
+            PAG(scale=4.0, pag_scale=2.0),
+            "PerturbedAttentionGuidance",
+            dict(guidance_scale=4.0, perturbed_guidance_scale=2.0, perturbed_guidance_layers=[1])
+            | dict(perturbed_guidance_start=0.0, perturbed_guidance_stop=1.0),
+            (C, U, P),
+        ),
+        (
+            SLG(scale=4.0, slg_scale=2.0),
+            "SkipLayerGuidance",
+            dict(guidance_scale=4.0, skip_layer_guidance_scale=2.0, skip_layer_guidance_layers=[1])
+            | dict(skip_layer_guidance_start=0.0, skip_layer_guidance_stop=1.0),
+            (C, U, P),
+        ),
+    ],
+)
+def test_the_arithmetic_is_that_of_diffusers_guiders(part, kind, settings, branches):
+    theirs = guider(kind, **settings).forward(*branches).pred
+    torch.testing.assert_close(part.guide(step(), *branches), theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("part", [CFGZeroStar(zero_steps=8), APG(eta=1.5), PAG(pag_scale=-1.0)])

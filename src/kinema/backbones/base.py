@@ -85,6 +85,7 @@ class DiffusersBackbone(ABC):
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
     channels: int  # of the latents
+    by_frame: Mapping[str, int] = {"picture": 2, "known_frames": 1}  # inputs by latent frame -> their axis of frames
     padding: int = 0  # latent frames before the clip's first, which are not shown
     time_per_frame: bool = False  # latent frames may have noise levels of their own
 
@@ -229,7 +230,16 @@ class DiffusersBackbone(ABC):
 
     def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
         """All tensors that one branch of the guidance hands to `predict`, each (B, ...)."""
-        return {**self.text(conditions, dropped), **conditions.inputs}
+        found = {**self.text(conditions, dropped), **conditions.inputs}
+        if "image" in dropped:
+            if "without_image" not in conditions.extra:
+                conditions.extra["without_image"] = self.without_image(conditions)
+            found |= conditions.extra["without_image"]
+        return found
+
+    def without_image(self, conditions: Conditions) -> dict[str, Tensor]:
+        """What stands for the inputs made of a picture where it is left out, as in the training of the network."""
+        return {}
 
     def text(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
         """What the transformer reads of the prompts, or of the negative ones; made when first asked for."""

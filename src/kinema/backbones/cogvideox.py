@@ -8,7 +8,7 @@ guidance that grows over the steps, which the authors use with the DPM scheduler
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,6 @@ from kinema.core.schedule import Clock, NoiseSolver
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kinema.request import Request
 
 IMAGE_PIPELINE = "CogVideoXImageToVideoPipeline"
@@ -74,10 +72,13 @@ class CogVideoXBackbone(PipelineBackbone):
     family = "cogvideox"
     tapped_processor = CogVideoXTapped
     solver_kind = NoiseSolver
+    by_frame: Mapping[str, int] = {"picture": 1}
     schedulers = COGVIDEOX
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         self.needs_image = self.takes_image = folder.pipeline == IMAGE_PIPELINE
+        if self.needs_image:
+            self.droppable = frozenset({"text", "image"})
         super().__init__(folder=folder, **parts)
         config = self.transformer.config
         if config.patch_size_t is not None:  # 1.5 has rotary places for so many tokens
@@ -226,6 +227,10 @@ class CogVideoXBackbone(PipelineBackbone):
         scale = 1 / config.scaling_factor if config.invert_scale_latents else config.scaling_factor
         frames = conditions.shape[2]
         return torch.nn.functional.pad((scale * latents).transpose(1, 2), (0, 0, 0, 0, 0, 0, 0, frames - 1))
+
+    def without_image(self, conditions: Conditions) -> dict[str, Tensor]:
+        """Zeros, which the authors put in the place of some pictures in training (sat/diffusion_video.py)."""
+        return {"picture": torch.zeros_like(conditions.inputs["picture"])}
 
     def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         latents = x[:, :, self.padding :].to(self.vae.dtype)

@@ -125,11 +125,8 @@ class SVDBackbone(UNetBackbone):
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {}
 
-    def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
-        found = dict(conditions.inputs)
-        if "image" in dropped:
-            found |= {name: torch.zeros_like(found[name]) for name in ("picture", "image_tokens")}
-        return found
+    def without_image(self, conditions: Conditions) -> dict[str, Tensor]:
+        return {name: torch.zeros_like(conditions.inputs[name]) for name in ("picture", "image_tokens")}
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""

@@ -122,6 +122,8 @@ class WanBackbone(DiffusersBackbone):
         self.needs_image = transformer.config.in_channels != self.channels
         self.vace_layers = len(getattr(transformer.config, "vace_layers", ()))
         self.always_conditioned = self.vace_layers > 0
+        if self.vace_layers:
+            self.droppable = frozenset({"text", "image"})
         self.takes_image = self.needs_image or self.time_per_frame or self.vace_layers > 0
         super().__init__(folder=folder, vae=vae, defaults=self.recommended(), **parts)
         self._check_parts()
@@ -240,9 +242,13 @@ class WanBackbone(DiffusersBackbone):
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
         if self.vace_layers:
-            conditions.inputs["control"] = wan_images.control(self, conditions, requests, size)
+            conditions.inputs["control"] = wan_images.control(self, conditions, requests)
         else:
             wan_images.condition(self, conditions, requests, size)
+
+    def without_image(self, conditions: Conditions) -> dict[str, Tensor]:
+        """VACE with nothing given, which is its text to video."""
+        return {"control": wan_images.control(self, conditions, ())}
 
     # Text.
 

@@ -54,19 +54,19 @@ def condition(
         conditions.inputs["image_tokens"] = torch.cat([_tokens(backbone, pictures) for pictures in of_one])
 
 
-def control(
-    backbone: WanBackbone, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]
-) -> Tensor:
+def control(backbone: WanBackbone, conditions: Conditions, requests: Sequence[Request]) -> Tensor:
     """Control latents of a VACE model: given pictures are frames that stay, everything else is to be made."""
-    frames, height, width = size
-    video = torch.zeros(len(requests), 3, frames, height, width, device=backbone.device)
+    batch, _, latent_frames, *cells = conditions.shape
+    frames = 1 + backbone.frames_per_latent * (latent_frames - 1)
+    height, width = (n * backbone.pixels_per_cell for n in cells)
+    video = torch.zeros(batch, 3, frames, height, width, device=backbone.device)
     mask = torch.ones_like(video[:, :1])
     for name, place in (("image", 0), ("last_image", -1)):
         pictures = [open_picture(getattr(r, name), name) for r in requests if getattr(r, name) is not None]
         if pictures:
             video[:, :, place] = _pixels(backbone, pictures, height, width)[:, :, 0]
             mask[:, :, place] = 0
-    return control_latents(backbone.encode, video, mask, conditions.shape[2], backbone.pixels_per_cell)
+    return control_latents(backbone.encode, video, mask, latent_frames, backbone.pixels_per_cell)
 
 
 def given_mask(given: Tensor, frames_per_latent: int) -> Tensor:

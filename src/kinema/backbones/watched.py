@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from kinema.backbones.base import DiffusersBackbone
     from kinema.backbones.protocol import Conditions
 
-BY_FRAME = {"picture": 2, "known_frames": 1}  # inputs that a network reads frame by frame -> their dimension of frames
-
-
 def velocity(
     backbone: DiffusersBackbone,
     taps: Taps,
@@ -38,7 +35,7 @@ def velocity(
         check(backbone, beside, conditions)
         t = levels_beside(t, x, beside)
         x = torch.cat([x, *(tokens.x.to(x).expand(len(x), -1, -1, -1, -1) for tokens in beside)], dim=2)
-        inputs = {name: _longer(u, BY_FRAME.get(name), x.shape[2] - clip) for name, u in inputs.items()}
+        inputs = {name: _longer(u, backbone.by_frame.get(name), x.shape[2] - clip) for name, u in inputs.items()}
     own = backbone.grid(x.shape)
     places = places_beside(own, beside, clip, backbone.patch)
     seen = dataclasses.replace(

@@ -11,6 +11,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Step, Technique
 from kinema.guidance.frame_cfg import FrameCFG
+from kinema.guidance.modality_cfg import ModalityCFG
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Defaults
@@ -49,12 +50,19 @@ class CFG(Technique):
         return self.scale
 
 
+def weighted(base: Tensor, *differences: tuple[float, Tensor, Tensor]) -> Tensor:
+    """base + sum of w * (a - b), for triples (w, a, b); all tensors are (B, C, T, H, W)."""
+    for weight, a, b in differences:
+        base = base + weight * (a - b)
+    return base
+
+
 def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[Technique]:
     """What a request without a method of its own is guided by: `scale`, or the model's own weights where it is None.
 
-    Where a model's weight grows from frame to frame, `scale` is the one of the last frame. Empty where the weight is 1:
-    the same without the second call of the model; and for a model that is told its guidance, which then reads it from
-    the request.
+    Where a model's weight grows from frame to frame, `scale` is the one of the last frame; where it makes sound, that of
+    the video. Empty where the weight is 1: the same without the second call of the model; and for a model that is told
+    its guidance, which then reads it from the request.
     """
     if defaults.embedded_guidance:
         return []
@@ -63,4 +71,6 @@ def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[Techn
     first = defaults.first_frame_guidance_scale
     if first is not None:
         return [] if scale == first == 1 else [FrameCFG(first=first, last=scale)]
+    if defaults.sound_guidance_scale is not None:
+        return [] if scale == 1 else [ModalityCFG(scale=scale, sound_scale=defaults.sound_guidance_scale)]
     return [] if scale == 1 and low in (None, 1) else [CFG(scale=scale, low_noise_scale=low)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
@@ -35,7 +35,7 @@ class CFGZeroStar(Technique):
 
     branches = ("cond", "uncond")
     scale: float = 5.0  # guidance weight, no unit; 0 or more, 1 returns c
-    zero_steps: int = 1  # first steps in which nothing moves
+    zero_steps: int = 1  # first steps in which nothing moves, and the model is not called
 
     def start(self, run: Run) -> None:
         if self.scale < 0:
@@ -43,9 +43,10 @@ class CFGZeroStar(Technique):
         if not 0 <= self.zero_steps < run.steps:
             raise KinemaError(f"zero_steps of cfg_zero_star is {self.zero_steps}; use 0 to {run.steps - 1}")
 
+    def needs(self, step: Step) -> Sequence[str]:
+        return () if step.index < self.zero_steps else super().needs(step)
+
     def guide(self, step: Step, cond: Tensor, uncond: Tensor) -> Tensor:  # type: ignore[override]
-        if step.index < self.zero_steps:
-            return torch.zeros_like(cond)
         kept = agreement(cond, uncond) * uncond
         return kept + self.scale * (cond - kept)
 
