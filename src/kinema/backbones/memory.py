@@ -27,7 +27,6 @@ from kinema.request import Placement
 
 NETWORKS = ("transformer", "transformer_2", "unet")  # what predicts
 TEXTS = ("text_encoder", "text_encoder_2")  # what reads prompts
-OTHERS = ("image_encoder", "vae")  # small beside them
 REST = torch.device("cpu")  # where weights lie that are not on the device
 
 
@@ -55,6 +54,8 @@ class Placed(Folder):
     @classmethod
     def of(cls, folder: Folder, placement: Placement) -> Placed:
         """Raises: KinemaError for a model that cannot be quantized."""
+        if placement.text_quantization and not any(map(folder.declared, TEXTS)):
+            raise KinemaError(f"model {folder.name!r} reads no words; leave text_quantization out")
         if placement.quantization and folder.declared("motion_adapter"):
             raise KinemaError(
                 f"the unet of model {folder.name!r} is joined with its motion_adapter after it is read, where nothing "
@@ -89,35 +90,27 @@ def place(backbone: Any, placement: Placement, device: torch.device, rest: torch
         for network in predicting.values():
             cast(network, backbone.dtype)
             network.to(rest if placement.offload else device)
-    seat = Seat(device, rest)
-    if placement.offload == "model":
-        for network in networks.values():
-            seat.offer(network)
-    if placement.offload == "group":
-        for name, network in networks.items():
-            if name in OTHERS:
-                seat.offer(network)
-            else:
-                by_groups(network, device, rest, "block_level" if name in NETWORKS else "leaf_level")
-    if placement.offload in ("model", "group") or placement.layerwise_casting:  # a stream waits for itself
-        backbone._coding = turns = Turns(seat)
+    turns = Turns(Seat(device, rest))
+    moved = placement.offload in ("model", "group")
+    for name, network in networks.items() if moved else ():
+        if placement.offload == "model" or name not in (*NETWORKS, *TEXTS):  # the others are small
+            turns.seat.offer(network, by_itself=name not in NETWORKS)
+        else:
+            by_groups(network, device, rest, "block_level" if name in NETWORKS else "leaf_level")
+    if moved or placement.layerwise_casting:  # a stream waits for itself
+        backbone._coding = turns
         for network in predicting.values():
-            one_by_one(network, turns.lock)
+            one_by_one(network, turns)
     if placement.compile:
         compile_blocks(backbone, list(predicting.values()))
     backbone.placement = placement
 
 
 def parts(backbone: Any) -> dict[str, nn.Module]:
-    """The networks of a model by the names of their folders."""
-    found = {}
-    for name in (*TEXTS, *OTHERS, *NETWORKS):
-        network = getattr(backbone, name, None)
-        if network is None:
-            network = getattr(getattr(backbone, "pipeline", None), name, None)
-        if isinstance(network, nn.Module):
-            found[name] = network
-    return found
+    """All networks of a model, most by the names of their folders."""
+    pipeline = getattr(backbone, "pipeline", None)
+    found = {**(pipeline.components if pipeline is not None else {}), **vars(backbone)}
+    return {name: network for name, network in found.items() if isinstance(network, nn.Module)}
 
 
 def tile(vae: Any, backbone: Any) -> None:
@@ -149,24 +142,23 @@ def by_groups(network: nn.Module, device: torch.device, rest: torch.device, leve
 
 
 class Seat:
-    """The device, on which one network sits at a time; the others rest."""
+    """The device, on which one of the networks that were offered it sits at a time; the others rest."""
 
     def __init__(self, device: torch.device, rest: torch.device) -> None:
         self.device, self.rest = device, rest
         self.holder: nn.Module | None = None
+        self._offered: list[nn.Module] = []
 
-    def offer(self, network: nn.Module) -> None:
-        """Has a network sit down when it, or one of its children as in `vae.decode`, is called."""
-
-        def sit(module: nn.Module, arguments: Any) -> None:
-            self.take(network)
-
+    def offer(self, network: nn.Module, by_itself: bool) -> None:
+        """by_itself: it sits down when it, or one of its children as in `vae.decode`, is called."""
         network.to(self.rest)
-        for module in (network, *network.children()):
-            module.register_forward_pre_hook(sit)
+        self._offered.append(network)
+        for module in (network, *network.children()) if by_itself else ():
+            module.register_forward_pre_hook(lambda module, arguments: self.take(network))
 
     def take(self, network: nn.Module) -> None:
-        if self.holder is not network:
+        """Has a network sit down, if it was offered the seat."""
+        if self.holder is not network and any(network is one for one in self._offered):
             self.leave()
             self.holder = network.to(self.device)
 
@@ -180,8 +172,8 @@ class Turns:
     """Held while text, pictures or pixels are coded, by one thread at a time; at the end the device is free again."""
 
     def __init__(self, seat: Seat) -> None:
-        self.lock = threading.RLock()
-        self._seat, self._depth = seat, 0
+        self.seat, self.lock = seat, threading.RLock()
+        self._depth = 0
 
     def __enter__(self) -> None:
         self.lock.acquire()
@@ -190,21 +182,23 @@ class Turns:
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
         if not self._depth:
-            self._seat.leave()
+            self.seat.leave()
         self.lock.release()
 
 
-def one_by_one(network: nn.Module, lock: Any, owner: nn.Module | None = None) -> None:
+def one_by_one(network: nn.Module, turns: Turns, owner: nn.Module | None = None) -> None:
     """Has calls of a network, whose weights move or change while it runs, wait for each other.
 
-    owner: the network whose hooks move them, where `network` is its twin. After an error nothing is left on the device.
+    owner: the network whose weights they are, where `network` is its twin. After an error no group is left on the
+    device.
     """
     inner, own = network.forward, vars(network).get("forward")
     owner = owner or network
 
     @functools.wraps(inner)
     def forward(*args: Any, **named: Any) -> Any:
-        with lock:
+        with turns.lock:
+            turns.seat.take(owner)
             try:
                 return inner(*args, **named)
             except BaseException:
@@ -212,7 +206,7 @@ def one_by_one(network: nn.Module, lock: Any, owner: nn.Module | None = None) ->
                 raise
 
     around: Any = forward
-    around.inner, around.put_on = own, functools.partial(one_by_one, lock=lock, owner=owner)  # see twins.py
+    around.inner, around.put_on = own, functools.partial(one_by_one, turns=turns, owner=owner)  # see twins.py
     network.forward = around
 
 
