@@ -53,7 +53,7 @@ def latents(backbone, *requests):
 def test_rotary_tables_of_places_are_the_models_own(kind, size, opened):
     backbone = opened(kind)
     shape = backbone.latent_shape(1, 17, *size)
-    own, maker = backbone._rotary(shape)
+    own, maker = backbone._make_rotary(*shape[-3:])
     for made, table in zip(maker(backbone.grid(shape)), own, strict=True):
         torch.testing.assert_close(made, table, atol=1e-5, rtol=1e-5)
 
@@ -62,7 +62,7 @@ def test_rotary_tables_of_places_are_the_models_own(kind, size, opened):
 def test_among_video_tokens_only_relative_places_count(kind, opened):
     backbone = opened(kind)
     shape = backbone.latent_shape(1, 9, 48, 32)
-    grid, (own, maker) = backbone.grid(shape), backbone._rotary(shape)
+    grid, (own, maker) = backbone.grid(shape), backbone._make_rotary(*shape[-3:])
     q, k = torch.randn(2, 1, 1, 5 + len(grid), 16, generator=torch.Generator().manual_seed(0))
 
     def scores(q_places, k_places):

@@ -149,7 +149,7 @@ class CogVideoXBackbone(PipelineBackbone):
         z = self.path.outwards(x, t).to(self.dtype).transpose(1, 2).contiguous()  # (B, T, C, H, W)
         if "picture" in inputs:
             z = torch.cat([z, inputs["picture"].to(self.dtype)], dim=2)
-        own, moved = self._rotary(x.shape)
+        own, moved = self._rotary(x.shape, conditions)
         with nullcontext() if own is None else rotary.made_by(moved):
             output: Tensor = self.transformer(
                 hidden_states=z,
@@ -161,11 +161,18 @@ class CogVideoXBackbone(PipelineBackbone):
             )[0]
         return self.path.velocity(output.transpose(1, 2).to(x.dtype), x, t)
 
-    def _rotary(self, shape: Sequence[int]) -> tuple[Any, Any]:
-        """The model's rotary table for latents of a shape, and how it makes one for moved tokens."""
+    def _rotary(self, shape: Sequence[int], conditions: Conditions) -> tuple[Any, Any]:
+        """The model's rotary table for latents of a shape, and how it makes one for moved tokens; made once a run."""
         if not self.rotary:
             return None, None
-        frames, rows, columns = shape[-3:]
+        frames, rows, columns = size = tuple(shape[-3:])
+        known = conditions.extra.setdefault("rotary", {})
+        if size not in known:
+            known[size] = self._make_rotary(frames, rows, columns)
+        found: tuple[Any, Any] = known[size]
+        return found
+
+    def _make_rotary(self, frames: int, rows: int, columns: int) -> tuple[Any, Any]:
         height, width = rows * self.pixels_per_cell, columns * self.pixels_per_cell
         own = self.pipeline._prepare_rotary_positional_embeddings(height, width, frames, self.device)
         grid = (rows // self.patch[1], columns // self.patch[2])

@@ -130,6 +130,7 @@ class NoiseSolver(Solver):
         if self.on_sigmas:
             self.scheduler.is_scale_input_called = True  # a family scales what its network gets itself
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._accepted = frozenset(inspect.signature(self.scheduler.step).parameters)
         self._last_clean: Tensor | None = None  # for a scheduler that wants it handed back
 
     def _levels(self) -> list[float]:
@@ -152,11 +153,10 @@ class NoiseSolver(Solver):
         z = self._turned(self._outwards(x, step.t).float())
         output = self._turned(self.path.output(velocity.to(self.dtype), x, step.t).float())
         options: dict[str, Any] = {"return_dict": False}
-        accepted = inspect.signature(self.scheduler.step).parameters
-        if "generator" in accepted and step.run is not None:
+        if "generator" in self._accepted and step.run is not None:
             options["generator"] = step.run.generators
         timestep = self.timesteps[step.index]
-        if "old_pred_original_sample" in accepted:
+        if "old_pred_original_sample" in self._accepted:
             before = self.timesteps[step.index - 1] if step.index else None
             z, self._last_clean = self.scheduler.step(output, self._last_clean, timestep, before, z, **options)
         else:

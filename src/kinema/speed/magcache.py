@@ -73,7 +73,7 @@ class MagCache(Technique):
         from diffusers import MagCacheConfig
 
         run.state[self].append(call)
-        return MagCacheConfig(
+        return MagCacheConfig(  # type: ignore[no-untyped-call]
             threshold=self.threshold,
             max_skip_steps=self.most_in_a_row,
             retention_ratio=self.retention,
