@@ -38,7 +38,7 @@ class TappedProcessor:
         taps = current_taps.get()
         return taps if taps is not None and taps.acts(self.site) else None
 
-    def dispatch(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, parallel: bool = True) -> Tensor:
+    def dispatch(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """diffusers' attention of q, k and v, each (B, L, N, D), by the backend the model was set to."""
         from diffusers.models.attention_dispatch import dispatch_attention_fn
 
@@ -48,7 +48,6 @@ class TappedProcessor:
             v,
             attn_mask=mask,
             backend=getattr(self.original, "_attention_backend", None),
-            parallel_config=getattr(self.original, "_parallel_config", None) if parallel else None,
         )
         return attended
 

@@ -49,13 +49,13 @@ class WanTapped(TappedProcessor):
             if positions is not None and rotary is not None:
                 q = rotate(q, *_table(positions.q, taps.own, rotary, q, taps.patch))
                 k = rotate(k, *_table(positions.k, taps.own, rotary, k, taps.patch))
-            return self.dispatch(q, k, v, mask, parallel=context is None).transpose(1, 2)
+            return self.dispatch(q, k, v, mask).transpose(1, 2)
 
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3).type_as(x)
         if picture is not None:
             k_picture = attn.norm_added_k(attn.add_k_proj(picture)).unflatten(2, (attn.heads, -1))
             v_picture = attn.add_v_proj(picture).unflatten(2, (attn.heads, -1))
-            out = out + self.dispatch(q.transpose(1, 2), k_picture, v_picture, None, False).flatten(2, 3).type_as(x)
+            out = out + self.dispatch(q.transpose(1, 2), k_picture, v_picture).flatten(2, 3).type_as(x)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
 
