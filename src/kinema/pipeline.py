@@ -22,7 +22,7 @@ from kinema.video import Video
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kinema.backbones.protocol import Backbone
+    from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.technique import Step, Technique
 
 # What is being done ("load", "sample", "decode"), how much of it is done, out of how much.
@@ -149,19 +149,20 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     weights = recipe.hash_weights(backbone.folder.path)
     weights |= {f"LoRA {lora.path}": digest for lora, digest in backbone.lora}
     tell("load", 1, 1)
-    settled: dict[str, Any] = {}
+    asked: list[Conditions] = []
 
     def on_step(step: Step, x: Tensor) -> None:
-        if step.run is not None:
-            asked = step.run.conditions
-            settled.update(fps=asked.fps, num_inference_steps=asked.num_inference_steps)
+        if step.run is not None and not asked:
+            asked.append(step.run.conditions)
         tell("sample", step.index + 1, step.count)
         if step.index + 1 == step.count:
             tell("decode", 0, 1)
 
     frames = sample(backbone, request, techniques, on_step)[0].cpu().numpy()
+    sound, sample_rate = _heard(backbone, asked[0])
     tell("decode", 1, 1)
-    settled.update(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
+    settled: dict[str, Any] = dict(fps=asked[0].fps, num_inference_steps=asked[0].num_inference_steps)
+    settled |= dict(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
     made = recipe.build(
         request.changed(**settled, **_loaded(backbone)),
         weights=weights,
@@ -171,8 +172,18 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
         dtype=str(backbone.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         frames=frames,
+        sound=sound,
     )
-    return Video(frames, fps=settled["fps"], metadata={recipe.KEY: made})
+    return Video(frames, fps=asked[0].fps, sound=sound, sample_rate=sample_rate, metadata={recipe.KEY: made})
+
+
+def _heard(backbone: Backbone, conditions: Conditions) -> tuple[np.ndarray | None, int]:
+    """The sound of a finished run of one request, as `Video` has it."""
+    made = backbone.sound(conditions)
+    if made is None:
+        return None, Video.sample_rate
+    waves, sample_rate = made
+    return waves[0].T.squeeze(1).numpy(), sample_rate  # (S, 2), or (S,) of one channel
 
 
 def replay(path: str | os.PathLike[str], progress: Progress | None = None, **changes: Any) -> tuple[Video, list[str]]:

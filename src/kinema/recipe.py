@@ -37,15 +37,16 @@ def build(
     dtype: str,
     threads: int,
     frames: np.ndarray,
+    sound: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The recipe of one finished request.
 
     `weights` and `inputs` map names to SHA-256 (see `hash_weights`, `hash_inputs`); `device` and `dtype` are what the
     model ran on, `machine` what kind of processor that is; `threads` is the number of CPU threads, which decides in
-    which order sums are taken; `frames` (T, H, W, 3) uint8 is kept as its SHA-256, to know later whether they are
-    the same.
+    which order sums are taken; `frames` (T, H, W, 3) uint8 and `sound`, where there is any, (S,) or (S, 2) float32, are
+    kept as their SHA-256, to know later whether they are the same.
     """
-    return {
+    made = {
         "format": FORMAT,
         "request": request.model_dump(mode="json"),
         "versions": versions(),
@@ -55,8 +56,13 @@ def build(
         "machine": machine,
         "dtype": dtype,
         "threads": threads,
-        "frames": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
+        "frames": _digest(frames),
     }
+    return made if sound is None else {**made, "sound": _digest(sound)}
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinema.backbones import rotary
-from kinema.backbones.base import unit_noise
+from kinema.backbones.base import ALL_HOOKS, unit_noise
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx import LTXBackbone
 from kinema.backbones.ltx2_attention import LTX2Tapped, attentions, sounding_with
@@ -65,6 +65,7 @@ class LTX2Backbone(LTXBackbone):
     """
 
     family = "ltx2"
+    hooks = ALL_HOOKS - {"tokens"}  # the sound would read what stands beside the clip, at times it does not have
     droppable = frozenset({"text", "modality"})
     tapped_processor = LTX2Tapped  # type: ignore[assignment]
     solver_kind = CompanionSolver

@@ -142,7 +142,9 @@ class Planner:
         backbone = self.backbone
         frames, height, width, steps, _ = backbone.settle([request])
         shape = backbone.latent_shape(1, frames, height, width)
-        together = 1 + (guided and backbone.joint_branches)
+        apart = backbone.defaults.sound_guidance_scale is not None  # its guidance asks for four branches, one by one
+        branches = 1 if not guided else 4 if apart else 2
+        together = branches if backbone.joint_branches and not apart else 1
         tokens = math.prod(n // p for n, p in zip(shape[-3:], backbone.patch, strict=True))
         return Plan(
             model=self.blank.name,
@@ -155,7 +157,7 @@ class Planner:
             num_inference_steps=steps,
             latents=shape,
             tokens=tokens,
-            calls=steps * (1 + guided) // together,
+            calls=steps * branches // together,
             samples=together,
             parts=self.parts,
             activations=self._activations(shape, tokens, together),

@@ -245,7 +245,8 @@ def _report(
 
     made = video.metadata[recipe.KEY]
     changed = sorted(name for name in given if before and given[name] != before["request"].get(name))
-    same = None if before is None or changed else made["frames"] == before.get("frames")
+    kept = ("frames", "sound")
+    same = None if before is None or changed else all(made.get(what) == before.get(what) for what in kept)
     seconds = {phase: round(value, 3) for phase, value in clock.seconds.items()}
     if as_json:
         answer = {
@@ -256,6 +257,7 @@ def _report(
             "height": video.height,
             "width": video.width,
             "fps": video.fps,
+            "sample_rate": None if video.sound is None else video.sample_rate,
             "model": made["request"]["model"],
             "device": made["device"],
             "dtype": made["dtype"],
@@ -267,7 +269,9 @@ def _report(
         print(json.dumps(answer))
         return
     print(path)
-    print(f"{len(video)} frames of {video.width}x{video.height} at {video.fps:g} fps, seed {made['request']['seed']}")
+    sound = "" if video.sound is None else f", sound at {video.sample_rate} Hz"
+    size = f"{video.width}x{video.height} at {video.fps:g} fps{sound}"
+    print(f"{len(video)} frames of {size}, seed {made['request']['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
     for line in _comparison(before, changed, same, differing):
         print(line)

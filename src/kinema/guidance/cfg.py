@@ -60,9 +60,9 @@ def weighted(base: Tensor, *differences: tuple[float, Tensor, Tensor]) -> Tensor
 def plain_guidance(defaults: Defaults, scale: float | None = None) -> list[Technique]:
     """What a request without a method of its own is guided by: `scale`, or the model's own weights where it is None.
 
-    Where a model's weight grows from frame to frame, `scale` is the one of the last frame; where it makes sound, that of
-    the video. Empty where the weight is 1: the same without the second call of the model; and for a model that is told
-    its guidance, which then reads it from the request.
+    Where a model's weight grows from frame to frame, `scale` is the one of the last frame; where a model makes sound,
+    the one of the video. Empty where the weight is 1: the same without the second call of the model; and for a model
+    that is told its guidance, which then reads it from the request.
     """
     if defaults.embedded_guidance:
         return []
