@@ -129,8 +129,8 @@ class Placement(BaseModel):
     def _together(self) -> Placement:
         if self.quantization and self.layerwise_casting:
             raise ValueError("layerwise_casting and quantization both make the weights smaller; use one of them")
-        changing = ("quantization", "text_quantization", "layerwise_casting", "compile")
-        other = next((name for name in changing if getattr(self, name)), None)
+        smaller = ("quantization", "text_quantization", "layerwise_casting")
+        other = next((name for name in smaller if getattr(self, name)), None)
         if self.offload == "stream" and other:
             raise ValueError(f"offload 'stream' reads the weights as they are in their files; leave {other} out")
         if self.offload == "stream" and self.compile:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from kinema.backbones.folder import as_sentence
 
@@ -24,7 +25,7 @@ def build(folder: Folder, part: str, kinds: Sequence[type], dtype: torch.dtype) 
     config = folder.config(part)
     kind = folder.known(config.get("_class_name") or folder.declared(part), kinds, part)
     what = f"{part} of model {folder.name!r} cannot be built"
-    with as_sentence(what), _default(dtype), init_empty_weights(include_buffers=False):
+    with as_sentence(what), _default(dtype), init_empty_weights(include_buffers=False), _EmptyNowhere():
         if hasattr(kind, "load_config"):  # diffusers, else transformers
             network = kind.from_config(config)
         else:
@@ -36,6 +37,16 @@ def build(folder: Folder, part: str, kinds: Sequence[type], dtype: torch.dtype) 
     _set_types(network, kind, dtype)
     built: torch.nn.Module = network.eval().requires_grad_(False)
     return built
+
+
+class _EmptyNowhere(TorchFunctionMode):
+    """Takes no memory for parameters that are about to be moved nowhere; buffers are never made by `torch.empty`."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if function is torch.empty:
+            named["device"] = "meta"
+        return function(*args, **named)
 
 
 @contextmanager

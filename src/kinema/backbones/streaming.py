@@ -310,5 +310,7 @@ def _loaded(tensor: Tensor, place: Stored | None, device: torch.device) -> Tenso
             phase = place.phase(tensor.dtype, device)
             value = place.read(opened, torch.empty(phase + place.size, dtype=torch.uint8)[phase:])
         value = value.to(tensor.dtype)
+    if value.is_meta:
+        raise KinemaError("a buffer of the network is in no file and was not made; offload 'stream' cannot run it")
     value = value.to(device)
     return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
