@@ -47,8 +47,8 @@ def load(
     model: the name of an embedded model, a folder in diffusers layout, or a hub id ("owner/name"). Only safetensors
     are read, and no code that comes with a model is run.
     device: None takes the first of cuda, mps and cpu that there is.
-    dtype: of the transformer and the text encoder; None is bfloat16 on cuda and float32 elsewhere. The autoencoder
-    always computes in float32.
+    dtype: of the transformer and the text encoder; None is bfloat16 on a GPU of kind cuda that computes in it, and
+    float32 elsewhere, so that it depends on the kind of machine only. The autoencoder always computes in float32.
     lora: one or several LoRA files: "PATH", "PATH:weight", (path, weight) or `kinema.request.Lora`; see docs/cli.md.
     offload, quantization, text_quantization, layerwise_casting, vae_tiling, compile: for models that do not fit
     otherwise, and for speed; see docs/memory.md.
@@ -162,7 +162,11 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     """The number type meant by `dtype`. Raises KinemaError for one that kinema does not compute in."""
     if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     found = DTYPES.get(str(dtype).removeprefix("torch."))
     if found is None:
         raise KinemaError(f"dtype is {str(dtype)!r}; use {', '.join(DTYPES)}")

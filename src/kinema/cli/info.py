@@ -8,6 +8,11 @@ from typing import Any
 
 import typer
 
+LIBRARIES = (
+    "kinema", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "safetensors", "av", "numpy",
+    "pillow",
+)  # fmt: skip
+
 models = typer.Typer(add_completion=False)
 schema = typer.Typer(add_completion=False)
 doctor = typer.Typer(add_completion=False)
@@ -72,7 +77,10 @@ def _flat(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 @doctor.command("doctor")
 def _doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout.")) -> None:
-    """Tell what is installed here, on which devices, and what would make kinema faster."""
+    """Tell what is installed here, which device and number type kinema takes and why, and what would make it faster.
+
+    Each device multiplies matrices for a moment in each number type.
+    """
     found = examine()
     if as_json:
         print(json.dumps(found))
@@ -82,7 +90,12 @@ def _doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
     for name, version in found["libraries"].items():
         print(f"{name:<13}{version or 'not installed'}")
     for device in found["devices"]:
-        print(f"{'device':<13}{device['name']} ({device['kind']}, {device['memory_gb']:.1f} GB)")
+        free = f", {_gb(device['free_gb'])} free" if device["free_gb"] is not None else ""
+        print(f"{'device':<13}{device['name']} ({device['kind']}, {device['memory_gb']:.1f} GB{free})")
+        speeds = ", ".join(f"{name} {value:.0f}" for name, value in found["speeds"][device["name"]].items())
+        print(f"{'':<13}{speeds} GFLOP/s")
+    default = found["default"]
+    print(f"{'default':<13}--device {default['device']} --dtype {default['dtype']}: {default['why']}")
     print(f"{'threads':<13}{found['threads']} of {found['cpus']} CPUs, load {found['load']}")
     print(f"{'memory':<13}{_gb(found['memory_free_gb'])} free of {_gb(found['memory_gb'])}")
     print(f"{'disk':<13}{found['disk_free_gb']:.1f} GB free here")
@@ -93,7 +106,10 @@ def _doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
 
 
 def examine() -> dict[str, Any]:
-    """What `kinema doctor` found: JSON-able; memory in GB (10^9 bytes), None where the system does not say."""
+    """What `kinema doctor` found: JSON-able; memory in GB (10^9 bytes), None where the system does not say.
+
+    "speeds" are GFLOP/s by device and number type, see `speeds.measure`.
+    """
     import platform
     import shutil
     from importlib import metadata
@@ -101,9 +117,10 @@ def examine() -> dict[str, Any]:
     import torch
 
     from kinema.backbones.load import embedded
+    from kinema.cli import speeds
 
     libraries: dict[str, str | None] = {}
-    for name in ("kinema", "torch", "diffusers", "transformers", "accelerate", "safetensors", "av", "numpy", "pillow"):
+    for name in LIBRARIES:
         try:
             libraries[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -114,7 +131,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "libraries": libraries,
-        "devices": _devices(total),
+        "devices": _devices(total, free),
         "cpus": cpus,
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
@@ -124,11 +141,13 @@ def examine() -> dict[str, Any]:
         "encoders": _encoders(),
         "models": list(embedded()),
     }
+    found["speeds"] = {device["name"]: speeds.measure(device["name"]) for device in found["devices"]}
+    found["default"] = speeds.choice(found["speeds"])
     found["advice"] = _advice(found)
     return found
 
 
-def _devices(memory: float | None) -> list[dict[str, Any]]:
+def _devices(memory: float | None, free: float | None) -> list[dict[str, Any]]:
     import platform
 
     import torch
@@ -138,12 +157,14 @@ def _devices(memory: float | None) -> list[dict[str, Any]]:
             "name": f"cuda:{i}",
             "kind": torch.cuda.get_device_name(i),
             "memory_gb": torch.cuda.get_device_properties(i).total_memory / 1e9,
+            "free_gb": torch.cuda.mem_get_info(i)[0] / 1e9,
         }
         for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     ]
+    own = {"memory_gb": memory or 0.0, "free_gb": free}
     if torch.backends.mps.is_available():
-        devices.append({"name": "mps", "kind": "Apple GPU", "memory_gb": memory or 0.0})
-    return [*devices, {"name": "cpu", "kind": platform.processor() or platform.machine(), "memory_gb": memory or 0.0}]
+        devices.append({"name": "mps", "kind": "Apple GPU", **own})
+    return [*devices, {"name": "cpu", "kind": platform.processor() or platform.machine(), **own}]
 
 
 def _memory() -> tuple[float | None, float | None]:
