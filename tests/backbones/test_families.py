@@ -47,7 +47,7 @@ def theirs(folder, case, pictures, dtype=torch.float32):
     """Latents and frames (T, H, W, 3) in 0..255 of diffusers' pipeline."""
     import diffusers
 
-    pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder, torch_dtype=dtype)
+    pipeline = getattr(diffusers, case.pipeline).from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     case.mend(pipeline)
     images = [Image.open(path) for path in pictures[: case.images]]
@@ -82,6 +82,19 @@ def test_same_as_diffusers(name, folders, pictures):
         assert off <= (0 if case.bitwise and not joint else TOLERANCE)
         # A value that rounds to the other side at 0.5 may differ by one step; otherwise frames are equal.
         assert off_frames <= 1 and np.mean(frames != their_frames) < 1e-3
+
+
+HALF = ["wan 2.1 t2v", "skyreels v2", "cogvideox 5b", "ltx 0.9.0 t2v", "ltx 2.0 t2v", "hunyuan t2v", "hunyuan 1.5 t2v"]
+
+
+@pytest.mark.parametrize("name", [*HALF, "mochi", "animatediff", "svd"])
+def test_as_near_to_diffusers_in_bfloat16_as_its_rounding(name, folders, pictures):
+    case = CASES[name]
+    their_latents, _ = theirs(folders(name), case, pictures, torch.bfloat16)
+    latents, _ = run(load(folders(name), device="cpu", dtype="bfloat16"), case, pictures, *guidance(case))
+    off = latents.float() - case.to_latents(their_latents, latents).float()
+    print(f"{name}: {off.norm() / latents.float().norm():.1e}")
+    assert off.norm() <= 0.06 * latents.float().norm()
 
 
 def child(backbone, path):

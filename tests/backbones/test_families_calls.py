@@ -20,6 +20,7 @@ ROWS = [  # every family, and what is special in it
     "cogvideox 1.5 i2v",
     "ltx 0.9.0 t2v",
     "ltx 0.9.7 i2v",
+    "ltx 2.0 t2v",
     "hunyuan t2v",
     "hunyuan i2v, latents beside",
     "hunyuan 1.5 t2v",
@@ -31,6 +32,7 @@ LAYOUTS = {  # of latents (B, C, T, H, W) as a network gets them
     "cogvideox": lambda x: x.transpose(1, 2),
     "svd": lambda x: x.transpose(1, 2),
     "ltx": lambda x: x.flatten(2).transpose(1, 2),
+    "ltx2": lambda x: x.flatten(2).transpose(1, 2),
 }
 
 
@@ -55,7 +57,7 @@ def test_latents_and_velocity_go_through_the_network_and_back(name, folders, pic
 
     def oracle(network, args, named, output):
         seen.append(args[0] if args else named["hidden_states"])
-        return (given,)
+        return (given, *output[1:])
 
     hook = (getattr(backbone, "unet", None) or backbone.transformer).register_forward_hook(oracle, with_kwargs=True)
     x = (1 - t) * x0 + t * noise
@@ -171,7 +173,7 @@ def test_refuses_what_cannot_stand_there_before_the_first_step(folders, pictures
             return tokens
 
     backbone = load(folders("wan 2.1 t2v"), device="cpu", dtype="float32")
-    backbone.velocity = None  # no call is made
+    backbone.velocities = None  # no call is made
     with pytest.raises(KinemaError, match=says):
         run(backbone, CASES["wan 2.1 t2v"], pictures, Puts())
 
@@ -209,3 +211,14 @@ def test_a_block_left_out_is_what_diffusers_leaves_out(name, folders, pictures):
             HookRegistry.check_if_exists_or_initialize(block).register_hook(TransformerBlockSkipHook(1.0), "skip")
     if type(dict(backbone.blocks())[1]) in known:
         assert torch.equal(run(backbone, case, pictures, **more)[0], without)
+
+
+def test_what_one_run_leaves_out_or_puts_beside_no_other_sees(folders, pictures):
+    from concurrent.futures import ThreadPoolExecutor
+
+    case, parts = CASES["wan 2.1 t2v"], ((), (Skips(),), (Beside(),), (), (Skips(), Beside()))
+    backbone = load(folders("wan 2.1 t2v"), device="cpu", dtype="float32")
+    alone = [run(backbone, case, pictures, *part)[0] for part in parts]
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(run, backbone, case, pictures, *part) for part in parts]
+        assert all(torch.equal(job.result()[0], x) for job, x in zip(jobs, alone, strict=True))
