@@ -145,6 +145,13 @@ def test_generate_writes_sound_and_the_recipe_knows_it(folders, tmp_path, capsys
     assert made("--from", str(beside), out=tmp_path / "other.mp4")["same_frames"] is False
 
 
+def test_streamed_from_the_files_it_sounds_the_same(folders):
+    case, folder = CASES[NEW], folders(NEW)
+    plain = ours(load(folder, device="cpu", dtype="float32"), case, [])
+    streamed = ours(load(folder, device="cpu", dtype="float32", offload="stream"), case, [])
+    assert all(torch.equal(a, b) for a, b in zip(streamed, plain, strict=True))
+
+
 def test_defaults_are_the_guidance_of_the_authors(folders):
     backbone = load(folders(NEW), device="cpu", dtype="float32")
     size = dict(CASES[NEW].request, model=backbone, prompt=PROMPT, seed=1)

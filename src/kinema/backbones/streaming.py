@@ -35,7 +35,7 @@ from kinema.core.errors import KinemaError
 
 @dataclass(frozen=True)
 class Streamed(Folder):
-    """A model folder whose networks hold their blocks only while they compute; the autoencoder is read as ever."""
+    """A model folder whose networks hold their blocks only while they compute; autoencoders are read as ever."""
 
     stream: Stream = field(default_factory=lambda: Stream())
 
@@ -51,7 +51,7 @@ class Streamed(Folder):
     def module(
         self, part: str, kinds: Sequence[type], device: torch.device, dtype: torch.dtype, **options: Any
     ) -> nn.Module:
-        if part == "vae":
+        if part in ("vae", "audio_vae"):
             return super().module(part, kinds, device, dtype)
         network = build(self, part, kinds, dtype)
         files = _named(stored(self.path / part), network)
@@ -67,11 +67,16 @@ class Streamed(Folder):
 
 
 def blocks_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The blocks of a network with their names: the items of its outermost lists that hold modules of one class."""
+    """The blocks of a network with their names: the items of its outermost lists that hold modules of one class.
+
+    What is never called, because it only holds other modules, is no block.
+    """
     found: list[tuple[str, nn.Module]] = []
     for name, module in network.named_modules():
         inside = any(name.startswith(f"{block}.") for block, _ in found)
-        if isinstance(module, nn.ModuleList) and not inside and len({type(item) for item in module}) == 1:
+        if not isinstance(module, nn.ModuleList) or inside or len({type(item) for item in module}) != 1:
+            continue
+        if type(module[0]).forward is not nn.Module.forward:
             found += [(f"{name}.{i}", item) for i, item in enumerate(module) if any(True for _ in item.parameters())]
     return found
 
