@@ -176,7 +176,7 @@ def _one_by_one(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tu
     def apart(u: Any) -> Any:
         if texts == 1 or not isinstance(u, Tensor):
             return u
-        return u.repeat_interleave(texts, 0) if u.ndim == 1 else u.unflatten(1, (texts, -1)).flatten(0, 1)
+        return u.repeat_interleave(texts, 0) if u.ndim == 1 else u.reshape(len(u) * texts, -1, *u.shape[2:])
 
     return tuple(map(apart, args)), {name: apart(u) for name, u in named.items()}
 
@@ -187,7 +187,7 @@ def _together(module: Any, args: Any, output: Any) -> Any:
     texts = 1 if taps is None else taps.texts
 
     def behind(u: Tensor) -> Tensor:
-        return u[::texts] if u.ndim == 2 else u.unflatten(0, (-1, texts)).flatten(1, 2)
+        return u[::texts] if u.ndim == 2 else u.reshape(len(u) // texts, -1, u.shape[2])
 
     if texts == 1:
         return output
