@@ -207,6 +207,7 @@ def wan22_ti2v(folder: Path, scheduler: str = "unipc") -> Path:
         "WanPipeline",
         scheduler,
         config=dict(expand_timesteps=True),
+        card=dict(magcache_ratios=[1.0, 0.99, 0.98]),
         transformer=lambda: transformer(48, 48),
         vae=lambda: autoencoder(ti2v=True),
     )
@@ -245,6 +246,7 @@ def _save(
     pipeline: str,
     scheduler: str | Callable[[], Any],
     config: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
     **parts: Callable[[], Any] | None,
 ) -> Path:
     """Build the parts under one seed without touching the global generator, fill and save them with a model_index.
@@ -274,6 +276,8 @@ def _save(
     if pipeline.startswith("Wan"):
         index.setdefault("transformer_2", [None, None])
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    if card is not None:
+        (folder / "card.json").write_text(json.dumps(card, indent=2))
     return folder
 
 

@@ -219,7 +219,7 @@ def test_what_cannot_be_cached_is_refused_in_one_sentence(backbone, tiny_folder)
     with pytest.raises(KinemaError, match="first_block_cache and pab both own 'cache'"):
         run(backbone, ALWAYS, PAB())
     with pytest.raises(KinemaError, match="magcache has no ratios for model"):
-        run(backbone, MagCache())
+        run(load(tiny_folder("wan21_t2v"), device="cpu", dtype="float32"), MagCache())
     for kind, reason in (("wan21_vace", "counted twice"), ("skyreels", "does not know its blocks")):
         with pytest.raises(KinemaError, match=f"first_block_cache cannot run on model .*{reason}"):
             run(load(tiny_folder(kind), device="cpu", dtype="float32"), ALWAYS)
