@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinema.metrics.judge import Judge, JudgeConfig, JudgeNet, event_word, look, mirror_word
-from kinema.training.degrade import degrade, quantise_blocks, shift
+from kinema.metrics.judge import Guess, Judge, JudgeConfig, JudgeNet, event_word, in_a_row, look, mirror_word
+from kinema.training.degrade import degrade, quantise_blocks, shift, wobble
 from kinema.training.judge import (
     IGNORE,
     JudgeSettings,
     JudgeStage,
     NetSettings,
     film,
+    moments,
     motions,
     places,
     targets,
@@ -200,6 +201,31 @@ def test_fine_quantising_changes_little_and_flat_blocks_not_at_all() -> None:
     assert torch.equal(out[1], x[1])
     flat = torch.full((1, 1, 1, 8, 8), 0.5)  # its only coefficient is 8 * 0.5 = 4, a multiple of the step
     torch.testing.assert_close(quantise_blocks(flat, torch.full((1, 1, 1, 1, 1), 0.5)), flat)
+
+
+def test_time_in_steps_keeps_its_order_and_its_ends() -> None:
+    generator = torch.Generator().manual_seed(0)
+    even = moments(3, 25, 13, 0.0, generator)
+    assert even.tolist() == [list(range(0, 25, 2))] * 3
+    stepped = moments(200, 25, 13, 1.0, generator)
+    assert (stepped.diff(dim=1) >= 0).all() and stepped[:, 0].max() <= 3 and stepped[:, -1].min() >= 21
+    assert (stepped - even[0]).abs().max() <= 2 and (stepped.diff(dim=1) == 0).any()
+
+
+def test_wobble_bends_by_about_what_is_asked() -> None:
+    """A picture whose value is the column shows by its change how far each point came from."""
+    x = torch.arange(32.0).expand(2, 4, 1, 32, 32)
+    bent = wobble(x, torch.tensor([0.0, 2.0]).view(2, 1, 1, 1, 1), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(bent[0], x[0], atol=1e-4, rtol=0)
+    moved = (bent[1] - x[1])[:, :, 8:-8, 8:-8]
+    assert 0.2 < moved.std() < 2
+    assert torch.equal(moved[0], moved[1]) and not torch.equal(moved[1], moved[2])
+
+
+def test_the_same_twice_in_a_row_is_one_event() -> None:
+    a, b, none = Guess("jump", 0.6), Guess("jump", 0.9), Guess("none", 0.9)
+    assert in_a_row([a, b]) == (b,) and in_a_row([none, a]) == (a,) and in_a_row([none, none]) == ()
+    assert in_a_row([a, Guess("grow", 0.5)]) == (a, Guess("grow", 0.5))
 
 
 def test_shift_moves_right_and_down() -> None:

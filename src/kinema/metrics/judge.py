@@ -332,6 +332,22 @@ class Judge:
         return self.logits(clips)["feature"]
 
 
+def in_a_row(slots: Sequence[Guess]) -> tuple[Guess, ...]:
+    """What happens, from one guess a slot: without "none", and the same thing twice in a row is one event.
+
+    No scene does the same twice in a row, since on film it is one; the guess that is surer stands for both.
+    """
+    found: list[Guess] = []
+    for event in slots:
+        if event.word == NONE:
+            continue
+        if found and found[-1].word == event.word:
+            found[-1] = max(found[-1], event, key=lambda guess: guess.confidence)
+        else:
+            found.append(event)
+    return tuple(found)
+
+
 def readings(logits: dict[str, Tensor], config: JudgeConfig, seconds: Sequence[float]) -> list[Reading]:
     """The network's logits in words, the likeliest word each."""
 
@@ -346,14 +362,14 @@ def readings(logits: dict[str, Tensor], config: JudgeConfig, seconds: Sequence[f
             ObjectReading(guess(logits["kind"][i, n], config.kinds), guess(logits["colour"][i, n], config.colours))
             for n in range(count)
         )
-        events = (guess(row, config.events) for row in logits["event"][i])
+        events = [guess(row, config.events) for row in logits["event"][i]]
         found.append(
             Reading(
                 objects=objects,
                 ground=guess(logits["ground"][i], config.grounds),
                 sky=guess(logits["sky"][i], config.skies),
                 camera=guess(logits["camera"][i], config.cameras),
-                events=tuple(e for e in events if e.word != NONE),
+                events=in_a_row(events),
                 seconds=length,
             )
         )

@@ -35,6 +35,7 @@ def _worse(x: Tensor, generator: torch.Generator) -> Tensor:
         value = value * (torch.rand(b, *shape, generator=generator, device=device) < share)
         return value.view(b, *shape, *[1] * (4 - len(shape)))
 
+    x = wobble(x, draw(0.0, 2.0, share=0.6), generator)
     x = x + draw(0.0, 1.0, share=0.7) * (soften(x) - x)
     past = torch.cat([x[:, :1], x[:, :-1]], 1)
     x = x + draw(0.0, 0.35, share=0.4) * (past - x)
@@ -45,6 +46,22 @@ def _worse(x: Tensor, generator: torch.Generator) -> Tensor:
     x = quantise_blocks(x, draw(0.0, 0.12, share=0.35))
     gain = draw(-0.15, 0.15) + draw(-0.03, 0.03, 1, 3)
     return (x * (1 + gain) + draw(-0.06, 0.06)).clamp(0, 1)
+
+
+def wobble(x: Tensor, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Bend clips (B, T, C, H, W) by up to `pixels` (B, 1, 1, 1, 1), as outlines of generated things do in time.
+
+    The bends are smooth in space (a quarter of the picture) and change every two frames.
+    """
+    b, t, _, h, w = x.shape
+    field = torch.randn(b, 2, (t + 1) // 2, 5, 5, generator=generator, device=x.device)
+    field = F.interpolate(field.flatten(1, 2), (h, w), mode="bicubic", align_corners=True)
+    field = torch.unflatten(field, 1, (2, -1)).repeat_interleave(2, dim=2)[:, :, :t].permute(0, 2, 3, 4, 1)
+    field = field * pixels / torch.tensor([w, h], device=x.device)  # -1..1 is a picture: half of `pixels` on average
+    rows, columns = (torch.linspace(-1, 1, n, device=x.device) for n in (h, w))
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1) + field
+    bent = F.grid_sample(x.flatten(0, 1), grid.flatten(0, 1), padding_mode="border", align_corners=True)
+    return torch.unflatten(bent, 0, (b, t))
 
 
 def soften(x: Tensor) -> Tensor:

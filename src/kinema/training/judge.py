@@ -57,6 +57,8 @@ class JudgeSettings:
     empty_share: float = 0.02  # share of clips without an object, 0..1
     max_shift: int = 3  # pixels
     worse_share: float = 0.6  # share of clips made worse, 0..1
+    stutter_share: float = 0.5  # share of clips whose motion goes in steps of four frames, 0..1
+    start_from: str | None = None  # folder of a judge whose weights it begins with; None begins from nothing
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*ANSWERS, *HELPERS), 1.0))
 
     def __post_init__(self) -> None:
@@ -121,15 +123,36 @@ def targets(specs: Sequence[SceneSpec], config: JudgeConfig) -> dict[str, Tensor
 
 
 def film(
-    specs: Sequence[SceneSpec], frames: int, size: int, device: torch.device | str = "cpu"
+    specs: Sequence[SceneSpec],
+    frames: int,
+    size: int,
+    device: torch.device | str = "cpu",
+    stutter: tuple[float, torch.Generator] | None = None,
 ) -> tuple[Tensor, SceneState]:
-    """Render what the judge looks at: (B, frames, size, size, 3) uint8, and the state of just these frames."""
+    """Render what the judge looks at: (B, frames, size, size, 3) uint8, and the state of just these frames.
+
+    stutter: the share of clips whose time goes in steps (see `moments`), and where its numbers come from.
+    """
     state, _ = simulate([replace(spec, height=size, width=size) for spec in specs])
     state = state.to(device)
-    keep = torch.linspace(0, specs[0].num_frames - 1, frames).round().long().to(device)
+    keep = moments(len(specs), specs[0].num_frames, frames, *(stutter or (0.0, torch.Generator()))).to(device)
+    rows = torch.arange(len(specs), device=device)[:, None]
     tracks = ("centre", "rotation", "size", "colour", "opacity", "pose", "intrinsics", "world_to_camera")
-    state = replace(state, **{name: getattr(state, name)[:, keep] for name in tracks})
+    state = replace(state, **{name: getattr(state, name)[rows, keep] for name in tracks})
     return render_frames(state), state
+
+
+def moments(count: int, num_frames: int, frames: int, share: float, generator: torch.Generator) -> Tensor:
+    """Which of `num_frames` frames are looked at, (count, frames) rising indices, evenly from the first to the last.
+
+    In `share` of the clips they are drawn towards every fourth frame, each clip by its own amount: models that make
+    four frames at once let things wait and then jump. Nothing changes its order.
+    """
+    even = torch.linspace(0, num_frames - 1, frames).expand(count, frames)
+    towards = torch.rand(count, 1, generator=generator) * (torch.rand(count, 1, generator=generator) < share)
+    late = torch.rand(count, 1, generator=generator)  # where in the group of four its moment is
+    steps = (4 * (even / 4 - late).ceil() + 4 * late - 2).clamp(0, num_frames - 1)
+    return (even + towards * (steps - even)).round().long().clamp(0, num_frames - 1)
 
 
 def places(state: SceneState) -> Tensor:
@@ -185,6 +208,8 @@ class JudgeStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.trainer.seed)
             self.net = JudgeNet(self.config)
+        if settings.start_from is not None:
+            self.net.load_state_dict(Judge.load(settings.start_from).net.state_dict())
         nn.Module.to(self.net, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.modules: Mapping[str, nn.Module] = {"judge": self.net}
 
@@ -196,7 +221,8 @@ class JudgeStage:
         empty = torch.rand(len(specs), generator=generator) < s.empty_share
         specs = [replace(x, objects=(), events=()) if e else x for x, e in zip(specs, empty.tolist(), strict=True)]
         size = s.sizes[int(torch.randint(len(s.sizes), (), generator=generator))]
-        frames, state = film(specs, self.config.frames, size, self.net.position.device)
+        device, stutter = self.net.position.device, (s.stutter_share, generator)
+        frames, state = film(specs, self.config.frames, size, device, stutter)
         return {"frames": frames, **truth(state), **targets(specs, self.config)}
 
     def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
