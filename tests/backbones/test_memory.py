@@ -15,8 +15,8 @@ from PIL import Image
 
 import kinema
 from backbones.families import cases
-from kinema.backbones import memory
-from kinema.backbones.load import load
+from kinema.backbones import fitting, memory
+from kinema.backbones.load import load, planner
 from kinema.cli import run
 from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
@@ -293,3 +293,83 @@ def test_a_loaded_model_keeps_its_placement(tiny_wan):
         kinema.generate("a ball", model=loaded, quantization="int8", **size)
     with pytest.raises(KinemaError, match="another placement than the loaded model has"):
         kinema.run_request(Request(prompt="a ball", quantization="int8", **size), backbone=loaded)
+
+
+@pytest.mark.parametrize("name", ["wan 2.1 t2v", "hunyuan t2v"])
+def test_plan_counts_the_weights_of_each_placement(name, folders):
+    planned = planner(folders(name), "cpu", "bfloat16")
+    for switches in (
+        dict(layerwise_casting=True),
+        dict(quantization="int8", text_quantization="float8"),
+        dict(quantization="int4", text_quantization="int8"),
+    ):
+        parts = memory.parts(load(folders(name), "cpu", "bfloat16", **switches))
+        held = sum(sum(memory.held(network).values()) for network in parts.values())
+        assert set(fitting.on_device(planned.networks, Placement(**switches)).values()) == {held}
+
+
+def test_plan_counts_what_offloading_leaves_on_the_device(folders, resting):
+    name = "hunyuan t2v"
+    networks = planner(folders(name), "cpu", "float32").networks
+    for how in ("model", "group"):
+        expected = fitting.on_device(networks, Placement(offload=how))
+        backbone = offloaded(folders(name), how)
+        most = {}
+        for part, network in memory.parts(backbone).items():
+            tensors = [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+
+            def look(*_, part=part, tensors=tensors, most=most):
+                here = sum(t.numel() * t.element_size() for t in tensors if id(t) not in resting.kept)
+                most[part] = max(most.get(part, 0), here)
+
+            for layer in network.modules():
+                if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d):
+                    layer.register_forward_hook(look)
+        made(backbone, name)
+        for part, here in most.items():
+            if how == "model":
+                assert 0.95 * expected[part] <= here <= expected[part]  # buffers of whole numbers are left out here
+            elif part in memory.NETWORKS:  # one group more is on its way on a GPU
+                assert here < expected[part] < here + max(map(weigh, fitting.groups(part, networks[part]))) * 1.01
+
+
+def weigh(network):
+    return sum(t.numel() * t.element_size() for t in network.parameters())
+
+
+def test_plan_counts_a_stream(folders):
+    name = "wan 2.1 t2v"
+    backbone = load(folders(name), "cpu", "float32", offload="stream")
+    made(backbone, name)
+    stream = backbone.folder.stream
+    held = stream.kept + stream.most + sum(memory.held(backbone.vae).values())
+    networks = planner(folders(name), "cpu", "float32").networks
+    assert max(fitting.on_device(networks, Placement(offload="stream")).values()) == pytest.approx(held, rel=0.03)
+
+
+def test_plan_names_the_switches_with_their_figures(tiny_wan, capsys, monkeypatch):
+    size = ["--num-frames", "5", "--height", "64", "--width", "64", "--device", "cpu"]
+    assert run(["plan", "--model", str(tiny_wan), *size, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    found = {row["switches"]: row for row in answer["placements"]}
+    assert {"--offload stream", "--quantization int8", "--layerwise-casting"} <= found.keys()
+    assert all(row["weights"] < answer["weights"] and row["fits"] for row in found.values())
+    least = min(row["most"] for row in found.values())
+    monkeypatch.setattr("kinema.cli.plan.free_memory", lambda device: least)
+    assert run(["plan", "--model", str(tiny_wan), *size]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    chosen = [line.split("  ")[1].strip() for line in lines if line.startswith("fits")]
+    assert chosen == [name for name, row in found.items() if row["most"] <= least]
+
+
+def test_what_may_be_offered():
+    def switches(*facts):
+        return [fitting.Fit(placement, 0, 0).switches for placement in fitting.candidates(*facts)]
+
+    gpu = switches(torch.device("cuda"), False, True, False)
+    assert {"--offload model", "--offload group", "--offload stream"} <= {*gpu}
+    assert "--offload model --quantization int8 --text-quantization int8" in gpu
+    assert switches(torch.device("cpu"), True, True, True) == ["--layerwise-casting"]
+    for text in gpu:  # all of them are understood
+        given = dict(pair.split(" ") if " " in pair else (pair, True) for pair in text[2:].split(" --"))
+        Placement(**{name.replace("-", "_"): value for name, value in given.items()})

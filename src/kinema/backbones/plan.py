@@ -126,7 +126,8 @@ class Planner:
         self.device, self.dtype = device, dtype
         self._rehearsed: list[float] = []
         self.backbone = family.open_folder(self.blank, NOWHERE, dtype)
-        self.parts = tuple(part_of(name, network, folder.path) for name, network in self._networks())
+        self.networks = dict(self._networks())
+        self.parts = tuple(part_of(name, network, folder.path) for name, network in self.networks.items())
 
     def _networks(self) -> Iterator[tuple[str, torch.nn.Module]]:
         made = self.blank.made
@@ -164,6 +165,17 @@ class Planner:
             decoding=self._decoding(shape),
         )
 
+    def decoding(self, plan: Plan, tiled: bool) -> int:
+        """What decoding holds beside the weights: an estimate. tiled: one tile, and the video twice."""
+        if not tiled:
+            return plan.decoding
+        vae, (batch, channels, frames, rows, columns) = self.backbone.vae, plan.latents
+        sides = [getattr(vae, f"tile_sample_min_{side}", None) or vae.tile_sample_min_size for side in SIDES]
+        height, width = (side // self.backbone.pixels_per_cell for side in sides)
+        video = plan.num_frames * 3 * plan.height * plan.width * vae.dtype.itemsize
+        tile = (batch, channels, frames, min(rows, height), min(columns, width))
+        return min(plan.decoding, self._decoding(tile) + 2 * int(video))
+
     def _activations(self, shape: tuple[int, ...], tokens: int, samples: int) -> int:
         """A transformer: the stream, its normed copy, and the widest of attention and feed-forward beside them.
 
@@ -200,6 +212,7 @@ class Planner:
 # Times the token stream that a block holds at its peak. Rehearsed on the real layouts in bfloat16: Wan 14B 14,
 # CogVideoX 5B 15, Wan 1.3B 17, LTX 0.9 21, HunyuanVideo 22.
 WORKING = 20
+SIDES = ("height", "width")
 TOGETHER = 16  # frames that diffusers decodes at once where the autoencoder is one of pictures
 
 

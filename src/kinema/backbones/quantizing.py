@@ -10,15 +10,16 @@ formats are for single kinds of GPU; NF4 runs everywhere.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
 
-BITS = {"int8": 8.0, "float8": 8.0, "int4": 4 + 8 / 64}  # of a weight; scales of rows are left out
 BLOCK, SCALES = 64, 256  # weights that share a scale, and scales that share one, as in the paper
 
 
@@ -56,7 +57,8 @@ def skipped(kind: Any) -> tuple[str, ...]:
     """Regular expressions of the modules of a diffusers class that stay in the computing type."""
     from diffusers.hooks.layerwise_casting import DEFAULT_SKIP_MODULES_PATTERN as DEFAULT
 
-    return (*DEFAULT, *(getattr(kind, "_skip_layerwise_casting_patterns", None) or ()))
+    own = (getattr(kind, name, None) or () for name in ("_skip_layerwise_casting_patterns", "_keep_in_fp32_modules"))
+    return (*DEFAULT, *(pattern for patterns in own for pattern in patterns))
 
 
 def _inside(patterns: tuple[str, ...]) -> str:
@@ -86,6 +88,46 @@ def _nf4() -> Any:
         return layer
 
     return NF4()
+
+
+def layers(network: Any) -> list[nn.Linear]:
+    """The layers of a network that are quantized when it is read with `config`."""
+    if hasattr(network, "load_config"):
+        return [layer for layer in cast_layers(network) if isinstance(layer, nn.Linear)]
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = HfQuantizer.get_modules_to_not_convert(network, None, network._keep_in_fp32_modules)
+    return [
+        layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and should_convert_module(f"{name}.weight", kept)
+        if not isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear)  # torch's own attention reads it
+    ]
+
+
+def cast_layers(network: nn.Module) -> list[nn.Module]:
+    """The layers of a diffusion network whose weights layerwise casting keeps in float8."""
+    from diffusers.hooks._common import _GO_LC_SUPPORTED_PYTORCH_LAYERS as LAYERS
+
+    patterns = skipped(type(network))
+    found: list[nn.Module] = []
+    for name, layer in network.named_modules():
+        around = accumulate(name.split("."), lambda outer, inner: f"{outer}.{inner}")
+        if isinstance(layer, LAYERS) and not any(re.search(p, place) for place in around for p in patterns):
+            found.append(layer)
+    return found
+
+
+def packed(weight: Tensor, quantization: str) -> int:
+    """Bytes of a quantized weight (rows, columns) with its scales."""
+    count, rows = weight.numel(), weight.shape[0]
+    if quantization == "int4":
+        scales, odd = divmod(count, BLOCK)
+        if odd:
+            return count * weight.element_size()
+        return count // 2 + scales + (scales // math.gcd(scales, SCALES) + 17) * weight.element_size()
+    return count + rows * (5 if quantization == "int8" else 4)
 
 
 def nbytes(tensor: Tensor) -> int:

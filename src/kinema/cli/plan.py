@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from kinema.backbones.fitting import Fit
     from kinema.backbones.plan import Plan, Planner
     from kinema.request import Request
 
@@ -33,6 +34,7 @@ def plan(
 
     Example: kinema plan --model mini --num-frames 25 --height 128 --width 128 --dtype bfloat16
     """
+    from kinema.backbones.fitting import fits as fits_of
     from kinema.backbones.load import planner
     from kinema.request import Request
 
@@ -50,16 +52,21 @@ def plan(
     guided = is_guided(opened, request)
     made = opened.plan(request, guided)
     free = free_memory(str(opened.device))
-    fits = None if free is None else made.most <= free
+    fits = _fits(made.most, free)
+    placed = fits_of(opened, made)
     switches = switches_that_fit(opened, request, guided, free) if free is not None and not fits else []
     if as_json:
-        totals = {"weights": made.weights, "most": made.most, "free": free, "fits": fits, "switches": switches}
+        totals: dict[str, Any] = {"weights": made.weights, "most": made.most, "free": free, "fits": fits}
+        totals["switches"] = switches
+        totals["placements"] = [
+            {"switches": p.switches, "weights": p.weights, "most": p.most, "fits": _fits(p.most, free)} for p in placed
+        ]
         print(json.dumps({**dataclasses.asdict(made), **totals, "estimated": ["activations", "decoding", "most"]}))
         return
-    _show(made, free, switches)
+    _show(made, free, switches, placed)
 
 
-def _show(made: Plan, free: int | None, switches: list[str]) -> None:
+def _show(made: Plan, free: int | None, switches: list[str], placed: list[Fit]) -> None:
     print(f"{made.num_frames} frames of {made.width}x{made.height}, {made.model} on {made.device} in {made.dtype}")
     together = f", {made.samples} clips in each" if made.samples > 1 else ""
     print(f"{'tokens':<22}{made.tokens} of latents {'x'.join(map(str, made.latents[1:]))}")
@@ -78,6 +85,13 @@ def _show(made: Plan, free: int | None, switches: list[str]) -> None:
         return
     print(f"It does not fit into the {_gb(free)} that are free here.")
     print(f"What would fit: {'; '.join(switches)}" if switches else "No dtype, length or size of this model would fit.")
+    print("What switches would need, weights on the device and most at one time (estimated); see docs/memory.md:")
+    for p in placed:
+        print(f"{'fits' if p.most <= free else '':<6}{p.switches:<62}{_gb(p.weights):>10}{_gb(p.most):>12}")
+
+
+def _fits(most: int, free: int | None) -> bool | None:
+    return None if free is None else most <= free
 
 
 def is_guided(opened: Planner, request: Request) -> bool:

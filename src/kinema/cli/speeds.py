@@ -56,12 +56,11 @@ def choice(speeds: dict[str, dict[str, float]]) -> dict[str, str]:
     device = pick_device(None)
     dtype = str(pick_dtype(None, device)).removeprefix("torch.")
     of = next((row for name, row in speeds.items() if name.split(":")[0] == device.type), {})
-    if device.type == "cuda":
-        why = "this GPU computes in bfloat16" if dtype == "bfloat16" else "this GPU does not compute in bfloat16"
-    else:
-        why = (
-            "there is no GPU" if device.type == "cpu" else "there is a GPU"
-        ) + ", and float32 is exact on all machines of this kind"
+    why = {
+        "cuda": f"this GPU {'computes' if dtype == 'bfloat16' else 'does not compute'} in bfloat16",
+        "mps": "float32 is the most exact type of the GPU",
+        "cpu": "there is no GPU, and float32 is the most exact type",
+    }[device.type]
     best = max(of, key=lambda name: of[name], default=dtype)
     if dtype in of and of[best] >= 1.2 * of[dtype]:
         doubt = ", whose large numbers may overflow," if best == "float16" else ""
