@@ -210,8 +210,7 @@ def _case(version, pipeline="LTX2Pipeline", fps=25, scale=3.0, guidance=PLAIN, *
 
 
 CASES = {
-    "ltx 2.0 t2v": _case("2.0"),
-    "ltx 2.0 t2v, no guidance": _case("2.0", scale=1.0, fps=20),
+    "ltx 2.0 t2v": _case("2.0", fps=20),
     "ltx 2.0 i2v": _case("2.0", I2V, images=1, fps=30),
     "ltx 2.3 t2v": _case("2.3", guidance=ALL, guides=(ModalityCFG(),)),
     "ltx 2.3 i2v": _case("2.3", I2V, images=1, guidance=ALL, guides=(ModalityCFG(),)),
