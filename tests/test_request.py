@@ -20,7 +20,7 @@ from kinema.request import MAX_SEED, Request, request_schema
         (dict(prompt="a", num_frames="x"), "num_frames is 'x'; use a whole number"),
         (dict(prompt="a", num_frames=1.5), "num_frames is 1.5; use a whole number"),
         (dict(prompt="a", height=9000), "height is 9000; use 8 to 8192"),
-        (dict(prompt="a", fps=0), "fps is 0; use more than 0, at most 240"),
+        (dict(prompt="a", fps=0), "fps is 0; use 0.001 to 240"),
         (dict(prompt="a", guidance_scale=-1), "guidance_scale is -1; use 0 to 100"),
         (dict(prompt="a", guidance_scale=float("nan")), "guidance_scale is nan; use a finite number"),
         (dict(prompt="a", seed=True), "True is not a number; use a whole number"),

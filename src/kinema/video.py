@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinema.core.errors import KinemaError
-from kinema.files import reason, replacing
+from kinema.files import check_writable, reason, replacing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,8 +44,8 @@ class Video:
         if self.frames.dtype != np.uint8:
             raise KinemaError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
         self.fps = float(self.fps)
-        if not 0 < self.fps <= 1000:
-            raise KinemaError(f"fps is {self.fps}; use more than 0 and at most 1000")
+        if not 0.001 <= self.fps <= 1000:
+            raise KinemaError(f"fps is {self.fps}; use 0.001 to 1000")
         if self.sound is not None:
             self.sound = np.asarray(self.sound, dtype=np.float32)
             if self.sound.ndim not in (1, 2) or (self.sound.ndim == 2 and self.sound.shape[1] not in (1, 2)):
@@ -141,13 +141,16 @@ def check_extension(path: str | os.PathLike[str]) -> Path:
 
     text, path = os.fspath(path), Path(path)
     suffix = path.suffix.lower()
+    if path.name.lower() in CONTAINERS:
+        raise KinemaError(f"cannot write {path}: give the file a name before its extension")
     if suffix and suffix not in CONTAINERS:
         raise KinemaError(f"cannot write {path}: use .mp4, .webm or .gif, or a folder (a name without extension)")
     if not path.name or (text.endswith(os.sep) and suffix):
         raise KinemaError(f"cannot write {text}: give a file name, or a folder name without a dot")
+    check_writable(path)
     if suffix and path.is_dir():
         raise KinemaError(f"cannot write {path}: it is a folder")
-    if not suffix and path.is_file():
+    if not suffix and path.exists() and not path.is_dir():
         raise KinemaError(f"cannot write {path}: it is a file; name a folder, or add .mp4, .webm or .gif")
     if not suffix and path.is_dir():
         other = [p.name for p in sorted(path.iterdir()) if not is_ours(p)]

@@ -154,6 +154,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
+        if found.type == "meta":  # torch's device of tensors without numbers
+            raise NotImplementedError
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise KinemaError(f"device {str(device)!r} is not on this machine; use cpu, or leave device out") from error
     return found

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -42,6 +44,7 @@ def run(words: list[str], debug: bool = False) -> int:
     stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = [signal.signal(number, signal.default_int_handler) for number in stops]
     try:
+        _refuse_empty(words)
         result = command().main(args=words, prog_name="kinema", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as stop:
@@ -73,6 +76,17 @@ def run(words: list[str], debug: bool = False) -> int:
     finally:
         for number, handler in zip(stops, before, strict=True):
             signal.signal(number, handler)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """An option that is given and empty, as a shell's variable without a value makes it, is not as if left out."""
+    from kinema.core.errors import KinemaError
+
+    given = [word[:-1] for word in words if re.fullmatch(r"--[\w-]+=", word)]
+    given += [option for option, word in itertools.pairwise(words) if word == "" and option.startswith("--")]
+    for option in given:
+        if option not in ("--", "--prompt", "--negative-prompt"):
+            raise KinemaError(f"{option} is empty; give it a value, or leave it out")
 
 
 def process() -> tuple[int, int]:

@@ -27,12 +27,12 @@ def show(
     from kinema.video import PICTURES, Video, contact_sheet
 
     source = Path(video)
-    path = Path(out) if out else source.with_name(f"{source.stem or 'sheet'}.png")
+    path = Path(out) if out else source.parent / f"{source.stem or 'sheet'}.png"
     if path.suffix.lower() not in PICTURES:
         raise KinemaError(f"cannot write {path}: use {', '.join(PICTURES)}")
+    check_writable(path)
     if path.is_dir():
         raise KinemaError(f"cannot write {path}: it is a folder")
-    check_writable(path)
     clip = Video.load(source)
     sheet = contact_sheet(clip, columns=columns, count=count)
     with replacing(path) as temporary:

@@ -56,10 +56,12 @@ def sample(
 
     if not 1 <= count <= 100_000:
         raise KinemaError(f"count is {count}; use 1 to 100000")
-    if max(height, width) > 4096 or num_frames > 10_000 or fps > 1000:
+    if not 0.001 <= fps <= 1000:
+        raise KinemaError(f"fps is {fps:g}; use 0.001 to 1000")
+    if max(height, width) > 4096 or num_frames > 10_000:
         raise KinemaError(
-            f"a clip of {num_frames} frames of {height}x{width} at {fps:g} fps is too large; "
-            "use at most 10000 frames, 4096 pixels a side and 1000 fps"
+            f"a clip of {num_frames} frames of {height}x{width} is too large; use at most 10000 frames and 4096 pixels "
+            "a side"
         )
     part: Any = replace(get_curriculum(curriculum), height=height, width=width, num_frames=num_frames, fps=fps)
     specs = [sample_spec(seed + i, part, split) for i in range(count)]  # type: ignore[arg-type]
