@@ -134,7 +134,7 @@ class Placement(BaseModel):
         if self.offload == "stream" and other:
             raise ValueError(f"offload 'stream' reads the weights as they are in their files; leave {other} out")
         if self.offload == "stream" and self.compile:
-            raise ValueError("offload 'stream' puts all blocks in the same place, which compile cannot; use one of them")
+            raise ValueError("offload 'stream' puts all blocks in one place, which compile cannot; use one of them")
         if self.context_parallel and (self.offload or self.layerwise_casting or self.compile):
             other = "offload" if self.offload else "layerwise_casting" if self.layerwise_casting else "compile"
             raise ValueError(f"context_parallel and {other} do not work together yet; leave one of them out")
@@ -167,8 +167,8 @@ class Request(BaseModel):
 
     prompt: str = Field("", max_length=20_000, description="what the video shows; empty for models that read no words")
     negative_prompt: str = Field("", max_length=20_000, description="what the video should not show")
-    image: str | None = Field(None, min_length=1, description="first frame: path of a picture, or a data: address with a PNG")
-    last_image: str | None = Field(None, min_length=1, description="last frame: path of a picture, or a data: address with a PNG")
+    image: str | None = Field(None, min_length=1, description="first frame: path of a picture, or a data: address")
+    last_image: str | None = Field(None, min_length=1, description="last frame: path of a picture, or a data: address")
     num_frames: int | None = Field(None, ge=1, le=100_000, description="length in frames; most models want 4k + 1")
     height: int | None = Field(None, ge=8, le=8192, description="rows, pixels")
     width: int | None = Field(None, ge=8, le=8192, description="columns, pixels")
