@@ -40,7 +40,7 @@ def velocity(
     places = places_beside(own, beside, clip, backbone.patch)
     seen = dataclasses.replace(
         taps,
-        positions=Positions(places, places, extra=int((own[:, 0] >= clip).sum()) if beside else 0),
+        positions=Positions(places, places, extra=len(own) * (x.shape[2] - clip) // x.shape[2]),
         own=own,
         padding=backbone.padding,
         frames=clip - backbone.padding,

@@ -47,7 +47,8 @@ class Site:
 class Positions:
     """Where the tokens of one attention stand, in latent cells (frame, row, column); fractions are allowed.
 
-    A technique that moves tokens returns a new object; whoever keeps the tensors keeps the model's own table.
+    A technique that moves tokens returns a new object (`dataclasses.replace`, so that the other fields stay); whoever
+    keeps the tensors keeps the model's own table.
     """
 
     q: Tensor  # (L, 3)
