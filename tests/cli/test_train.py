@@ -39,6 +39,7 @@ def stages(monkeypatch):
         (["nothing"], "no recipe 'nothing'"),
         (["own.yaml", "--stage", "judge"], "has no stage 'judge'; it has stage1, stage2"),
         (["own.yaml", "--steps", "0"], "--steps is 0; use more than 0"),
+        (["own.yaml", "--seconds", "nan"], "--seconds is nan; use more than 0"),
         (["own.yaml", "--steps", "5", "--seconds", "5"], "give one of them"),
         (["own.yaml", "--device", "abacus"], "'abacus' is not on this machine"),
         (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for stage2"),

@@ -50,6 +50,9 @@ def test_overrides(file):
     [
         ("stage1.inner.lrr=1", "stage1.inner has no setting 'lrr'; it has lr, steps, kind"),
         ("stage1.inner.lr=fast", "stage1.inner.lr is 'fast'; use a number"),
+        ("stage1.inner.lr=.nan", "stage1.inner.lr is nan; use a number"),
+        ("stage1.inner.steps=.inf", "stage1.inner.steps is inf; use a whole number"),
+        ("stage1.inner.lr=[", "is not valid YAML"),
         ("stage1.inner.steps=1.5", "stage1.inner.steps is 1.5; use a whole number"),
         ("stage1.inner.kind=c", "stage1.inner.kind is 'c'; use one of 'a', 'b'"),
         ("stage1.flag=1", "stage1.flag is 1; use true or false"),

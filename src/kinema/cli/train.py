@@ -141,7 +141,7 @@ def _check_budget(seconds: float | None, steps: int | None) -> None:
     if seconds is not None and steps is not None:
         raise KinemaError("--seconds and --steps are two budgets; give one of them")
     for name, value in (("--seconds", seconds), ("--steps", steps)):
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nan is not, either
             raise KinemaError(f"{name} is {value}; use more than 0")
 
 

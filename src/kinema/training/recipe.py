@@ -9,6 +9,7 @@ refused with the place and what is allowed. Single values are replaced with `sec
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
         raise ValueError(f"there is no recipe {str(recipe)!r}; use one of {known}, or the path of a .yaml file")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} must be a mapping of sections, and is a {type(data).__name__}")
@@ -86,7 +87,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         node = node[key]
         if not isinstance(node, dict):
             raise ValueError(f"the override {override!r} goes into {key!r}, which is a single value")
-    node[keys[-1]] = yaml.safe_load(text)
+    try:
+        node[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"the value of the override {override!r} is not valid YAML") from None
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -119,13 +123,19 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     return _scalar(value, hint, where)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
 def _scalar(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML 1.1 reads 2e-3 (no dot) as a string
-        except ValueError:
-            pass
-    elif hint is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+            number = float(value)  # YAML 1.1 reads 2e-3 (no dot) as a string
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    elif hint is int and not isinstance(value, bool) and _is_whole(value):
         return int(value)
     elif hint in (bool, str) and isinstance(value, hint):
         return value
