@@ -105,6 +105,8 @@ class Reuse:
         config = self.technique.cache(self.run, call)
         if isinstance(config, RESIDUALS) and hasattr(network, "vace_blocks"):
             raise self._refused(f"its {kind} adds to what its blocks give, which would be counted twice")
+        if getattr(config, "use_lite_mode", False) and hasattr(network, "audio_proj_out"):
+            raise self._refused(f"one series would continue the video of its {kind}, and not the sound")
         try:
             network.enable_cache(config)
         except (ValueError, IndexError) as error:
