@@ -78,7 +78,8 @@ def on_device(networks: Mapping[str, nn.Module], placement: Placement) -> dict[s
 
     def some(network: nn.Module, groups: list[nn.Module]) -> tuple[int, int]:
         """What stays, and the two largest groups: one that runs and one that comes."""
-        return weigh(network) - weigh(*groups), sum(sorted(map(weigh, groups))[-2:])
+        apart = {frozenset(map(id, group.parameters())): group for group in groups}  # tied weights come once
+        return weigh(network) - weigh(*groups), sum(sorted(map(weigh, apart.values()))[-2:])
 
     if placement.offload == "model":
         return {name: weigh(network) for name, network in networks.items()}
