@@ -67,16 +67,18 @@ def test_an_unknown_family_is_not_fetched(monkeypatch, tmp_path):
     refuses("someone/else", "'someone/else' is a StableDiffusionPipeline.*it runs .*WanPipeline")
 
 
-def test_fetches_only_safetensors_and_json(monkeypatch, tiny_wan):
+def test_fetches_only_the_parts_and_of_them_only_safetensors_and_texts(monkeypatch, tiny_wan):
     import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
 
     asked = {}
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *a, **k: str(tiny_wan / "model_index.json"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: asked.update(k) or str(tiny_wan))
     assert load("owner/name", device="cpu").name == "owner/name"
-    assert asked["allow_patterns"] and not any(
-        p.endswith((".bin", ".pt", ".py")) or p == "*" for p in asked["allow_patterns"]
-    )
+    fetched = ("transformer/a.safetensors", "tokenizer/spiece.model", "scheduler/scheduler_config.json")
+    others = ("all-in-one.safetensors", "transformer/a.bin", "other/a.safetensors", "run.py")
+    kept = set(filter_repo_objects([*fetched, *others], allow_patterns=asked["allow_patterns"]))
+    assert kept == set(fetched)
 
 
 def test_refuses_damaged_folders(copy):

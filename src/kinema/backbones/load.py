@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# All that is ever fetched: configurations, tokenizers and safetensors. No code, no pickles.
-HUB_FILES = ("*.json", "*.safetensors", "tokenizer/*.model", "tokenizer/*.txt")
+# All that is ever fetched of a part: configurations, tokenizers and safetensors. No code, no pickles.
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 
 
 def load(
@@ -189,9 +189,11 @@ def _from_hub(model: str, files: tuple[str, ...]) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     with fetching(f"there is no model {model!r}: it is no embedded model, no folder", lambda: f"; {_hint(model)}"):
-        index = Path(hf_hub_download(model, INDEX))
-        _family(Folder.open(index.parent, name=model))
-        return Path(snapshot_download(model, allow_patterns=list(files)))
+        folder = Folder.open(Path(hf_hub_download(model, INDEX)).parent, name=model)
+        _family(folder)
+        # Only of the parts: beside them many keep the same weights again in the layouts of other programs.
+        wanted = [f"{part}/{file}" for part in folder.index if folder.declared(part) for file in files]
+        return Path(snapshot_download(model, allow_patterns=[INDEX, "card.json", *wanted]))
 
 
 @contextmanager
