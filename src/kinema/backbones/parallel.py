@@ -65,8 +65,9 @@ def spread(backbone: Any) -> None:
 
     Raises: KinemaError when its family cannot, or its heads cannot be shared evenly.
     """
-    from diffusers import ContextParallelConfig, ParallelConfig
-    from diffusers.hooks import apply_context_parallel
+    from diffusers.hooks.context_parallel import apply_context_parallel
+    from diffusers.models import _modeling_parallel as theirs
+    from torch.distributed.device_mesh import init_device_mesh
 
     found = (getattr(backbone, name, None) for name in ("transformer", "transformer_2"))
     networks = [network for network in found if network is not None]
@@ -80,13 +81,14 @@ def spread(backbone: Any) -> None:
             f"{count} processes cannot share the {heads} heads of model {backbone.name!r} evenly; use {near}"
         )
     # Not `enable_parallelism`, which divides by the number of accelerators, and a machine may have none.
-    mesh = dist.init_device_mesh(backbone.device.type, (1, count), mesh_dim_names=("ring", "ulysses"))
-    config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=count, mesh=mesh))
+    mesh = init_device_mesh(backbone.device.type, (1, count), mesh_dim_names=("ring", "ulysses"))
+    ulysses = theirs.ContextParallelConfig(ulysses_degree=count, mesh=mesh)
+    config = theirs.ParallelConfig(context_parallel_config=ulysses)
     config.setup(dist.get_rank(), count, backbone.device, mesh=mesh)
     for _, attn in own:
         attn.processor._parallel_config = config
     for network in networks:
-        apply_context_parallel(network, config.context_parallel_config, _plan(network))
+        apply_context_parallel(network, ulysses, _plan(network))
         network._parallel_config = config
     backbone.hooks = backbone.hooks - INSIDE
     backbone._alone = threading.Lock()
@@ -154,5 +156,5 @@ def _check_share(backbone: Any, shape: Sequence[int], count: int) -> None:
 
 def _extent(backbone: Any, axis: int, tokens: int) -> int:
     """Frames, or pixels along rows or columns, that make so many tokens."""
-    cells = tokens * backbone.patch[axis]
-    return (cells - 1) * backbone.frames_per_latent + 1 if axis == 0 else cells * backbone.pixels_per_cell
+    cells: int = tokens * backbone.patch[axis]
+    return int((cells - 1) * backbone.frames_per_latent + 1 if axis == 0 else cells * backbone.pixels_per_cell)

@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinema.files import write_text
+from kinema.world.sample import get_curriculum
 from kinema.world.spec import SceneSpec
 
 MANIFEST = "cache.json"
@@ -48,6 +49,7 @@ class CacheSettings:
     render_batch: int = 10  # clips rendered and encoded at once
 
     def __post_init__(self) -> None:
+        get_curriculum(self.curriculum)
         for name in ("clips", "start", "clips_per_shard", "render_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
