@@ -188,7 +188,7 @@ class WanBackbone(DiffusersBackbone):
         control = {} if "control" not in inputs else {"control_hidden_states": inputs["control"].to(self.dtype)}
         v: Tensor = self._expert(t)(
             hidden_states=latents.to(self.dtype),
-            timestep=self._timestep(t, x, inputs.get("known_frames")),
+            timestep=self._timestep(t, x, inputs.get("known_frames"), joint=len(x) > conditions.shape[0]),
             encoder_hidden_states=inputs["text"],
             encoder_hidden_states_image=inputs.get("image_tokens"),
             return_dict=False,
@@ -201,12 +201,17 @@ class WanBackbone(DiffusersBackbone):
         level = float(t.max()) if isinstance(t, Tensor) else t
         return self.transformer if self.expert_boundary is None or level >= self.expert_boundary else self.transformer_2
 
-    def _timestep(self, t: float | Tensor, x: Tensor, known_frames: Tensor | None) -> Tensor:
-        """The model's clock: (B,), or (B, L) where each token has its own."""
+    def _timestep(self, t: float | Tensor, x: Tensor, known_frames: Tensor | None, joint: bool = False) -> Tensor:
+        """The model's clock: (B,), or (B, L) where each token has its own.
+
+        In a joint call of several branches, where no bit is equal to diffusers' anyway, tokens of one time share it.
+        """
         batch, _, frames, rows, columns = x.shape
         clock = CLOCK * torch.as_tensor(t, dtype=torch.float64, device=x.device)
         if not self.time_per_frame:
             self.one_level(clock)
+            return clock.expand(batch).float()
+        if joint and clock.ndim == 0 and known_frames is None:
             return clock.expand(batch).float()
         clock = clock.reshape(-1, 1) if clock.ndim == 1 else clock
         clock = clock.expand(batch, frames).float()
