@@ -194,8 +194,8 @@ def test_fewer_bits_change_the_result_by_what_is_stated(name, folders, picture):
     latents, _ = made(plain, name, picture)
     part = "unet" if "animatediff" in name else "transformer"
     before = sum(memory.held(getattr(plain, part)).values())
-    for kind, most in TYPES.items():
-        backbone = switched(folders(name), kind)
+    for kind in TYPES if part == "transformer" else ("layerwise_casting", "int4"):
+        backbone, most = switched(folders(name), kind), TYPES[kind]
         found, _ = made(backbone, name, picture)
         assert 0 < (found - latents).norm() / latents.norm() < most
         if name == "wan 2.1 t2v":
@@ -373,3 +373,25 @@ def test_what_may_be_offered():
     for text in gpu:  # all of them are understood
         given = dict(pair.split(" ") if " " in pair else (pair, True) for pair in text[2:].split(" --"))
         Placement(**{name.replace("-", "_"): value for name, value in given.items()})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "switches",
+    [
+        dict(offload="model"),
+        dict(offload="group"),
+        dict(offload="group", layerwise_casting=True),
+        dict(offload="group", quantization="int8", text_quantization="int8"),
+        dict(offload="model", quantization="int4", text_quantization="int4"),
+    ],
+)
+@pytest.mark.parametrize("name", ["wan 2.1 i2v", "hunyuan t2v", "ltx 0.9.0 t2v", "animatediff, joined, v"])
+def test_offload_on_a_gpu(name, switches, folders, picture):
+    here = {key: value for key, value in switches.items() if key != "offload"}
+    latents, frames = made(load(folders(name), "cuda", "float32", **here), name, picture)
+    backbone = load(folders(name), "cuda", "float32", **switches)
+    for _ in range(2):
+        found = made(backbone, name, picture)
+        assert torch.equal(found[0], latents) and torch.equal(found[1], frames)
+        assert all("cuda" not in memory.held(network) for network in memory.parts(backbone).values())
