@@ -8,6 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from core.test_loop import SHAPE, ToTarget, request
 from kinema.core.companion import Companion
+from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.core.schedule import CompanionSolver, Solver
 from kinema.core.technique import Technique
@@ -91,6 +92,22 @@ def test_hooks_of_the_video_leave_it_alone():
     assert not torch.equal(before, after) and before.shape == after.shape == torch.Size(SHAPE)
     # The flow is straight: the answer of the step before is that of this step, up to rounding.
     torch.testing.assert_close(spoiled.conditions.companion.x, plain.conditions.companion.x, atol=1e-5, rtol=0)
+
+
+def test_a_branch_that_is_not_asked_for_moves_with_one_that_is():
+    sound = Companion("sound", torch.zeros(1))
+
+    def asked(**answers):
+        sound.answers += [torch.tensor([v]) for v in answers.values()]
+        sound.keep(list(answers))
+
+    asked(cond=1.0, uncond=5.0)
+    assert sound.taken(["cond", "uncond"]) == {"cond": 1.0, "uncond": 5.0}
+    asked(cond=3.0)
+    assert sound.taken(["cond", "uncond"]) == {"cond": 3.0, "uncond": 7.0}
+    assert sound.taken(["uncond"]) == {"uncond": 7.0}
+    with pytest.raises(KinemaError, match="not asked for 'perturbed' yet, and the sound needs"):
+        sound.taken(["cond", "perturbed"])
 
 
 @dataclass(frozen=True, kw_only=True)

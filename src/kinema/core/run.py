@@ -185,8 +185,8 @@ class Run:
         v = self._guide(step, x, found)
         companion = self.conditions.companion
         if companion is not None:
-            theirs = {branch: companion.branches[branch] for branch in found}
-            companion.v = self._guide(replace(step, run=self._aside, of=companion.name), companion.x, theirs)
+            aside = replace(step, run=self._aside, of=companion.name)
+            companion.v = self._guide(aside, companion.x, companion.taken(list(found)))
         editors = [t for t in self.techniques if t.overrides("clean") and t.active(step)]
         if not editors:
             return v
