@@ -32,6 +32,7 @@ ALLOWED = {
     "cli": {"core", "backbones", "files", "metrics", "pipeline", "recipe", "request", "training", "video", "world"}
     | {"__version__"},
     **FILES,
+    "__main__": {"cli"},
     "__init__": set(),  # names are loaded by text, when they are first used
 }
 
