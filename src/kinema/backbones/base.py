@@ -10,7 +10,7 @@ import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -111,8 +111,8 @@ class DiffusersBackbone(ABC):
         """The velocity at x from one call of the network; all `inputs` have the batch size of x."""
 
     @abstractmethod
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        """Latents -> video (B, 3, T', H', W') in -1..1."""
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        """Latents -> video (B, 3, n, H', W') in -1..1, piece after piece; see `backbones/decoding.py`."""
 
     def one_level(self, t: float | Tensor) -> None:
         """Raises: KinemaError when `t` is a level a latent frame; for families with one clock for the whole clip."""
@@ -277,11 +277,19 @@ class DiffusersBackbone(ABC):
         watched.check(self, beside, conditions)
 
     @torch.no_grad()
+    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        """Latents (B, C, T, H, W) -> frames (B, n, H', W', 3) uint8 on the CPU, piece after piece as they are decoded.
+
+        Until the last piece, or `close`, other threads wait for the autoencoder.
+        """
+        with self._coding:
+            for piece in self.pixels(x, conditions):
+                video = (piece.float() * 0.5 + 0.5).clamp(0, 1)
+                yield (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
+
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, 1 + k (T - 1), H', W', 3) uint8."""
-        with self._coding:
-            video = (self.to_pixels(x, conditions).float() * 0.5 + 0.5).clamp(0, 1)
-        return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
+        return torch.cat(list(self.decode_pieces(x, conditions)), dim=1)
 
     def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
         """Waves (B, channels, samples) float32 in -1..1 and samples per second; None, as the model makes no sound."""

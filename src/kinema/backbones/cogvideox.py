@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinema.backbones import rotary
+from kinema.backbones import decoding, rotary
 from kinema.backbones.base import ALL_HOOKS, PipelineBackbone, check_multiple
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
@@ -239,7 +239,6 @@ class CogVideoXBackbone(PipelineBackbone):
         """Zeros, which the authors put in the place of some pictures in training (sat/diffusion_video.py)."""
         return {"picture": torch.zeros_like(conditions.inputs["picture"])}
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        latents = x[:, :, self.padding :].to(self.vae.dtype)
-        video: Tensor = self.pipeline.decode_latents(latents.transpose(1, 2).contiguous())
-        return video
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        frames_first = x[:, :, self.padding :].to(self.vae.dtype).transpose(1, 2).contiguous()  # in memory, as theirs
+        return decoding.pieces(self.vae, 1 / self.vae.config.scaling_factor * frames_first.transpose(1, 2))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinema.backbones import rotary
+from kinema.backbones import decoding, rotary
 from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
@@ -77,6 +77,7 @@ class HunyuanBackbone(PipelineBackbone):
 
     family = "hunyuan"
     tapped_processor = HunyuanTapped
+    decoded_apart = False
     schedulers = EULER_AND_UNIPC
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
@@ -162,9 +163,8 @@ class HunyuanBackbone(PipelineBackbone):
 
     # Pixels and text.
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        video: Tensor = self.vae.decode(x.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
-        return video
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        return decoding.pieces(self.vae, x.to(self.vae.dtype) / self.vae.config.scaling_factor, self.decoded_apart)
 
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -237,8 +237,8 @@ class HunyuanImageBackbone(HunyuanBackbone):
     def schedule_options(self, conditions: Conditions) -> dict[str, Any]:
         return {**super().schedule_options(conditions), "still": conditions.extra["still"]}
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        return super().to_pixels(x, conditions)[:, :, self.frames_per_latent * self.padding :]
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        return decoding.without(self.frames_per_latent * self.padding, super().pixels(x, conditions))
 
     def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
         """The text encoder sees the picture too; beside the negative prompt it sees a black one."""

@@ -93,6 +93,7 @@ class Hunyuan15Backbone(HunyuanBackbone):
 
     family = "hunyuan15"
     tapped_processor = Hunyuan15Tapped
+    decoded_apart = True  # the attention mask of diffusers' autoencoder (0.42) does not fit a batch
     concatenates = True  # zeros where there is no picture
 
     def __init__(self, *, guidance: float, **parts: Any) -> None:
@@ -159,11 +160,6 @@ class Hunyuan15Backbone(HunyuanBackbone):
             owners.append(torch.where(words, owner, PADDING))
         owner = torch.cat(owners, dim=1)
         return owner.gather(1, (owner == PADDING).int().argsort(dim=1, stable=True))
-
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        """Video by video: the attention mask of diffusers' autoencoder (0.42) does not fit a batch."""
-        decode = super().to_pixels
-        return torch.cat([decode(one, conditions) for one in x.chunk(len(x))])
 
     def _end(self, clock: Tensor, conditions: Conditions) -> Tensor | None:
         """Where the step ends, (B,), for a network that wants to know: the highest time of the schedule below now."""

@@ -205,11 +205,11 @@ class LTXBackbone(PipelineBackbone):
             conditions.known[:, :, :1] = self._normalised(torch.cat(drawn))
         return super().noise(conditions, generators) if noise is None else noise
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         """Decoders that take the last denoising step draw noise from the run's generators, without a run none."""
         mean, deviation = self._statistics(x)
         z = x * deviation / self.vae.config.scaling_factor + mean
-        return ltx_decoder.decode(self.vae, z, conditions.extra.get("generators") if conditions else None)
+        return ltx_decoder.pieces(self.vae, z, conditions.extra.get("generators") if conditions else None)
 
     def _normalised(self, z: Tensor) -> Tensor:
         mean, deviation = self._statistics(z)

@@ -6,12 +6,14 @@ given latents with a little noise and told how much; some of its layers add nois
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from kinema.backbones import decoding
 
 # What the authors' own configurations of 0.9.1 to 0.9.8 name (configs/ltxv-*.yaml of LTX-Video).
 TIME = 0.05  # told to the decoder: level of noise, 0..1
@@ -33,31 +35,38 @@ def listen(vae: Any) -> None:
         block.register_forward_pre_hook(with_generator, with_kwargs=True)
 
 
-def decode(vae: Any, z: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Latents (B, C, T, H, W) in the autoencoder's units -> video (B, 3, T', H', W') in -1..1, sample by sample.
+def pieces(vae: Any, z: Tensor, generators: Sequence[torch.Generator] | None) -> Iterator[Tensor]:
+    """Latents (B, C, T, H, W) in the autoencoder's units -> video (B, 3, n, H', W') in -1..1, piece after piece.
 
     generators: of each sample, from which its noise is drawn; None adds none to the latents.
     """
-    videos = []
-    for i, one in enumerate(z.to(vae.dtype).chunk(len(z))):
-        if not vae.config.timestep_conditioning:
-            videos.append(vae.decode(one, return_dict=False)[0])
-            continue
-        time, level = torch.zeros(1, dtype=z.dtype, device=z.device), 0.0
-        inner = None
-        if generators is not None:
-            g = generators[i]
-            time, level = time + TIME, NOISE
-            noise = torch.randn(one.shape, generator=g, device=g.device, dtype=z.dtype).to(z.device)
-            share = torch.tensor(level, dtype=z.dtype, device=z.device)
-            one = (1 - share) * one + share * noise
-            inner = _on(z.device, g)
-        token = _layer_noise.set(inner)
+    each = torch.split(z.to(vae.dtype), 1)
+    given = [None] * len(each) if generators is None else generators
+    return decoding.together(_one(vae, one, generator) for one, generator in zip(each, given, strict=True))
+
+
+def _one(vae: Any, z: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """Of one sample."""
+    if not vae.config.timestep_conditioning:
+        yield from decoding.pieces(vae, z)
+        return
+    time, inner = torch.zeros(1, dtype=z.dtype, device=z.device), None
+    if generator is not None:
+        time = time + TIME
+        noise = torch.randn(z.shape, generator=generator, device=generator.device, dtype=z.dtype).to(z.device)
+        share = torch.tensor(NOISE, dtype=z.dtype, device=z.device)
+        z = (1 - share) * z + share * noise
+        inner = _on(z.device, generator)
+    found = decoding.pieces(vae, z, temb=time)
+    while True:
+        token = _layer_noise.set(inner)  # never while the caller has its turn
         try:
-            videos.append(vae.decode(one, time, return_dict=False)[0])
+            piece = next(found, None)
         finally:
             _layer_noise.reset(token)
-    return torch.cat(videos)
+        if piece is None:
+            return
+        yield piece
 
 
 def _on(device: torch.device, generator: torch.Generator) -> torch.Generator:

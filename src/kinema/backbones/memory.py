@@ -18,7 +18,7 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 from torch import nn
 
-from kinema.backbones import quantizing
+from kinema.backbones import decoding, quantizing
 from kinema.backbones.compiling import check_compiler, compile_blocks
 from kinema.backbones.folder import Folder
 from kinema.backbones.lora import quiet
@@ -115,6 +115,8 @@ def parts(backbone: Any) -> dict[str, nn.Module]:
 
 def tile(vae: Any, backbone: Any) -> None:
     """Has the autoencoder work tile by tile, and clip by clip. Raises: KinemaError where it has no tiles."""
+    if decoding.tile_in_time(vae):
+        return
     if not hasattr(vae, "use_tiling"):
         raise KinemaError(
             f"the autoencoder of model {backbone.name!r}, {type(vae).__name__}, has no tiles; leave vae_tiling out"

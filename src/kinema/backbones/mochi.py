@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinema.backbones import rotary
+from kinema.backbones import decoding, rotary
 from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.mochi_attention import MochiTapped, attentions, rotary_table
@@ -128,7 +128,7 @@ class MochiBackbone(PipelineBackbone):
 
     # Pixels and text.
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         config = self.vae.config
         if config.latents_mean is None or config.latents_std is None:
             z = x / config.scaling_factor
@@ -138,8 +138,7 @@ class MochiBackbone(PipelineBackbone):
                 for n in (config.latents_mean, config.latents_std)
             )
             z = x * deviation / config.scaling_factor + mean
-        video: Tensor = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0]
-        return video
+        return decoding.pieces(self.vae, z.to(self.vae.dtype))
 
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:

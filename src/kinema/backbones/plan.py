@@ -6,7 +6,6 @@ hold beside the weights, from widths and sizes; attention is counted as kernels 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import weakref
@@ -19,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from kinema.backbones import decoding
 from kinema.backbones.blank import build
 from kinema.backbones.folder import Folder
 from kinema.backbones.shards import read_header
@@ -124,7 +124,7 @@ class Planner:
     def __init__(self, folder: Folder, device: torch.device, dtype: torch.dtype, family: Any) -> None:
         self.blank = Blank(folder.path, folder.name, folder.index, folder.card)
         self.device, self.dtype = device, dtype
-        self._rehearsed: list[float] = []
+        self._rehearsed: dict[int, float] = {}  # latent frames -> bytes a cell
         self.backbone = family.open_folder(self.blank, NOWHERE, dtype)
         self.networks = dict(self._networks())
         self.parts = tuple(part_of(name, network, folder.path) for name, network in self.networks.items())
@@ -162,7 +162,7 @@ class Planner:
             samples=together,
             parts=self.parts,
             activations=self._activations(shape, tokens, together),
-            decoding=self._decoding(shape),
+            decoding=self._decoding(shape) + 3 * frames * height * width,
         )
 
     def decoding(self, plan: Plan, tiled: bool) -> int:
@@ -196,36 +196,34 @@ class Planner:
         return latents + int(samples * size * (kept + WORKING * max(level)))
 
     def _decoding(self, shape: tuple[int, ...]) -> int:
-        """The decoder rehearsed on two and four latent frames of a small picture, and scaled to all of it."""
-        if not self._rehearsed:
-            cells = 16
-            for count in (2, 4):
+        """The decoder rehearsed on a small picture, as long as the clip or until it holds no more, and scaled to it."""
+        cells = 16
+        most = []
+        for count in sorted({min(shape[2], LONG // 2), min(shape[2], LONG)}):
+            if count not in self._rehearsed:
                 x = torch.empty((1, shape[1], count, cells, cells), device=NOWHERE)
                 with torch.no_grad(), NOWHERE, Rehearsal() as rehearsal:
                     decode(self.backbone.vae, x)
-                self._rehearsed.append(rehearsal.most / cells**2)
-        two, four = self._rehearsed
-        count = shape[2] if self.backbone.frames_per_latent > 1 else min(shape[2], TOGETHER)
-        return int(max(two, four + (four - two) / 2 * (count - 4)) * shape[3] * shape[4])
+                self._rehearsed[count] = rehearsal.most / cells**2
+            most.append(self._rehearsed[count])
+        grown = 2 * (most[-1] - most[0]) / LONG * max(0, shape[2] - LONG)  # what goes in pieces does not grow
+        return int((most[-1] + grown) * shape[3] * shape[4])
 
 
 # Times the token stream that a block holds at its peak. Rehearsed on the real layouts in bfloat16: Wan 14B 14,
 # CogVideoX 5B 15, Wan 1.3B 17, LTX 0.9 21, HunyuanVideo 22.
 WORKING = 20
 SIDES = ("height", "width")
-TOGETHER = 16  # frames that diffusers decodes at once where the autoencoder is one of pictures
+LONG = 32  # latent frames of the longest rehearsal
 
 
 def decode(vae: Any, x: torch.Tensor) -> None:
-    """The decoder alone, which takes latents (B, C, T, H, W) or pictures of them."""
-    options: dict[str, Any] = {}
-    if "num_frames" in inspect.signature(vae.decode).parameters:
-        options["num_frames"] = x.shape[2]
-    if options or type(vae).__name__ == "AutoencoderKL":
-        x = x.transpose(1, 2).flatten(0, 1)
+    """The decoder alone, piece by piece as in a run."""
+    told: dict[str, Any] = {}
     if getattr(vae.config, "timestep_conditioning", False):
-        options["temb"] = torch.ones(1, device=x.device)
-    vae.decode(x, return_dict=False, **options)
+        told["temb"] = torch.ones(1, device=x.device)
+    for _ in decoding.pieces(vae, x, **told):
+        pass
 
 
 def part_of(name: str, network: torch.nn.Module, folder: Path) -> Part:

@@ -9,12 +9,13 @@ guidance/frame_cfg.py). A request's fps is told to the network, together with tw
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kinema.backbones import decoding
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.unet_base import UNetBackbone
@@ -142,10 +143,8 @@ class SVDBackbone(UNetBackbone):
         )[0]
         return self.network_velocity(output.transpose(1, 2), x, t)
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        latents, frames = x.to(self.vae.dtype).transpose(1, 2), x.shape[2]
-        video: Tensor = self.pipeline.decode_latents(latents, frames, decode_chunk_size=frames)
-        return video
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        return decoding.pieces(self.vae, 1 / self.vae.config.scaling_factor * x.to(self.vae.dtype), apart=True)
 
 
 def _picture_noise(conditions: Conditions, generator: torch.Generator, pixels_per_cell: int) -> Tensor:

@@ -8,13 +8,14 @@ the adapters alone, so there is no hub id to name here. Latents and frames equal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kinema.backbones import decoding
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import NOISE
@@ -114,9 +115,8 @@ class AnimateDiffBackbone(UNetBackbone):
         )[0]
         return self.network_velocity(output, x, t)
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
-        video: Tensor = self.pipeline.decode_latents(x.to(self.vae.dtype))
-        return video
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        return decoding.pieces(self.vae, 1 / self.vae.config.scaling_factor * x.to(self.vae.dtype))
 
 
 def _defaults(unet: Any, vae: Any) -> Defaults:

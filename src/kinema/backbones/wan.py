@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinema.backbones import wan_images
+from kinema.backbones import decoding, wan_images
 from kinema.backbones.base import DiffusersBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
@@ -226,10 +226,9 @@ class WanBackbone(DiffusersBackbone):
 
     # Pixels and pictures.
 
-    def to_pixels(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
+    def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         mean, scale = self._latent_statistics
-        video: Tensor = self.vae.decode(x.to(self.vae.dtype) / scale + mean, return_dict=False)[0]
-        return video
+        return decoding.pieces(self.vae, x.to(self.vae.dtype) / scale + mean)
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kinema.backbones.base import DiffusersBackbone
     from kinema.backbones.protocol import Conditions
 
+
 def velocity(
     backbone: DiffusersBackbone,
     taps: Taps,
