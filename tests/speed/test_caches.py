@@ -18,7 +18,7 @@ from kinema.guidance.cfg import CFG
 from kinema.guidance.pag import PAG
 from kinema.request import Request
 from kinema.speed.first_block_cache import FirstBlockCache
-from kinema.speed.magcache import MagCache
+from kinema.speed.magcache import MagCache, nearest
 from kinema.speed.pab import PAB
 from kinema.speed.sea_cache import SeaCache
 from kinema.speed.taylorseer import TaylorSeer
@@ -223,6 +223,13 @@ def test_what_cannot_be_cached_is_refused_in_one_sentence(backbone, tiny_folder)
     for kind, reason in (("wan21_vace", "counted twice"), ("skyreels", "does not know its blocks")):
         with pytest.raises(KinemaError, match=f"first_block_cache cannot run on model .*{reason}"):
             run(load(tiny_folder(kind), device="cpu", dtype="float32"), ALWAYS)
+
+
+def test_magcache_knows_its_step_where_the_guidance_begins_late(backbone, computed):
+    late = CFG(noise_range=(0.9, 0.0))  # the first two steps of six are without it
+    run(backbone, late, MagCache(ratios=(1.0, 1.0, 1.0, 1.0, 1.0, 3.0)))
+    assert computed["last"] == [1, 2, 2]  # the first, the first with guidance, and the last, whose ratio is 3
+    assert nearest([1.0, 2.0, 3.0], 5) == [1.0, 1.0, 2.0, 3.0, 3.0]
 
 
 def test_ratios_of_magcache_are_those_of_what_the_blocks_add(backbone):

@@ -37,6 +37,8 @@ class MagCache(Technique):
     first step for networks without such blocks.
     """
 
+    conflicts = ("cfg_cache",)  # it counts steps by their calls
+
     threshold: float = 0.12  # sum of errors that is let pass, no unit
     most_in_a_row: int = 4  # steps that are left out one after the other; 0 computes all
     retention: float = 0.2  # share of the steps at the start that are computed, 0..1
@@ -49,10 +51,8 @@ class MagCache(Technique):
                 f"threshold {self.threshold} and most_in_a_row {self.most_in_a_row} of magcache must be 0 or more, "
                 f"retention {self.retention} 0 to 1"
             )
-        if run.backbone.expert_boundary is not None or not self.active(run.schedule[0]):
-            raise KinemaError(
-                "magcache counts the steps of one network, from the first; a model of two experts has two"
-            )
+        if run.backbone.expert_boundary is not None:
+            raise KinemaError("magcache counts the steps of one network; a model of two experts has two")
         if not self.calibrate:
             self.known_ratios(run)
         run.state[self] = []
@@ -73,14 +73,23 @@ class MagCache(Technique):
         from diffusers import MagCacheConfig
 
         run.state[self].append(call)
+        if self.calibrate:
+            return MagCacheConfig(num_inference_steps=ENDLESS, calibrate=True)  # type: ignore[no-untyped-call]
+        before = call.step.index  # steps before this series of calls
+        kept = max(round(self.retention * run.steps) - before, 0)
         return MagCacheConfig(  # type: ignore[no-untyped-call]
             threshold=self.threshold,
             max_skip_steps=self.most_in_a_row,
-            retention_ratio=self.retention,
-            num_inference_steps=ENDLESS if self.calibrate else run.steps,
-            mag_ratios=None if self.calibrate else self.known_ratios(run),
-            calibrate=self.calibrate,
+            retention_ratio=kept / (run.steps - before),
+            num_inference_steps=run.steps - before,
+            mag_ratios=nearest(self.known_ratios(run), run.steps)[before:],
         )
+
+
+def nearest(ratios: Sequence[float], steps: int) -> list[float]:
+    """Ratios for another number of steps: those of the nearest places."""
+    last = len(ratios) - 1
+    return [ratios[round(i * last / (steps - 1))] if steps > 1 else ratios[last] for i in range(steps)]
 
 
 def measured_ratios(calls: Sequence[Call]) -> list[float]:
