@@ -8,7 +8,6 @@ from backbones.families import cases
 from kinema.backbones import decoding
 from kinema.backbones.load import load
 from kinema.backbones.plan import Rehearsal
-from kinema.core.errors import KinemaError
 
 CASES = cases()
 EXACT = {  # largest difference to the autoencoder's own decode; None where it goes in one piece
@@ -158,11 +157,6 @@ def test_frames_are_cut_off_over_pieces():
     pieces = [torch.full((1, 3, n, 1, 1), float(n)) for n in (1, 4, 4)]
     assert [p.shape[2] for p in decoding.without(4, iter(pieces))] == [1, 4]
     assert [p.shape[2] for p in decoding.without(0, iter(pieces))] == [1, 4, 4]
-
-
-def test_an_autoencoder_without_tiles_is_refused(tiny_folder):
-    with pytest.raises(KinemaError, match="has no tiles"):
-        load(tiny_folder("kinema_mini"), "cpu", vae_tiling=True)
 
 
 def test_closing_gives_the_autoencoder_back(opened):

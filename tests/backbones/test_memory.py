@@ -255,8 +255,8 @@ def refused_by_request(model, switches):
 
 
 def test_what_a_model_cannot_do_is_one_sentence(folders, monkeypatch):
-    with pytest.raises(KinemaError, match="AutoencoderKLTemporalDecoder, has no tiles; leave vae_tiling out"):
-        load(folders("svd"), "cpu", vae_tiling=True)
+    with pytest.raises(KinemaError, match="AutoencoderKLKinema, has no tiles; leave vae_tiling out"):
+        load("mini", "cpu", vae_tiling=True)
     with pytest.raises(KinemaError, match="reads no words; leave text_quantization out"):
         load(folders("svd"), "cpu", text_quantization="int8")
     with pytest.raises(KinemaError, match="joined with its motion_adapter"):
