@@ -115,7 +115,7 @@ class AttentionDoor:
 
     def leave_uncompiled(self) -> None:
         """Keeps torch.compile out of the processors, and so of what techniques do in them."""
-        call = torch.compiler.disable(self._processor.__call__)
+        call = torch.compiler.disable(self._processor.__call__)  # type: ignore[no-untyped-call]
         self._processor = type(self._processor.__name__, (self._processor,), {"__call__": call})
 
     def _install(self) -> None:
