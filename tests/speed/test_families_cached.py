@@ -1,4 +1,4 @@
-"""Caches on a model of every family whose blocks diffusers knows: keeping nothing changes no bit, keeping leaves out."""
+"""Caches on a model of every family whose blocks diffusers knows: keeping nothing changes no bit, keeping saves."""
 
 import pytest
 import torch
