@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kinema.core import checks
 from kinema.core.attention import Taps, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.path import Path, RectifiedFlow
-from kinema.core.technique import HOOKS, OWNED, Step, Technique
+from kinema.core.technique import Step, Technique
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
@@ -42,7 +43,7 @@ class Run:
         self.backbone = backbone
         self.requests = tuple(requests)
         self.techniques = tuple(techniques)
-        self.owner = _owner(self.techniques)
+        self.owner = checks.owner_of(self.techniques)
         self._dropped = self.owner.dropped()
         self._text_of: dict[str, dict[str, Tensor]] = {}  # branch of the guidance -> what it reads for the prompt
         self.path: Path = RectifiedFlow()
@@ -52,14 +53,14 @@ class Run:
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
         if not self.requests:
             raise KinemaError("there is no request; give one or more")
-        _refuse_windows(self.techniques)
-        _refuse_unsupported(backbone, self.techniques)
-        _refuse_blocks(backbone, self.tapping)
+        checks.refuse_windows(self.techniques)
+        checks.refuse_unsupported(backbone, self.techniques)
+        checks.refuse_blocks(backbone, self.tapping)
         self.conditions: Conditions = backbone.prepare(self.requests)
         self.generators = [seeded(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
-        _refuse_idle(self.techniques, self.schedule)
+        checks.refuse_idle(self.techniques, self.schedule)
         self._aside: Run | None = None  # this run as the guidance of a companion sees it, with a state of its own
         if self.conditions.companion is not None:
             self._aside = copy.copy(self)
@@ -212,77 +213,3 @@ def seeded(seed: int | None) -> torch.Generator:
 
 def _around(technique: Technique, step: Step, branch: str, inner: Callable[[Tensor], Tensor]) -> Callable:
     return lambda x: technique.velocity(step, x, branch, inner)
-
-
-def _owner(techniques: Sequence[Technique]) -> Technique:
-    """The technique that owns the guidance; without one, the conditional velocity is used as it is."""
-    names = {t.name for t in techniques}
-    for t in techniques:
-        for other in t.conflicts:
-            if other in names:
-                raise KinemaError(f"{t.name} and {other} cannot run together; leave one of them out")
-    for hook in OWNED:
-        owners = [t for t in techniques if t.overrides(hook)]
-        if len(owners) > 1:
-            raise KinemaError(f"{owners[0].name} and {owners[1].name} both own {hook!r}; leave one of them out")
-    return next((t for t in techniques if t.overrides("guide")), Technique())
-
-
-def _refuse_windows(techniques: Sequence[Technique]) -> None:
-    """A window in which nothing can happen would leave a technique out without a word."""
-    for t in techniques:
-        first, last = t.noise_range
-        if not 1 >= first >= last >= 0:
-            raise KinemaError(f"noise_range of {t.name} is {t.noise_range}; use two levels from 1 down to 0")
-        if t.block_range is not None and not 0 <= t.block_range[0] <= t.block_range[1]:
-            raise KinemaError(f"block_range of {t.name} is {t.block_range}; use the first and the last block, from 0")
-        if t.block_range is not None and not any(t.overrides(hook) for hook in Taps.HOOKS):
-            raise KinemaError(f"block_range of {t.name} is {t.block_range}, and it looks at no attention; leave it out")
-
-
-def _refuse_blocks(backbone: Backbone, tapping: Sequence[Technique]) -> None:
-    """A technique whose attention the model does not have would be left out without a word."""
-    count = 1 + max((site.block for site in backbone.sites), default=-1)
-    for t in tapping:
-        first, last = t.block_range or (0, count - 1)
-        if last >= count > 0:
-            raise KinemaError(
-                f"block_range of {t.name} is {t.block_range}, and model {backbone.name!r} has {count} blocks; "
-                f"use blocks from 0 to {count - 1}"
-            )
-        wanted = [site for site in backbone.sites if t.overrides("context") or t.wants(site)]
-        if not any(first <= site.block <= last for site in wanted):
-            kinds = ", ".join(sorted({site.kind for site in backbone.sites})) or "none"
-            where = "" if t.block_range is None else f" in blocks {first} to {last}"
-            raise KinemaError(
-                f"{t.name} looks at no attention that model {backbone.name!r} has{where}; its kinds are {kinds}"
-            )
-
-
-def _refuse_idle(techniques: Sequence[Technique], schedule: Sequence[Step]) -> None:
-    """So would one that acts step by step, in a window between two of them."""
-    for t in techniques:
-        by_step = any(t.overrides(hook) for hook in HOOKS if hook not in ("init_noise", "finish"))
-        if by_step and not any(t.active(step) for step in schedule):
-            middle = sum(t.noise_range) / 2
-            near = min((step.t for step in schedule), key=lambda level: abs(level - middle))
-            raise KinemaError(
-                f"noise_range of {t.name} is {t.noise_range}, and none of the {len(schedule)} steps is in it; widen it "
-                f"(the nearest is at noise level {near:.4f}), or use more steps"
-            )
-
-
-def _refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> None:
-    for t in techniques:
-        for hook in HOOKS:
-            if t.overrides(hook) and hook not in backbone.hooks:
-                where = " on several devices" if backbone.placement.context_parallel else ""
-                raise KinemaError(
-                    f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have{where}"
-                )
-        for branch, left_out in t.dropped().items():
-            for condition in sorted(left_out - backbone.droppable):
-                raise KinemaError(
-                    f"{t.name} leaves out {condition!r} in its branch {branch!r}, which the {backbone.family} family "
-                    f"cannot do; it can leave out {', '.join(sorted(backbone.droppable)) or 'nothing'}"
-                )
