@@ -19,8 +19,8 @@ def twin(network: torch.nn.Module) -> torch.nn.Module:
     """The same network with modules of its own and the same parameters and buffers.
 
     What was put around a module is around its twin, too: diffusers' hooks, for example for weights that come and go,
-    and what the taps of runs put there. A module whose forward was replaced in another way, or compiled, is called as it
-    is by its twin; `hidden_hooks` tells when that hides something.
+    and what the taps of runs put there. A module whose forward was replaced in another way, or compiled, is called as
+    it is by its twin; `hidden_hooks` tells when that hides something.
     """
     made: dict[int, torch.nn.Module] = {}
 
