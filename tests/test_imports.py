@@ -18,7 +18,8 @@ ROOT = Path(kinema.__path__[0])
 FILES = {"files": {"core"}, "pictures": {"core"}, "timeline": {"core"}, "request": {"core", "timeline"}}
 FILES |= {"video": {"core", "files", "pictures", "formats"}, "formats": {"core", "video"}}
 FILES |= {"recipe": {"core", "files", "request", "video", "__version__"}}
-FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "request", "timeline", "video"}}
+FILES |= {"take": {"files", "formats", "recipe", "request", "video"}}
+FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "request", "take", "timeline", "video"}}
 ALLOWED = {
     "core": set(),
     "layers": {"core"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,57 +39,95 @@ def _parse(text: str | None) -> dict[str, Any]:
 
 
 def save_container(video: Video, path: Path, metadata: dict[str, Any]) -> None:
-    """mp4 (H.264, AAC) or webm (VP9, Opus). One encoder thread and bit-exact headers keep the bytes the same."""
-    import av
+    """mp4 (H.264, AAC) or webm (VP9, Opus)."""
+    with ContainerWriter(path, video.fps, video.sound, video.sample_rate) as writer:
+        writer.add(video.frames)
+        writer.finish(metadata)
 
-    mp4 = path.suffix.lower() == ".mp4"
-    container_options = {"movflags": "+faststart", "fflags": "+bitexact"} if mp4 else {"fflags": "+bitexact"}
-    frames = video.frames
-    if video.height % 2 or video.width % 2:
-        frames = np.pad(frames, ((0, 0), (0, video.height % 2), (0, video.width % 2), (0, 0)), mode="edge")
-    with av.open(str(path), "w", format="mp4" if mp4 else "webm", container_options=container_options) as out:
+
+class ContainerWriter:
+    """Encodes an mp4 or webm frame by frame. In memory stays what is encoded: its metadata may be known last.
+
+    One encoder thread and bit-exact headers keep the bytes the same.
+    """
+
+    def __init__(self, path: Path, fps: float, sound: np.ndarray | None = None, sample_rate: int = 16000) -> None:
+        import av
+
+        self.mp4 = path.suffix.lower() == ".mp4"
+        self.fps, self.sound, self.sample_rate = fps, sound, sample_rate
+        options = {"movflags": "+faststart", "fflags": "+bitexact"} if self.mp4 else {"fflags": "+bitexact"}
+        self._out: Any = av.open(str(path), "w", format="mp4" if self.mp4 else "webm", container_options=options)
+        self._stream: Any = None
+        self._packets: list[Any] = []
+        self._count = 0
+
+    def __enter__(self) -> ContainerWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._out.close()
+
+    def add(self, frames: np.ndarray) -> None:
+        """The next frames, (n, H, W, 3) uint8; odd sizes get their last row or column twice."""
+        import av
+
+        height, width = frames.shape[1:3]
+        if height % 2 or width % 2:
+            frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            self._stream = self._video(*frames.shape[1:3])
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, interpolation="LANCZOS")
+            frame.pts, frame.time_base = self._count, 1 / _rate(self.fps)
+            self._packets += self._stream.encode(frame)
+            self._count += 1
+
+    def finish(self, metadata: dict[str, Any]) -> None:
+        """Writes the file: the metadata, all frames and the sound."""
         if metadata:
-            out.metadata["comment"] = _dump(metadata)
-        stream: Any = out.add_stream("libx264" if mp4 else "libvpx-vp9", rate=_rate(video.fps))
+            self._out.metadata["comment"] = _dump(metadata)
+        audio = self._audio() if self.sound is not None and len(self.sound) else None
+        self._out.mux([*self._packets, *self._stream.encode(None)])
+        if audio is not None:
+            self._mux_sound(audio)
+
+    def _video(self, height: int, width: int) -> Any:
+        stream = self._out.add_stream("libx264" if self.mp4 else "libvpx-vp9", rate=_rate(self.fps))
         # x264's macroblock tree reads memory it never wrote at some widths: now and then other bytes come out.
         stream.options = (
             {"crf": "16", "preset": "slow", "x264-params": "mbtree=0"}
-            if mp4
+            if self.mp4
             else {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "0"}
         )
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         context = stream.codec_context
         context.thread_count = 1
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = 1  # limited, 16..235, what every player expects
-        audio: Any = None
-        if video.sound is not None and len(video.sound):
-            audio = out.add_stream("aac" if mp4 else "libopus", rate=video.sample_rate if mp4 else 48000)
-            audio.layout = "stereo" if video.sound.ndim == 2 and video.sound.shape[1] == 2 else "mono"
-            audio.codec_context.bit_rate = 160_000
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, interpolation="LANCZOS")
-            frame.pts, frame.time_base = index, 1 / _rate(video.fps)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-        if audio is not None:
-            _mux_sound(video, out, audio)
+        return stream
 
+    def _audio(self) -> Any:
+        assert self.sound is not None
+        stream = self._out.add_stream("aac" if self.mp4 else "libopus", rate=self.sample_rate if self.mp4 else 48000)
+        stream.layout = "stereo" if self.sound.ndim == 2 and self.sound.shape[1] == 2 else "mono"
+        stream.codec_context.bit_rate = 160_000
+        return stream
 
-def _mux_sound(video: Video, out: Any, stream: Any) -> None:
-    import av
+    def _mux_sound(self, stream: Any) -> None:
+        import av
 
-    assert video.sound is not None
-    samples = video.sound if video.sound.ndim == 2 else video.sound[:, None]
-    layout = "stereo" if samples.shape[1] == 2 else "mono"
-    source = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T.clip(-1, 1)), format="fltp", layout=layout)
-    source.sample_rate, source.pts, source.time_base = video.sample_rate, 0, Fraction(1, video.sample_rate)
-    context = stream.codec_context
-    resampler = av.AudioResampler(format=context.format, layout=layout, rate=context.sample_rate)
-    for frame in [*resampler.resample(source), *resampler.resample(None)]:
-        out.mux(stream.encode(frame))
-    out.mux(stream.encode(None))
+        assert self.sound is not None
+        samples = self.sound if self.sound.ndim == 2 else self.sound[:, None]
+        layout = "stereo" if samples.shape[1] == 2 else "mono"
+        source = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T.clip(-1, 1)), format="fltp", layout=layout)
+        source.sample_rate, source.pts, source.time_base = self.sample_rate, 0, Fraction(1, self.sample_rate)
+        context = stream.codec_context
+        resampler = av.AudioResampler(format=context.format, layout=layout, rate=context.sample_rate)
+        for frame in [*resampler.resample(source), *resampler.resample(None)]:
+            self._out.mux(stream.encode(frame))
+        self._out.mux(stream.encode(None))
 
 
 def load_container(path: Path) -> Video:
@@ -258,3 +297,12 @@ def load_folder(path: Path) -> Video:
         except av.FFmpegError as error:
             raise KinemaError(f"{path / 'sound.wav'} is not a sound that can be read") from error
     return Video(np.stack(pictures), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)
+
+
+# What `Video.save` writes, by extension; none is a folder.
+WRITERS: dict[str, Callable[[Video, Path, dict[str, Any]], None]] = {
+    ".mp4": save_container,
+    ".webm": save_container,
+    ".gif": save_gif,
+    "": save_folder,
+}

@@ -6,7 +6,8 @@ import base64
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import numpy as np
@@ -16,17 +17,13 @@ from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
 from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
+from kinema.take import Progress, Take
 from kinema.timeline import Timeline
 from kinema.video import Video
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kinema.backbones.protocol import Backbone, Conditions
-    from kinema.core.technique import Step, Technique
-
-# What is being done ("load", "sample", "decode"), how much of it is done, out of how much.
-Progress = Callable[[str, int, int], None]
+    from kinema.backbones.protocol import Backbone
+    from kinema.core.technique import Technique
 
 
 def generate(
@@ -117,6 +114,11 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     The returned video's recipe holds the request with everything filled in that the model decided.
     Raises: KinemaError, one sentence, before the first step, for anything that cannot be done.
     """
+    return take(request, progress, backbone).video()
+
+
+def take(request: Request, progress: Progress | None = None, backbone: Backbone | None = None) -> Take:
+    """The same up to its latents: `Take.video` and `Take.write` decode them, the second straight into a file."""
     tell = progress or (lambda phase, done, count: None)
     if not request.prompt and request.image is None:  # a model that reads no words makes video from an image
         raise KinemaError("prompt is empty, and there is no image; say what the video shows")
@@ -129,17 +131,9 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
             open_picture(getattr(request, field), field)
     tell("load", 0, 1)
 
-    import torch
+    from kinema.core.loop import denoise
 
-    from kinema.backbones.load import load
-    from kinema.core.loop import sample
-
-    if backbone is None:
-        backbone = load(request.model, request.device, request.dtype, request.lora, **request.placement.switches())
-    elif request.lora not in ((), tuple(lora for lora, _ in backbone.lora)):
-        raise KinemaError("the request names other LoRA files than the loaded model has; give lora to kinema.load")
-    elif request.placement not in (Placement(), backbone.placement):
-        raise KinemaError("the request asks for another placement than the loaded model has; give it to kinema.load")
+    backbone = _model(request, backbone)
     if backbone.placement.context_parallel:
         from kinema.backbones import parallel
 
@@ -149,41 +143,23 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     weights = recipe.hash_weights(backbone.folder.path)
     weights |= {f"LoRA {lora.path}": digest for lora, digest in backbone.lora}
     tell("load", 1, 1)
-    asked: list[Conditions] = []
-
-    def on_step(step: Step, x: Tensor) -> None:
-        if step.run is not None and not asked:
-            asked.append(step.run.conditions)
-        tell("sample", step.index + 1, step.count)
-        if step.index + 1 == step.count:
-            tell("decode", 0, 1)
-
-    frames = sample(backbone, request, techniques, on_step)[0].cpu().numpy()
-    sound, sample_rate = _heard(backbone, asked[0])
-    tell("decode", 1, 1)
-    settled: dict[str, Any] = dict(fps=asked[0].fps, num_inference_steps=asked[0].num_inference_steps)
-    settled |= dict(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2])
-    made = recipe.build(
-        request.changed(**settled, **_loaded(backbone)),
-        weights=weights,
-        inputs=inputs,
-        device=str(backbone.device),
-        machine=_machine(backbone),
-        dtype=str(backbone.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        frames=frames,
-        sound=sound,
+    latents, conditions = denoise(
+        backbone, request, techniques, lambda step, x: tell("sample", step.index + 1, step.count)
     )
-    return Video(frames, fps=asked[0].fps, sound=sound, sample_rate=sample_rate, metadata={recipe.KEY: made})
+    return Take(request, backbone, latents, conditions, {"weights": weights, "inputs": inputs}, tell)
 
 
-def _heard(backbone: Backbone, conditions: Conditions) -> tuple[np.ndarray | None, int]:
-    """The sound of a finished run of one request, as `Video` has it."""
-    made = backbone.sound(conditions)
-    if made is None:
-        return None, Video.sample_rate
-    waves, sample_rate = made
-    return waves[0].T.squeeze(1).numpy(), sample_rate  # (S, 2), or (S,) of one channel
+def _model(request: Request, backbone: Backbone | None) -> Backbone:
+    """The model of a request. Raises: KinemaError where the one that is loaded already is another."""
+    from kinema.backbones.load import load
+
+    if backbone is None:
+        return load(request.model, request.device, request.dtype, request.lora, **request.placement.switches())
+    if request.lora not in ((), tuple(lora for lora, _ in backbone.lora)):
+        raise KinemaError("the request names other LoRA files than the loaded model has; give lora to kinema.load")
+    if request.placement not in (Placement(), backbone.placement):
+        raise KinemaError("the request asks for another placement than the loaded model has; give it to kinema.load")
+    return backbone
 
 
 def replay(path: str | os.PathLike[str], progress: Progress | None = None, **changes: Any) -> tuple[Video, list[str]]:
@@ -196,36 +172,23 @@ def replay(path: str | os.PathLike[str], progress: Progress | None = None, **cha
     """
     before = recipe.read(path)
     request = Request(**{**before["request"], **changes})
+    with as_many_threads(before):
+        video = run_request(request, progress)
+    return video, recipe.differences(before, video.metadata[recipe.KEY])
 
+
+@contextmanager
+def as_many_threads(before: Mapping[str, Any]) -> Iterator[None]:
+    """Sums are taken over as many CPU threads as for a recipe, until the block ends."""
     import torch
 
     threads = torch.get_num_threads()
     if isinstance(before.get("threads"), int) and 1 <= before["threads"] <= 1024:
         torch.set_num_threads(before["threads"])
     try:
-        video = run_request(request, progress)
+        yield
     finally:
         torch.set_num_threads(threads)
-    return video, recipe.differences(before, video.metadata[recipe.KEY])
-
-
-def _loaded(backbone: Backbone) -> dict[str, Any]:
-    """The fields of a request that say how its model was loaded; by how many processes is no part of it."""
-    return {**backbone.placement.switches(), "context_parallel": None, "lora": [lora for lora, _ in backbone.lora]}
-
-
-def _machine(backbone: Backbone) -> str:
-    """The kind of processor, as far as it decides which kernels run, and of how many devices it was one."""
-    import platform
-
-    import torch
-
-    name = device = backbone.device.type
-    if device == "cuda":
-        name = torch.cuda.get_device_name(backbone.device)
-    if device == "cpu":
-        name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return f"{torch.distributed.get_world_size()} x {name}" if backbone.placement.context_parallel else name
 
 
 def _address(picture: Any) -> str | None:

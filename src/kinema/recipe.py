@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kinema.core.errors import KinemaError
 from kinema.files import reason, sha256
 from kinema.request import Request
@@ -36,15 +34,15 @@ def build(
     machine: str,
     dtype: str,
     threads: int,
-    frames: np.ndarray,
-    sound: np.ndarray | None = None,
+    frames: str,
+    sound: str | None = None,
 ) -> dict[str, Any]:
     """The recipe of one finished request.
 
     `weights` and `inputs` map names to SHA-256 (see `hash_weights`, `hash_inputs`); `device` and `dtype` are what the
     model ran on, `machine` what kind of processor that is; `threads` is the number of CPU threads, which decides in
-    which order sums are taken; `frames` (T, H, W, 3) uint8 and `sound`, where there is any, (S,) or (S, 2) float32, are
-    kept as their SHA-256, to know later whether they are the same.
+    which order sums are taken; `frames` and `sound`, where there is any, are the SHA-256 of their bytes, to know later
+    whether they are the same.
     """
     made = {
         "format": FORMAT,
@@ -56,13 +54,9 @@ def build(
         "machine": machine,
         "dtype": dtype,
         "threads": threads,
-        "frames": _digest(frames),
+        "frames": frames,
     }
-    return made if sound is None else {**made, "sound": _digest(sound)}
-
-
-def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+    return made if sound is None else {**made, "sound": sound}
 
 
 def versions() -> dict[str, str]:

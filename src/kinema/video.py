@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,18 +109,11 @@ class Video:
         column is repeated once. Sound is left out of gif; in a folder it becomes sound.wav.
         Raises: KinemaError, one sentence, for an unknown extension, a missing folder, no permission, no space.
         """
-        from kinema.formats import save_container, save_folder, save_gif
+        from kinema.formats import WRITERS
 
         path = check_extension(path)
-        metadata = self.metadata if metadata is None else metadata
-        writers: dict[str, Callable[[Video, Path, dict[str, Any]], None]] = {
-            ".mp4": save_container,
-            ".webm": save_container,
-            ".gif": save_gif,
-            "": save_folder,
-        }
         with replacing(path) as temporary:
-            writers[path.suffix.lower()](self, temporary, metadata)
+            WRITERS[path.suffix.lower()](self, temporary, self.metadata if metadata is None else metadata)
         return path
 
     def _repr_html_(self) -> str:

@@ -235,8 +235,9 @@ def test_python_takes_pictures_in_memory_and_replays_them(here, tiny_wan):
         ("load", 1, 1),
         ("sample", 1, 2),
         ("sample", 2, 2),
-        ("decode", 0, 1),
-        ("decode", 1, 1),
+        ("decode", 0, 5),
+        ("decode", 1, 5),
+        ("decode", 5, 5),
     ]
     video.save("a.mp4")
     again, differing = kinema.replay("a.mp4")
@@ -318,3 +319,25 @@ def test_models_and_doctor_answer_in_json(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["devices"] and found["libraries"]["torch"] and found["advice"]
     assert run(["models"]) == 0 and run(["doctor"]) == 0
+
+
+def test_frames_are_encoded_while_they_are_decoded(here, tiny_wan, monkeypatch):
+    """The same bytes as a video in memory, and no piece is decoded before the one in front of it is encoded."""
+    from kinema.backbones.base import DiffusersBackbone
+    from kinema.formats import ContainerWriter
+
+    told = []
+    pieces, add = DiffusersBackbone.decode_pieces, ContainerWriter.add
+
+    def decoded(self, x, conditions=None):
+        for piece in pieces(self, x, conditions):
+            told.append("decoded")
+            yield piece
+
+    monkeypatch.setattr(DiffusersBackbone, "decode_pieces", decoded)
+    monkeypatch.setattr(ContainerWriter, "add", lambda self, frames: (told.append("encoded"), add(self, frames)))
+    assert run(["generate", "a red ball", "--model", str(tiny_wan), *SMALL, "--seed", "1", "--out", "a.mp4"]) == 0
+    assert told == ["decoded", "encoded"] * 2
+    sizes = dict(num_frames=5, height=64, width=64, num_inference_steps=2, seed=1)
+    kinema.generate("a red ball", model=tiny_wan, **sizes).save("b.mp4")
+    assert (here / "a.mp4").read_bytes() == (here / "b.mp4").read_bytes()

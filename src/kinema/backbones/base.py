@@ -168,6 +168,7 @@ class DiffusersBackbone(ABC):
             shape=shape,
             num_inference_steps=steps,
             fps=fps,
+            num_frames=frames,
             scheduler=self.choose_scheduler(requests, shape),
             prompts=[r.prompt for r in requests],
             negative_prompts=[r.negative_prompt or "" for r in requests],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,7 @@ class Conditions:
     shape: tuple[int, int, int, int, int]  # latents (B, C, T, H, W)
     num_inference_steps: int
     fps: float
+    num_frames: int = 0  # of the video
     scheduler: Any = None  # of diffusers, which brings the batch from noise to data; a solver works on a copy
     prompts: list[str] = field(default_factory=list)
     negative_prompts: list[str] = field(default_factory=list)
@@ -101,6 +102,9 @@ class Backbone(Protocol):
         self, x: Tensor, t: float | Tensor, conditions: Conditions, branches: Sequence[frozenset[str]]
     ) -> list[Tensor]:
         """The velocity for each set of dropped conditions, all from one call of the network."""
+
+    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+        """The same as `decode`, piece after piece of the clip, so that memory does not grow with it."""
 
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""

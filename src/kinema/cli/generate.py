@@ -15,8 +15,7 @@ import typer
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
-    from kinema.pipeline import Progress
-    from kinema.video import Video
+    from kinema.take import Progress, Take
 
 app = typer.Typer(add_completion=False)
 
@@ -128,7 +127,7 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
 
     Of several processes that make one video together, the first writes and tells.
     """
-    from kinema import recipe
+    from kinema import pipeline, recipe
     from kinema.cli import process
     from kinema.files import check_writable
     from kinema.request import Request
@@ -143,18 +142,16 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     if count > 1 and request.context_parallel is None:
         raise KinemaError(f"{count} processes were started to make one video; add --context-parallel ulysses")
     clock = Stopwatch()
-    with _shown(clock, rank == 0) as progress:
-        video, differing = _make(request, before, remake, given, progress)
+    with _shown(clock, rank == 0) as progress, pipeline.as_many_threads(before or {}):
+        made = pipeline.take(request, progress)
         if rank == 0:
-            progress("save", 0, 1)
-            _save(video, path, beside)
-            progress("save", 1, 1)
+            made.write(path, beside)
     if count > 1:
         from kinema.backbones import parallel
 
         parallel.leave()
     if rank == 0:
-        _report(video, path, beside, clock, before, given, differing, as_json)
+        _report(made, path, beside, clock, before, given, as_json)
 
 
 class Stopwatch:
@@ -201,29 +198,6 @@ def _shown(clock: Stopwatch, wanted: bool = True) -> Iterator[Progress]:
         yield tell
 
 
-def _make(
-    request: Any, before: dict[str, Any] | None, remake: str | None, given: dict[str, Any], progress: Progress
-) -> tuple[Video, list[str]]:
-    from kinema import pipeline
-
-    if before is None or remake is None:
-        return pipeline.run_request(request, progress), []
-    return pipeline.replay(remake, progress, **given)
-
-
-def _save(video: Video, path: Path, beside: Path | None) -> None:
-    """The video and its sidecar, both or none of them."""
-    from kinema import recipe
-    from kinema.files import replacing
-
-    if beside is None:
-        video.save(path)
-        return
-    with replacing(beside) as temporary:
-        recipe.write(video.metadata[recipe.KEY], temporary)
-        video.save(path)
-
-
 def _default_out(remake: str | None) -> str:
     if remake is None:
         return "out.mp4"
@@ -232,18 +206,19 @@ def _default_out(remake: str | None) -> str:
 
 
 def _report(
-    video: Video,
+    take: Take,
     path: Path,
     beside: Path | None,
     clock: Stopwatch,
     before: dict[str, Any] | None,
     given: dict[str, Any],
-    differing: list[str],
     as_json: bool,
 ) -> None:
     from kinema import recipe
 
-    made = video.metadata[recipe.KEY]
+    made = take.recipe()
+    asked = made["request"]
+    differing = [] if before is None else recipe.differences(before, made)
     changed = sorted(name for name in given if before and given[name] != before["request"].get(name))
     kept = ("frames", "sound")
     same = None if before is None or changed else all(made.get(what) == before.get(what) for what in kept)
@@ -252,13 +227,10 @@ def _report(
         answer = {
             "path": str(path),
             "recipe": str(beside) if beside else None,
-            "seed": made["request"]["seed"],
-            "num_frames": len(video),
-            "height": video.height,
-            "width": video.width,
-            "fps": video.fps,
-            "sample_rate": None if video.sound is None else video.sample_rate,
-            "model": made["request"]["model"],
+            "seed": asked["seed"],
+            **{name: asked[name] for name in ("num_frames", "height", "width", "fps")},
+            "sample_rate": None if take.sound is None else take.sample_rate,
+            "model": asked["model"],
             "device": made["device"],
             "dtype": made["dtype"],
             "seconds": {**seconds, "total": round(sum(clock.seconds.values()), 3)},
@@ -269,9 +241,9 @@ def _report(
         print(json.dumps(answer))
         return
     print(path)
-    sound = "" if video.sound is None else f", sound at {video.sample_rate} Hz"
-    size = f"{video.width}x{video.height} at {video.fps:g} fps{sound}"
-    print(f"{len(video)} frames of {size}, seed {made['request']['seed']}")
+    sound = "" if take.sound is None else f", sound at {take.sample_rate} Hz"
+    size = f"{asked['width']}x{asked['height']} at {take.fps:g} fps{sound}"
+    print(f"{asked['num_frames']} frames of {size}, seed {asked['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
     for line in _comparison(before, changed, same, differing):
         print(line)

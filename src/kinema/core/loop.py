@@ -12,11 +12,10 @@ from kinema.core.run import Run
 from kinema.core.technique import Step, Technique
 
 if TYPE_CHECKING:
-    from kinema.backbones.protocol import Backbone
+    from kinema.backbones.protocol import Backbone, Conditions
     from kinema.request import Request
 
 
-@torch.no_grad()
 def sample(
     backbone: Backbone,
     request: Request | Sequence[Request],
@@ -28,6 +27,17 @@ def sample(
     Returns frames (B, T, H, W, 3) uint8. `on_step` is called after each step with the step and its latents; what it
     raises ends the run. Raises KinemaError, before the first step, for anything that cannot be honoured.
     """
+    return backbone.decode(*denoise(backbone, request, techniques, on_step))
+
+
+@torch.no_grad()
+def denoise(
+    backbone: Backbone,
+    request: Request | Sequence[Request],
+    techniques: Sequence[Technique] = (),
+    on_step: Callable[[Step, Tensor], None] | None = None,
+) -> tuple[Tensor, Conditions]:
+    """`sample` without its end: clean latents (B, C, T, H, W), and what they were made under, for `decode`."""
     with Run.open(backbone, request, techniques) as run:  # every check that can fail fails here
         x = run.hold(run.solver.begin(run.chain("init_noise", run.noise())))
         for step in run.schedule:  # t = 1 (noise) -> 0 (data)
@@ -37,4 +47,4 @@ def sample(
             x = run.chain("after_step", x, step)
             if on_step is not None:
                 on_step(step, x)
-        return backbone.decode(run.chain("finish", run.hold(x)), run.conditions)
+        return run.chain("finish", run.hold(x)), run.conditions

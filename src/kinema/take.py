@@ -1,0 +1,138 @@
+"""A sampled video whose frames are still latents: they are decoded once, piece after piece, into memory or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinema import recipe
+from kinema.files import replacing
+from kinema.formats import WRITERS, ContainerWriter
+from kinema.request import Request
+from kinema.video import Video, check_extension
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinema.backbones.protocol import Backbone, Conditions
+
+# What is being done ("load", "sample", "decode", "save"), how much of it is done, out of how much.
+Progress = Callable[[str, int, int], None]
+
+
+class Take:
+    """What one request made. Its frames can be asked for once; afterwards its recipe is complete."""
+
+    def __init__(
+        self,
+        request: Request,
+        backbone: Backbone,
+        latents: Tensor,
+        conditions: Conditions,
+        hashes: dict[str, dict[str, str]],
+        progress: Progress,
+    ) -> None:
+        """hashes: SHA-256 of "weights" and "inputs", by name."""
+        self.request, self.backbone = request, backbone
+        self.fps = conditions.fps
+        self.sound, self.sample_rate = _heard(backbone, conditions)
+        self._latents, self._conditions, self._hashes, self._tell = latents, conditions, hashes, progress
+        self._digest = hashlib.sha256()
+        self._shape: tuple[int, int, int] | None = None  # frames, height, width
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """(n, H, W, 3) uint8, piece after piece as they are decoded."""
+        count, expected = 0, self._conditions.num_frames
+        self._tell("decode", 0, expected)
+        for piece in self.backbone.decode_pieces(self._latents, self._conditions):
+            frames = np.ascontiguousarray(piece[0].numpy())
+            self._digest.update(frames.data)
+            count += len(frames)
+            yield frames
+            self._tell("decode", count, expected)
+        self._shape = (count, *frames.shape[1:3])
+
+    def video(self) -> Video:
+        """All of it in memory, with its recipe."""
+        frames = np.concatenate(list(self.frames()))
+        made = {recipe.KEY: self.recipe()}
+        return Video(frames, fps=self.fps, sound=self.sound, sample_rate=self.sample_rate, metadata=made)
+
+    def write(self, path: str | os.PathLike[str], beside: Path | None = None) -> None:
+        """Writes the video as `Video.save` does, and its recipe `beside` it: both or none of them.
+
+        Into mp4 and webm the frames go as they are decoded, so that memory does not grow with the clip.
+        Raises: KinemaError, one sentence, when it cannot be written.
+        """
+        path = check_extension(path)
+        with replacing(beside) if beside is not None else nullcontext() as side, replacing(path) as temporary:
+            self._fill(temporary, path.suffix.lower())
+            if side is not None:
+                recipe.write(self.recipe(), side)
+        self._tell("save", 1, 1)
+
+    def _fill(self, path: Path, suffix: str) -> None:
+        if suffix not in (".mp4", ".webm"):
+            video = self.video()
+            self._tell("save", 0, 1)
+            WRITERS[suffix](video, path, video.metadata)
+            return
+        with ContainerWriter(path, self.fps, self.sound, self.sample_rate) as writer:
+            for frames in self.frames():
+                writer.add(frames)
+            self._tell("save", 0, 1)
+            writer.finish({recipe.KEY: self.recipe()})
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that is needed to make it again, with everything filled in that the model decided."""
+        import torch
+
+        assert self._shape is not None, "a recipe is complete after the frames"
+        backbone, size = self.backbone, dict(zip(("num_frames", "height", "width"), self._shape, strict=True))
+        settled = dict(fps=self.fps, num_inference_steps=self._conditions.num_inference_steps, **size)
+        sound = None if self.sound is None else hashlib.sha256(np.ascontiguousarray(self.sound).data).hexdigest()
+        return recipe.build(
+            self.request.changed(**settled, **_loaded(backbone)),
+            weights=self._hashes["weights"],
+            inputs=self._hashes["inputs"],
+            device=str(backbone.device),
+            machine=_machine(backbone),
+            dtype=str(backbone.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+            frames=self._digest.hexdigest(),
+            sound=sound,
+        )
+
+
+def _heard(backbone: Backbone, conditions: Conditions) -> tuple[np.ndarray | None, int]:
+    """The sound of a finished run of one request, as `Video` has it."""
+    made = backbone.sound(conditions)
+    if made is None:
+        return None, Video.sample_rate
+    waves, sample_rate = made
+    return waves[0].T.squeeze(1).numpy(), sample_rate  # (S, 2), or (S,) of one channel
+
+
+def _loaded(backbone: Backbone) -> dict[str, Any]:
+    """The fields of a request that say how its model was loaded; by how many processes is no part of it."""
+    return {**backbone.placement.switches(), "context_parallel": None, "lora": [lora for lora, _ in backbone.lora]}
+
+
+def _machine(backbone: Backbone) -> str:
+    """The kind of processor, as far as it decides which kernels run, and of how many devices it was one."""
+    import platform
+
+    import torch
+
+    name = device = backbone.device.type
+    if device == "cuda":
+        name = torch.cuda.get_device_name(backbone.device)
+    if device == "cpu":
+        name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{torch.distributed.get_world_size()} x {name}" if backbone.placement.context_parallel else name
