@@ -17,6 +17,7 @@ from kinema.core.technique import Technique
 from kinema.guidance.cfg import CFG
 from kinema.guidance.pag import PAG
 from kinema.request import Request
+from kinema.speed.cfg_cache import CFGCache
 from kinema.speed.first_block_cache import FirstBlockCache
 from kinema.speed.magcache import MagCache, nearest
 from kinema.speed.pab import PAB
@@ -107,6 +108,21 @@ class Twice(Technique):
 def test_several_calls_of_a_branch_in_one_step_do_not_mix(backbone, computed):
     run(backbone, Twice(), ALWAYS)
     assert computed["last"] == [1, 1]
+
+
+def test_a_branch_that_was_left_out_for_a_step_begins_anew(backbone, computed):
+    always = dict(noise_range=(1.0, 0.0))
+    run(backbone, CFG(), CFGCache(**always, every=2), PAB(**always))
+    assert len(computed["last"]) == 6  # every second step with the prompt, and all three without it
+
+
+def test_each_of_two_experts_computes_its_first_call(tiny_folder):
+    backbone, computed = load(tiny_folder("wan22_t2v"), device="cpu", dtype="float32"), []
+    for name in ("transformer", "transformer_2"):
+        to_q = getattr(backbone, name).blocks[-1].attn1.to_q
+        to_q.register_forward_pre_hook(lambda *_, name=name: computed.append(name))
+    run(backbone, CFG(), CACHES["faster_cache"].cls(noise_range=(1.0, 0.0)))
+    assert computed == ["transformer"] + ["transformer_2"] * 2  # of two steps, and of four
 
 
 def test_a_cache_rests_outside_its_noise_range(backbone, computed):

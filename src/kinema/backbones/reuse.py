@@ -1,7 +1,8 @@
 """A model that keeps parts of its calls for the next ones, for one run: diffusers' caches on twins of its networks.
 
 Every series of calls that may share something has twins of its own, so that nothing mixes: a branch of the guidance,
-or the branches that go through the network as one batch, and each of several calls of a branch within one step.
+or the branches that go through the network as one batch, and each of several calls of a branch within one step. What is
+kept is of the step before: a series that was left out for a step begins anew.
 """
 
 from __future__ import annotations
@@ -76,20 +77,25 @@ class Reuse:
         return v
 
     def close(self) -> None:
-        """Lets go of what was kept: twins are rings of objects, which wait for the collector of garbage."""
         for call in self._series.values():
-            for network in call.networks:
-                network._reset_stateful_cache()
+            self._let_go(call)
         self._series.clear()
+
+    def _let_go(self, call: Call | None) -> None:
+        """Forgets what a series has kept at once: twins are rings of objects, which wait for the garbage collector."""
+        for network in () if call is None else call.networks:
+            network._reset_stateful_cache()
 
     def _of(self, x: Tensor) -> Call:
         """The series that the next call of the network belongs to."""
         nth = self._calls[self._step.branch] = self._calls.get(self._step.branch, -1) + 1
         key = (self._step.branch, nth, tuple(x.shape))
-        if key not in self._series:
-            self._series[key] = Call(self._step)
-            self._open(self._series[key])
-        return self._series[key]
+        call = self._series.get(key)
+        if call is None or call.step.index + 1 < self._step.index:
+            self._let_go(call)
+            call = self._series[key] = Call(self._step)
+            self._open(call)
+        return call
 
     def _open(self, call: Call) -> None:
         call.networks = tuple(twin(network) for network in self._networks.values())

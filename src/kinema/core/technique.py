@@ -50,7 +50,7 @@ class Call:
     """Where a series of model calls is, for a cache that asks from inside the network. It belongs to one run.
 
     A series is what may share something from call to call: those of one branch of the guidance, or of the branches
-    that go through the network as one batch.
+    that go through the network as one batch, in steps one after the other.
     """
 
     step: Step  # its `branch` is the branch, or the joined names of several

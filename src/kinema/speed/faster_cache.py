@@ -49,10 +49,17 @@ class FasterCache(Technique):
         from diffusers import FasterCacheConfig
 
         logging.getLogger("diffusers.hooks.faster_cache").setLevel(logging.ERROR)  # it warns of itself at every call
+        first: list[int] = []  # calls before this network's first one; one of two experts may be asked late
+
+        def timestep() -> float:
+            if not first:
+                first.append(call.count)
+            return 0 if call.count > first[0] else math.inf
+
         return FasterCacheConfig(  # type: ignore[no-untyped-call]
             spatial_attention_block_skip_range=self.every,
             spatial_attention_timestep_skip_range=(-1, 1),
             attention_weight_callback=lambda _: self.weight,
             is_guidance_distilled=True,  # the branches of the guidance are not its business here
-            current_timestep_callback=lambda: 0 if call.count else math.inf,
+            current_timestep_callback=timestep,
         )
