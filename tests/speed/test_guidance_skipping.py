@@ -91,6 +91,20 @@ def test_the_difference_of_an_earlier_step_stands_in_for_the_call():
     assert len(calls) == 4 + 2  # every third step computes the call without the prompt
 
 
+def test_each_of_several_calls_of_a_branch_has_its_own_difference():
+    technique, step = CFGCache(every=2), step_of(0, 0.05)
+    technique.start(step.run)
+    for index in range(2):
+        now = Step(index, 10, 0.05, 0.04, run=step.run)
+        clips = [torch.full(SHAPE, value + index) for value in (1.0, 3.0)]
+        for clip in clips:
+            technique.velocity(now, clip, "cond", lambda x: x)
+        for clip in clips:
+            u = technique.velocity(now, clip, "uncond", lambda x: x / 2 if index == 0 else None)
+            gain = 0.5 * (clip - index)
+            torch.testing.assert_close(u, clip - gain if index else clip / 2)
+
+
 @pytest.mark.parametrize("guidance", [CFG(), APG()], ids=["cfg", "apg"])
 def test_cfg_cache_saves_calls_under_any_guidance(guidance, rows):
     backbone, seen = rows

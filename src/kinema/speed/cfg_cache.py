@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -47,28 +47,38 @@ class CFGCache(Technique):
             raise KinemaError(f"every of cfg_cache is {self.every}; use 1 or more")
         if not {"cond", "uncond"} <= set(run.owner.dropped()):
             raise KinemaError("cfg_cache needs guidance that calls the model with and without the prompt, such as cfg")
-        run.state[self] = {"step": -1, "since": 0}
+        run.state[self] = {"step": -1, "calls": {}, "series": {}}
 
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[[Tensor], Tensor]) -> Tensor:
-        assert step.run is not None
-        kept = step.run.state[self]
+        if branch not in ("cond", "uncond"):
+            return next(x)
+        kept = self._series(step, x, branch)
         if branch == "cond":
             given = next(x)
             kept["cond"], kept["step"] = given, step.index
             return given
-        if branch != "uncond" or kept["step"] != step.index:  # cond is called before uncond, or not at all
+        if kept.get("step") != step.index:  # cond is called before uncond, or not at all
             return next(x)
         cond: Tensor = kept["cond"]
-        if "low" in kept and kept["since"] + 1 < self.every:
-            kept["since"] += 1
+        if "low" in kept and step.index - kept["computed"] < self.every:
             kept["low"] = kept["low"] * (self.low_gain if self.low_range[0] > step.t > self.low_range[1] else 1.0)
             kept["high"] = kept["high"] * (self.high_gain if self.high_range[0] > step.t > self.high_range[1] else 1.0)
             approximated: Tensor = cond + kept["low"] + kept["high"]
             return approximated
         uncond = next(x)
         kept["low"], kept["high"] = split(uncond - cond)
-        kept["since"] = 0
+        kept["computed"] = step.index
         return uncond
+
+    def _series(self, step: Step, x: Tensor, branch: str) -> dict[str, Any]:
+        """What belongs to this call: of several calls of a branch in one step, each has its own."""
+        assert step.run is not None
+        state = step.run.state[self]
+        if state["step"] != step.index:
+            state.update(step=step.index, calls={})
+        nth = state["calls"][branch] = state["calls"].get(branch, -1) + 1
+        kept: dict[str, Any] = state["series"].setdefault((nth, tuple(x.shape)), {})
+        return kept
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:

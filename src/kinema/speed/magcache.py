@@ -37,7 +37,7 @@ class MagCache(Technique):
     first step for networks without such blocks.
     """
 
-    conflicts = ("cfg_cache",)  # it counts steps by their calls
+    conflicts = ("cfg_cache",)  # a call it left out, less one that was computed, is no difference to keep
 
     threshold: float = 0.12  # sum of errors that is let pass, no unit
     most_in_a_row: int = 4  # steps that are left out one after the other; 0 computes all
