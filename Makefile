@@ -14,7 +14,7 @@ video: install
 	$(BIN)/kinema generate "$(PROMPT)" --seed 7 --out out/video.mp4
 
 test: dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: dev
 	$(BIN)/ruff check src tests benchmarks
