@@ -87,6 +87,8 @@ def test_control_without_a_picture_is_text_to_video(folders, pictures):
     alone, _ = noted(backbone, case, pictures, CFG(), num_inference_steps=1)
     torch.testing.assert_close(notes.of("uncond"), alone.of("uncond"))
     assert (notes.of("image") - notes.of("uncond")).abs().max() > 1e-4
+    with pytest.raises(KinemaError, match="image_cfg guides by a picture, and none is given"):
+        run(backbone, case, pictures, ImageCFG(), num_inference_steps=1)
     with pytest.raises(KinemaError, match="leaves out 'image' in its branch 'uncond', which the wan family cannot do"):
         run(load(folders("wan 2.1 t2v"), device="cpu"), WAN, pictures, ImageCFG())
 
@@ -112,6 +114,8 @@ def test_a_step_of_rest_calls_no_model(wan, pictures):
         (Composed(prompts=(" ",), weights=(1.0,)), "one of the prompts of composed is empty"),
         (SLG(layers=(2,)), r"layers of slg are \(2,\); .* blocks from 0 to 1"),
         (SLG(skip_range=(0.0, 0.0)), "none of the 3 steps is in it"),
+        (SLG(skip_range=(1.0, 0.99), noise_range=(0.98, 0.0)), "none of the 3 steps is in it and in noise_range"),
+        (SLG(layers=(1,), block_range=(0, 0)), r"block_range of slg is \(0, 0\)"),
     ],
 )
 def test_refused_before_the_first_step(wan, pictures, part, says):

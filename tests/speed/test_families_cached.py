@@ -12,6 +12,7 @@ from kinema.request import Request
 from kinema.speed.first_block_cache import FirstBlockCache
 from kinema.speed.pab import PAB
 from kinema.speed.sea_cache import SeaCache
+from kinema.speed.taylorseer import TaylorSeer
 
 NAMES = ("cogvideox 5b", "hunyuan t2v", "ltx 0.9.0 t2v", "mochi")
 STEPS = 3
@@ -52,6 +53,18 @@ def test_a_cache_leaves_the_last_block_out(part, last, model):
     run(part)
     hook.remove()
     assert len(computed) == last
+
+
+@pytest.mark.parametrize("name", ["ltx 2.0 t2v", "wan 2.1 vace"])
+def test_every_attention_of_the_blocks_is_continued(name, tmp_path):
+    case, computed = cases()[name], {}
+    backbone = load(case.build(tmp_path), device="cpu", dtype="float32")
+    for i, (_, attn) in enumerate(backbone.attentions()):
+        computed[i] = 0
+        attn.to_q.register_forward_pre_hook(lambda *_, i=i: computed.update({i: computed[i] + 1}))
+    asked = Request(prompt="a red ball", seed=3, **{**case.request, "num_inference_steps": 4})
+    sample(backbone, asked, [TaylorSeer(warm_up=1)])
+    assert set(computed.values()) == {2}  # the first step and the third
 
 
 def test_a_unet_has_no_caches(tmp_path):

@@ -35,7 +35,7 @@ class CFGZeroStar(Technique):
 
     branches = ("cond", "uncond")
     scale: float = 5.0  # guidance weight, no unit; 0 or more, 1 returns c
-    zero_steps: int = 1  # first steps in which nothing moves, and the model is not called
+    zero_steps: int = 1  # first steps of the run in which nothing moves, and the model is not called; in noise_range
 
     def start(self, run: Run) -> None:
         if self.scale < 0:

@@ -26,7 +26,7 @@ class ImageCFG(Technique):
     the picture is a first frame and not what is edited; where the prompt is left out, the negative one is read. It
     needs a model that was trained without its picture, too: CogVideoX image to video, VACE.
     Shapes: cond (c), image (i), uncond (u) and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for a negative scale.
+    Raises: KinemaError at start, for a negative scale, or without a picture.
     """
 
     branches = {"cond": frozenset(), "image": frozenset({"text"}), "uncond": frozenset({"text", "image"})}  # noqa: RUF012
@@ -36,6 +36,8 @@ class ImageCFG(Technique):
     def start(self, run: Run) -> None:
         if self.scale < 0 or self.image_scale < 0:
             raise KinemaError(f"scale {self.scale} and image_scale {self.image_scale} of image_cfg must be 0 or more")
+        if run.requests[0].image is None:
+            raise KinemaError("image_cfg guides by a picture, and none is given; give an image, or use cfg")
 
     def needs(self, step: Step) -> Sequence[str]:
         return ("cond", "image") if self.image_scale == 1 else ("cond", "image", "uncond")

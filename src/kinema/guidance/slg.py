@@ -33,7 +33,8 @@ class SLG(Technique):
     diffusers' guider starts from s instead of c, which is a weight of one less. Stable Diffusion 3.5 Medium takes
     blocks 7, 8 and 9 of 24 in 1 to 20 % of its steps, which is a `skip_range` of about (0.997, 0.92).
     Shapes: cond (c), uncond (u), skipped (s) and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for a negative scale, a block the model has not, or a skip_range without a step.
+    Raises: KinemaError at start, for a negative scale, a block the model has not, a block_range, or a skip_range
+    without a step.
     """
 
     branches = {"cond": frozenset(), "uncond": frozenset({"text"}), "skipped": frozenset()}  # noqa: RUF012
@@ -50,8 +51,12 @@ class SLG(Technique):
             raise KinemaError(
                 f"layers of slg are {self.layers}; {run.backbone.name!r} has blocks from 0 to {count - 1}"
             )
-        if not any(self._in_range(step) for step in run.schedule):
-            raise KinemaError(f"skip_range of slg is {self.skip_range}, and none of the {run.steps} steps is in it")
+        if self.block_range is not None:
+            raise KinemaError(f"block_range of slg is {self.block_range}; it leaves out the blocks named in layers")
+        if not any(self.active(step) and self._in_range(step) for step in run.schedule):
+            raise KinemaError(
+                f"skip_range of slg is {self.skip_range}, and none of the {run.steps} steps is in it and in noise_range"
+            )
         run.state[self] = frozenset(self.layers or {count // 2})
 
     def skip(self, step: Step, block: int) -> bool:

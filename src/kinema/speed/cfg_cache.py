@@ -30,7 +30,8 @@ class CFGCache(Technique):
     Paper: "FasterCache: Training-Free Video Diffusion Model Acceleration with High Quality", 2024, arXiv:2410.19355,
     eq. 9 to 11; its other half is the technique faster_cache. Departures: the paper takes the outputs of the network,
     here they are velocities. As in the authors' code and in diffusers', a difference grows again in every step that it
-    is used in, and the windows are diffusers': timesteps 641 (`noise_range`), 901 to 99 and below 301.
+    is used in, and the windows are diffusers': timesteps 641 (`noise_range`), 901 to 99 and below 301, in the
+    levels of a flow model (about 0.76, 0.95 to 0.26 and 0.47 for CogVideoX).
     Shapes: velocities (B, C, T, H, W); frequencies are those of a frame's rows and columns.
     Raises: KinemaError at start, for values out of range, or for guidance without the branches cond and uncond.
     """

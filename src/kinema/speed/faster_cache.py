@@ -29,8 +29,10 @@ class FasterCache(Technique):
     Paper: "FasterCache: Training-Free Video Diffusion Model Acceleration with High Quality", 2024, arXiv:2410.19355,
     dynamic feature reuse; its other half is the technique cfg_cache. Departures: of diffusers' hooks, which do the
     work: outputs that were continued count among the last two. The weight is constant, as in the authors' code for
-    CogVideoX, where the paper lets it grow. diffusers' window, timesteps below 681, is `noise_range`, whose first
-    step is computed.
+    CogVideoX, where the paper lets it grow. diffusers' window, timesteps below 681, is `noise_range`, in the levels
+    of a flow model (about 0.79 for CogVideoX), whose first step is computed. Attention over text and video at once
+    counts as self-attention, and so does all of LTX-Video and LTX-2, which does not say what it is; VACE's blocks of
+    control are computed.
     Shapes: the outputs of the attentions, which keep theirs.
     Raises: KinemaError at start, for values out of range, and before the first step for networks without such layers.
     """

@@ -27,8 +27,9 @@ class PAB(Technique):
 
     Paper: "Real-Time Video Generation with Pyramid Attention Broadcast", 2024, arXiv:2408.12588: 2 and 6 are its PAB246
     without the 4, which is for temporal attention. Departures: of diffusers' hooks, which do the work; their window of
-    timesteps 800 to 100 is `noise_range`, whose first step computes everything. Attention over text and video at once
-    counts as self-attention, and so does LTX-Video's cross-attention, which does not say what it is.
+    timesteps 800 to 100 is `noise_range`, in the levels of a flow model (about 0.88 to 0.26 for CogVideoX), whose first
+    step computes everything. Attention over text and video at once counts as self-attention, and so does all of
+    LTX-Video and LTX-2, which does not say what it is.
     Shapes: the outputs of the attentions, which keep theirs.
     Raises: KinemaError at start, for values out of range, and before the first step for networks without such layers.
     """

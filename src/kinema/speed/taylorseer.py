@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kinema.core.technique import Call
 
 # Attentions and feed-forward layers of the blocks, as diffusers' video transformers name them.
-LAYERS = r"(single_)?(transformer_)?blocks\.\d+\.(attn\d?|ff|ffn|ff_context)"
+LAYERS = r"(single_|vace_)?(transformer_)?blocks\.\d+\.(\w*attn\d?|(audio_)?ff|ffn|ff_context)"
 
 
 @technique(
@@ -30,7 +30,8 @@ class TaylorSeer(Technique):
     Paper: "From Reusing to Forecasting: Accelerating Diffusion Models with TaylorSeers", 2025, arXiv:2503.06923.
     Departures: of diffusers' hooks, which do the work: the first `warm_up` steps are computed, differences between them
     are of one step. diffusers' own choice of layers finds none in most video networks; here, as in the paper, it is
-    every attention and feed-forward layer of the blocks. `lite` continues the output of the network alone.
+    every attention and feed-forward layer of the blocks; of the single blocks of HunyuanVideo, whose feed-forward is no
+    module of its own, it is their attention alone. `lite` continues the output of the network alone.
     Shapes: the outputs of the layers, which keep theirs.
     Raises: KinemaError at start, for values out of range, and before the first step for networks without such layers.
     """
