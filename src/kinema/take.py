@@ -27,7 +27,9 @@ Progress = Callable[[str, int, int], None]
 
 
 class Take:
-    """What one request made. Its frames can be asked for once; afterwards its recipe is complete."""
+    """What one request made. Its frames can be asked for once; afterwards `made` is its recipe."""
+
+    made: dict[str, Any]
 
     def __init__(
         self,
@@ -43,26 +45,25 @@ class Take:
         self.fps = conditions.fps
         self.sound, self.sample_rate = _heard(backbone, conditions)
         self._latents, self._conditions, self._hashes, self._tell = latents, conditions, hashes, progress
-        self._digest = hashlib.sha256()
-        self._shape: tuple[int, int, int] | None = None  # frames, height, width
 
     def frames(self) -> Iterator[np.ndarray]:
         """(n, H, W, 3) uint8, piece after piece as they are decoded."""
-        count, expected = 0, self._conditions.num_frames
+        digest, count, expected = hashlib.sha256(), 0, self._conditions.num_frames
         self._tell("decode", 0, expected)
         for piece in self.backbone.decode_pieces(self._latents, self._conditions):
             frames = np.ascontiguousarray(piece[0].numpy())
-            self._digest.update(frames.data)
+            digest.update(frames.data)
             count += len(frames)
             yield frames
             self._tell("decode", count, expected)
-        self._shape = (count, *frames.shape[1:3])
+        height, width = frames.shape[1:3]
+        self.made = self._recipe(digest.hexdigest(), num_frames=count, height=height, width=width)
 
     def video(self) -> Video:
         """All of it in memory, with its recipe."""
         frames = np.concatenate(list(self.frames()))
-        made = {recipe.KEY: self.recipe()}
-        return Video(frames, fps=self.fps, sound=self.sound, sample_rate=self.sample_rate, metadata=made)
+        kept = {recipe.KEY: self.made}
+        return Video(frames, fps=self.fps, sound=self.sound, sample_rate=self.sample_rate, metadata=kept)
 
     def write(self, path: str | os.PathLike[str], beside: Path | None = None) -> None:
         """Writes the video as `Video.save` does, and its recipe `beside` it: both or none of them.
@@ -74,7 +75,7 @@ class Take:
         with replacing(beside) if beside is not None else nullcontext() as side, replacing(path) as temporary:
             self._fill(temporary, path.suffix.lower())
             if side is not None:
-                recipe.write(self.recipe(), side)
+                recipe.write(self.made, side)
         self._tell("save", 1, 1)
 
     def _fill(self, path: Path, suffix: str) -> None:
@@ -87,14 +88,13 @@ class Take:
             for frames in self.frames():
                 writer.add(frames)
             self._tell("save", 0, 1)
-            writer.finish({recipe.KEY: self.recipe()})
+            writer.finish({recipe.KEY: self.made})
 
-    def recipe(self) -> dict[str, Any]:
+    def _recipe(self, frames: str, **size: int) -> dict[str, Any]:
         """Everything that is needed to make it again, with everything filled in that the model decided."""
         import torch
 
-        assert self._shape is not None, "a recipe is complete after the frames"
-        backbone, size = self.backbone, dict(zip(("num_frames", "height", "width"), self._shape, strict=True))
+        backbone = self.backbone
         settled = dict(fps=self.fps, num_inference_steps=self._conditions.num_inference_steps, **size)
         sound = None if self.sound is None else hashlib.sha256(np.ascontiguousarray(self.sound).data).hexdigest()
         return recipe.build(
@@ -105,7 +105,7 @@ class Take:
             machine=_machine(backbone),
             dtype=str(backbone.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
-            frames=self._digest.hexdigest(),
+            frames=frames,
             sound=sound,
         )
 

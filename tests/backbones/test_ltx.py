@@ -10,7 +10,6 @@ from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.request import Request
 
-pictures = contract.pictures
 SIZE = tiny_ltx.SIZE
 
 

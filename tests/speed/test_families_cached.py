@@ -67,6 +67,17 @@ def test_every_attention_of_the_blocks_is_continued(name, tmp_path):
     assert set(computed.values()) == {2}  # the first step and the third
 
 
+def test_samples_that_are_called_one_by_one_do_not_mix(tmp_path):
+    case = cases()["skyreels v2, a time per frame"]
+    backbone = load(case.build(tmp_path), device="cpu", dtype="float32")
+    asked = Request(prompt="a red ball", seed=3, **{**case.request, "num_inference_steps": STEPS})
+    part, found = PAB(noise_range=(1.0, 0.0), self_every=STEPS), {}
+    for joint in (True, False):
+        backbone.joint_branches = joint
+        sample(backbone, asked, [CFG(scale=case.scale), part], on_step=lambda step, x, j=joint: found.update({j: x}))
+    torch.testing.assert_close(found[True], found[False], atol=1e-5, rtol=0)
+
+
 def test_a_unet_has_no_caches(tmp_path):
     backbone = load(cases()["animatediff"].build(tmp_path), device="cpu", dtype="float32")
     with pytest.raises(KinemaError, match="pab needs the hook 'cache', which the unet family does not have"):

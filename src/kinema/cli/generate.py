@@ -216,8 +216,7 @@ def _report(
 ) -> None:
     from kinema import recipe
 
-    made = take.recipe()
-    asked = made["request"]
+    made, asked = take.made, take.made["request"]
     differing = [] if before is None else recipe.differences(before, made)
     changed = sorted(name for name in given if before and given[name] != before["request"].get(name))
     kept = ("frames", "sound")
