@@ -56,15 +56,19 @@ class SkyReelsBackbone(wan.WanBackbone):
         return self.forcing
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
-        times = self._timestep(t, x, inputs.get("known_frames"))
-        if not self.forcing:
-            return self._call(x, times, inputs["text"])
-        if not self.transformer.config.inject_sample_info:
-            return self._call(x, times, inputs["text"], enable_diffusion_forcing=True)
-        # diffusers 0.42 adds the frame rate rightly to a batch of one only.
-        fps = [int(conditions.fps != 16)]
-        single = zip(x.chunk(len(x)), times.chunk(len(x)), inputs["text"].chunk(len(x)), strict=True)
-        return torch.cat([self._call(*sample, enable_diffusion_forcing=True, fps=fps) for sample in single])
+        forcing: dict[str, Any] = {"enable_diffusion_forcing": True} if self.forcing else {}
+        if self.forcing and self.transformer.config.inject_sample_info:
+            if len(x) > 1:  # diffusers 0.42 adds the frame rate rightly to a batch of one only
+                return torch.cat([self._alone(i, x, t, inputs, conditions) for i in range(len(x))])
+            forcing["fps"] = [int(conditions.fps != 16)]
+        return self._call(x, self._timestep(t, x, inputs.get("known_frames")), inputs["text"], **forcing)
+
+    def _alone(
+        self, i: int, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions
+    ) -> Tensor:
+        """The velocity of sample i in a call of its own, which a cache keeps apart from those of the others."""
+        level = t[i : i + 1] if isinstance(t, Tensor) and t.ndim else t
+        return self.predict(x[i : i + 1], level, {name: u[i : i + 1] for name, u in inputs.items()}, conditions)
 
     def _call(self, x: Tensor, times: Tensor, text: Tensor, **forcing: Any) -> Tensor:
         v: Tensor = self.transformer(
