@@ -285,8 +285,8 @@ class DiffusersBackbone(ABC):
         """
         with self._coding:
             for piece in self.pixels(x, conditions):
-                video = (piece.float() * 0.5 + 0.5).clamp(0, 1)
-                yield (video * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
+                video = (piece.float() * 0.5).add_(0.5).clamp_(0, 1).mul_(255).round_()
+                yield video.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, 1 + k (T - 1), H', W', 3) uint8."""
