@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -146,6 +147,8 @@ def take(request: Request, progress: Progress | None = None, backbone: Backbone 
     latents, conditions = denoise(
         backbone, request, techniques, lambda step, x: tell("sample", step.index + 1, step.count)
     )
+    if not latents.isfinite().all():
+        raise KinemaError("the numbers grew beyond what their type holds; use smaller weights, or --dtype float32")
     return Take(request, backbone, latents, conditions, {"weights": weights, "inputs": inputs}, tell)
 
 
@@ -245,8 +248,20 @@ def _check_kinds(name: str, cls: type[Technique], options: Mapping[str, Any]) ->
         try:
             readers[field].validate_python(value, strict=True)
         except ValidationError:
-            kind = {int: "a whole number", float: "a number", str: "a text"}.get(kinds[field], str(kinds[field]))
-            raise KinemaError(f"{field} of {name} is {value!r}; use {kind}") from None
+            raise KinemaError(f"{field} of {name} is {value!r}; use {_words(kinds[field])}") from None
+        if not all(math.isfinite(number) for number in np.ravel(value) if isinstance(number, float)):
+            raise KinemaError(f"{field} of {name} is {value!r}; use finite numbers")
+
+
+def _words(kind: Any) -> str:
+    """What a field of this kind wants, in plain words."""
+    known = {int: "a whole number", float: "a number", str: "a text"}
+    if get_origin(kind) is not tuple:
+        return known.get(kind, str(kind))
+    items = get_args(kind)
+    one = known.get(items[0], str(items[0])).split()[-1]
+    count = "" if Ellipsis in items else f"{len(items)} "
+    return f"a list of {count}{one}s in brackets" + (', each in "double quotes"' if one == "text" else "")
 
 
 def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:

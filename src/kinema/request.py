@@ -31,12 +31,14 @@ class Part(BaseModel):
     @classmethod
     def parse(cls, text: str) -> Part:
         """NAME or NAME:field=value,field=value; values as in JSON, a text without quotes. Raises: KinemaError."""
-        name, _, tail = text.partition(":")
+        name, colon, tail = text.partition(":")
         options: dict[str, Any] = {}
-        for pair in re.split(r",(?![^\[]*\])", tail) if tail else []:
+        for pair in re.split(r",(?![^\[]*\])", tail) if colon else []:
             field, _, value = (part.strip() for part in pair.partition("="))
             if not field or not value:
                 raise KinemaError(f"{pair!r} in technique {text!r} is no field=value; write NAME:field=value")
+            if field in options:
+                raise KinemaError(f"{field} is given twice in technique {text!r}; give it once")
             try:
                 options[field] = json.loads(value)
             except ValueError:

@@ -81,6 +81,11 @@ def test_every_command_has_help(name, capsys):
         (["a", "--technique", "cfg:scale"], "'scale' in technique 'cfg:scale' is no field=value"),
         (["a", "--technique", "cfg:scale=high"], "scale of cfg is 'high'; use a number"),
         (["a", "--technique", ":scale=1"], "has no name"),
+        (["a", "--technique", "cfg:"], "is no field=value"),
+        (["a", "--technique", "cfg:scale=1,scale=2"], "scale is given twice"),
+        (["a", "--technique", "cfg:scale=NaN"], "use finite numbers"),
+        (["a", "--technique", "cfg:noise_range=[1.0]"], "use a list of 2 numbers in brackets"),
+        (["a", "--technique", "apg:scale=1e300"], "grew beyond what their type holds"),
         (["a", "--scheduler", "heun"], "it knows euler, unipc, dpm++"),
         (["a", "--flow-shift", "0"], "use a number above 0, at most 100, or 'auto'"),
         (["a", "--model", "mimi"], "there is no model 'mimi'"),
@@ -257,7 +262,7 @@ def test_a_loaded_model_is_taken_as_it_is(here, tiny_wan):
     for field, value, says in (
         ("scale", "5", "scale of cfg is '5'; use a number"),
         ("zero_steps", 1.5, "zero_steps of cfg_zero_star is 1.5; use a whole number"),
-        ("noise_range", [1.0], r"noise_range of cfg is \(1.0,\); use tuple\[float, float\]"),
+        ("noise_range", [1.0], r"noise_range of cfg is \(1.0,\); use a list of 2 numbers in brackets"),
     ):
         name = "cfg_zero_star" if field == "zero_steps" else "cfg"
         with pytest.raises(kinema.KinemaError, match=says):
@@ -345,3 +350,14 @@ def test_frames_are_encoded_while_they_are_decoded(here, tiny_wan, monkeypatch):
     sizes = dict(num_frames=5, height=64, width=64, num_inference_steps=2, seed=1)
     kinema.generate("a red ball", model=tiny_wan, **sizes).save("b.mp4")
     assert (here / "a.mp4").read_bytes() == (here / "b.mp4").read_bytes()
+
+
+def test_a_rank_without_a_world_is_none(monkeypatch):
+    from kinema.cli import process
+
+    for rank, count, expected in (("1", None, (0, 1)), ("x", "2", (0, 1)), ("1", "2", (1, 2)), (None, None, (0, 1))):
+        for name, value in (("RANK", rank), ("WORLD_SIZE", count)):
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        assert process() == expected

@@ -44,7 +44,8 @@ class Streamed(Folder):
         """Raises: KinemaError for a model that is no row of blocks."""
         if folder.declared("unet"):
             raise KinemaError(
-                f"model {folder.name!r} has a UNet, and offload 'stream' needs a transformer; use 'model'"
+                f"model {folder.name!r} has a UNet, and offload 'stream' needs a transformer; "
+                "use offload 'model' on a GPU, and none elsewhere"
             )
         return cls(folder.path, folder.name, folder.index, folder.card)
 

@@ -91,7 +91,9 @@ def _refuse_empty(words: list[str]) -> None:
 
 def process() -> tuple[int, int]:
     """The number of this process, from 0, and how many torchrun started."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, count = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    together = rank.isdigit() and count.isdigit() and int(rank) < int(count)
+    return (int(rank), int(count)) if together else (0, 1)
 
 
 def _told_elsewhere(code: int) -> bool:

@@ -241,6 +241,8 @@ def _report(
         return
     print(path)
     sound = "" if take.sound is None else f", sound at {take.sample_rate} Hz"
+    if sound and path.suffix.lower() == ".gif":
+        sound = ", without its sound, which a gif cannot hold"
     size = f"{asked['width']}x{asked['height']} at {take.fps:g} fps{sound}"
     print(f"{asked['num_frames']} frames of {size}, seed {asked['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
