@@ -13,6 +13,7 @@ from kinema.core.run import State
 from kinema.core.technique import Step
 from kinema.guidance.apg import APG
 from kinema.guidance.cfg import CFG
+from kinema.guidance.pag import PAG
 from kinema.request import Request
 from kinema.speed.adaptive_guidance import AdaptiveGuidance, cosine
 from kinema.speed.cfg_cache import CFGCache, split
@@ -111,6 +112,7 @@ def test_cfg_cache_saves_calls_under_any_guidance(guidance, rows):
     assert seen == [1, 1, 1, 1, 1, 1]  # both, one, both, one
 
 
-def test_without_guidance_there_is_nothing_to_keep(rows):
-    with pytest.raises(KinemaError, match="cfg_cache needs guidance"):
-        run(rows[0], CFGCache())
+@pytest.mark.parametrize("guidance", [(), (PAG(scale=1.0),), (CFG(noise_range=(1.0, 0.9)),)], ids=str)
+def test_without_guidance_there_is_nothing_to_keep(rows, guidance):
+    with pytest.raises(KinemaError, match="cfg_cache needs guidance that asks for cond and uncond"):
+        run(rows[0], *guidance, CFGCache())

@@ -117,9 +117,12 @@ class Run:
         for t in self.techniques:
             if t.overrides("context") and not self.conditions.more_texts:
                 raise KinemaError(f"{t.name} lets frames read other texts and names none; call run.read_texts at start")
+            acting = [step for step in self.schedule if t.active(step)]
+            guided = (self.owner.needs(step) for step in acting if self.owner.active(step))
+            if t.works_on and not any(set(t.works_on) <= set(branches) for branches in guided):
+                raise KinemaError(f"{t.name} needs guidance that asks for {' and '.join(t.works_on)}, such as cfg")
             if t.overrides("tokens"):
-                first = next(step for step in self.schedule if t.active(step))
-                self.backbone.check_tokens(self.beside(first), self.conditions)
+                self.backbone.check_tokens(self.beside(acting[0]), self.conditions)
 
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
         """Passes x through one hook of every technique that acts now, in list order."""

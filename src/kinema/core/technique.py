@@ -74,6 +74,7 @@ class Technique:
     name: ClassVar[str] = ""
     branches: ClassVar[tuple[str, ...] | Mapping[str, frozenset[str]]] = ("cond",)
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
+    works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
 
     noise_range: tuple[float, float] = (1.0, 0.0)  # acts while noise_range[0] >= t >= noise_range[1]; no unit
     block_range: tuple[int, int] | None = None  # hooks of attention act in blocks first .. last; None is all

@@ -36,6 +36,7 @@ class CFGCache(Technique):
     Raises: KinemaError at start, for values out of range, or for guidance without the branches cond and uncond.
     """
 
+    works_on = ("cond", "uncond")
     noise_range: tuple[float, float] = (0.641, 0.0)
     every: int = 5  # steps from one computed u to the next; 1 computes all
     low_gain: float = 1.1  # of low frequencies while low_range[0] > t > low_range[1], no unit
@@ -46,8 +47,6 @@ class CFGCache(Technique):
     def start(self, run: Run) -> None:
         if self.every < 1:
             raise KinemaError(f"every of cfg_cache is {self.every}; use 1 or more")
-        if not {"cond", "uncond"} <= set(run.owner.dropped()):
-            raise KinemaError("cfg_cache needs guidance that calls the model with and without the prompt, such as cfg")
         run.state[self] = {"step": -1, "calls": {}, "series": {}}
 
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[[Tensor], Tensor]) -> Tensor:
