@@ -58,6 +58,10 @@ class ToTarget:
     def tapped(self, on):
         yield
 
+    @contextmanager
+    def keeping_texts(self):
+        yield self
+
 
 def request(steps=4, seed=0):
     return SimpleNamespace(num_inference_steps=steps, seed=seed)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.backbones import parallel, reuse, solvers, watched
+from kinema.backbones import parallel, reuse, solvers, texts, watched
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
@@ -49,6 +49,7 @@ class DiffusersBackbone(ABC):
     hooks: frozenset[str] = ALL_HOOKS
     droppable: frozenset[str] = frozenset({"text"})
     tapped_processor: ClassVar[type[TappedProcessor]]
+    text_networks: ClassVar[tuple[str, ...]] = ()  # in which layers see the texts alone, see texts.py
     solver_kind: ClassVar[Callable[..., Solver]] = Solver
     schedulers: Mapping[str, str] = {}
     transformer: Any
@@ -218,7 +219,7 @@ class DiffusersBackbone(ABC):
         shapes = [{name: tensor.shape for name, tensor in inputs.items()} for inputs in each]
         if any(other != shapes[0] for other in shapes):
             return [self.velocity(x, t, conditions, dropped) for dropped in branches]
-        inputs = {name: torch.cat([i[name] for i in each]) for name in each[0]} if len(each) > 1 else each[0]
+        inputs = joined(each, conditions) if len(each) > 1 else each[0]
         repeated = torch.cat([x] * len(branches)) if len(branches) > 1 else x
         if isinstance(t, Tensor) and t.ndim and len(branches) > 1:
             t = torch.cat([t] * len(branches))
@@ -305,6 +306,11 @@ class DiffusersBackbone(ABC):
     def cached(self, run: Run, technique: Technique) -> AbstractContextManager[DiffusersBackbone]:
         return reuse.cached(self, run, technique)
 
+    def keeping_texts(self) -> AbstractContextManager[DiffusersBackbone]:
+        if not self.text_networks or self.placement != Placement():
+            return nullcontext(self)
+        return texts.kept(self, self.text_networks)
+
     def at(self, step: Step) -> DiffusersBackbone:
         return self
 
@@ -333,6 +339,17 @@ class DiffusersBackbone(ABC):
             multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
             check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)
         return frames, height, width, steps, float(fps)
+
+
+def joined(each: Sequence[Mapping[str, Tensor]], conditions: Conditions) -> dict[str, Tensor]:
+    """The inputs of several branches as one batch; what has not changed since the last step is the same object."""
+    before, now = conditions.extra.setdefault("joined", {}), {}
+    for name in each[0]:
+        parts = [inputs[name] for inputs in each]
+        same = name in before and all(a is b for a, b in zip(before[name][0], parts, strict=False))
+        now[name] = before[name] if same and len(before[name][0]) == len(parts) else (parts, torch.cat(parts))
+    conditions.extra["joined"] = now
+    return {name: tensor for name, (_, tensor) in now.items()}
 
 
 class PipelineBackbone(DiffusersBackbone):

@@ -125,5 +125,8 @@ class Backbone(Protocol):
     def at(self, step: Step) -> Backbone:
         """The same model, told which step and branch its next calls are for."""
 
+    def keeping_texts(self) -> AbstractContextManager[Backbone]:
+        """This model for one run, which makes of the texts once what does not depend on the latents."""
+
     def tapped(self, on: bool) -> AbstractContextManager[None]:
         """While open and `on`, attention goes through `kinema.core.attention.current_taps`; undone on leaving."""

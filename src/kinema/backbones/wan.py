@@ -88,6 +88,7 @@ class WanBackbone(DiffusersBackbone):
 
     family = "wan"
     tapped_processor = WanTapped
+    text_networks = ("transformer", "transformer_2")
     context_parallel = True
     schedulers = FLOW
 

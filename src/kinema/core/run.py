@@ -50,6 +50,7 @@ class Run:
         self.state = State()
         self.cacher = next((t for t in self.techniques if t.overrides("cache")), None)
         self.cached: Backbone = backbone  # the same model, keeping what the cacher asked for
+        self.called: Backbone = backbone  # the same, keeping what it made of the texts
         self.tapping = [t for t in self.techniques if any(t.overrides(hook) for hook in Taps.HOOKS)]
         if not self.requests:
             raise KinemaError("there is no request; give one or more")
@@ -83,6 +84,8 @@ class Run:
             stack.enter_context(backbone.tapped(bool(run.tapping)))
             if run.cacher is not None:
                 run.cached = stack.enter_context(backbone.cached(run, run.cacher))
+            if not run.tapping:
+                run.called = stack.enter_context(backbone.keeping_texts())
             yield run
 
     @property
@@ -175,7 +178,7 @@ class Run:
 
     def _model(self, step: Step) -> Backbone:
         """What is called in a step: the model, or while the cacher acts the one that keeps what it asked for."""
-        return self.cached.at(step) if self.cacher is not None and self.cacher.active(step) else self.backbone
+        return self.cached.at(step) if self.cacher is not None and self.cacher.active(step) else self.called
 
     def _guide(self, step: Step, x: Tensor, branches: Mapping[str, Tensor]) -> Tensor:
         """The velocity at x. Outside its window the owner rests; one that needs no branch stands still: v = 0."""
