@@ -114,5 +114,5 @@ def test_cfg_cache_saves_calls_under_any_guidance(guidance, rows):
 
 @pytest.mark.parametrize("guidance", [(), (PAG(scale=1.0),), (CFG(noise_range=(1.0, 0.9)),)], ids=str)
 def test_without_guidance_there_is_nothing_to_keep(rows, guidance):
-    with pytest.raises(KinemaError, match="cfg_cache needs guidance that asks for cond and uncond"):
+    with pytest.raises(KinemaError, match="cfg_cache needs guidance with the branches 'cond' and 'uncond'"):
         run(rows[0], *guidance, CFGCache())

@@ -123,7 +123,8 @@ class Run:
             acting = [step for step in self.schedule if t.active(step)]
             guided = (self.owner.needs(step) for step in acting if self.owner.active(step))
             if t.works_on and not any(set(t.works_on) <= set(branches) for branches in guided):
-                raise KinemaError(f"{t.name} needs guidance that asks for {' and '.join(t.works_on)}, such as cfg")
+                both = " and ".join(repr(branch) for branch in t.works_on)
+                raise KinemaError(f"{t.name} needs guidance with the branches {both}, and there is none in its window")
             if t.overrides("tokens"):
                 self.backbone.check_tokens(self.beside(acting[0]), self.conditions)
 
