@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kinema.backbones.twins import twin
+from kinema.backbones.twins import hooked, twin
 
 LAYERS = re.compile(r"(^condition_embedder\.text_embedder|\.attn2\.(to_k|to_v|norm_k))$")
 MOST_BYTES = 2**28  # kept in a run
@@ -26,7 +26,8 @@ def kept(backbone: Any, networks: tuple[str, ...]) -> Iterator[Any]:
     """A copy of `backbone` for one run, whose `networks` (names of attributes) compute once what texts alone decide."""
     own, layers, budget = copy.copy(backbone), [], Budget()
     for name in networks:
-        if getattr(backbone, name) is not None:
+        network = getattr(backbone, name)
+        if network is not None and not watched(network):
             network = twin(getattr(backbone, name))
             setattr(own, name, network)
             layers += [Kept(module, budget) for path, module in network.named_modules() if LAYERS.search(path)]
@@ -35,6 +36,11 @@ def kept(backbone: Any, networks: tuple[str, ...]) -> Iterator[Any]:
     finally:
         for layer in layers:  # twins are rings of objects, which wait for the collector of garbage
             layer.found.clear()
+
+
+def watched(network: Any) -> bool:
+    """Whether hooks of diffusers or accelerate stand around modules: then every call is left as it is."""
+    return hooked(network) or any(hasattr(module, "_hf_hook") for module in network.modules())
 
 
 class Budget:

@@ -82,10 +82,10 @@ class Run:
         run._check_started()
         with ExitStack() as stack:
             stack.enter_context(backbone.tapped(bool(run.tapping)))
-            if run.cacher is not None:
-                run.cached = stack.enter_context(backbone.cached(run, run.cacher))
             if not run.tapping:
                 run.called = stack.enter_context(backbone.keeping_texts())
+            if run.cacher is not None:
+                run.cached = stack.enter_context(run.called.cached(run, run.cacher))
             yield run
 
     @property
