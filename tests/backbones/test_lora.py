@@ -28,18 +28,6 @@ NAMES = {
 RANK = 3
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(name):
-        if name not in made:
-            made[name] = CASES[name].build(tmp_path_factory.mktemp("model"))
-        return made[name]
-
-    return folder
-
-
 def save(folder, model, part="transformer", seed=1, alpha=RANK, targets=("to_q", "to_v"), file=border.FILE, text=False):
     """A random LoRA of a model's part made with peft, in diffusers layout; gives the folder and the updates B A."""
     import diffusers

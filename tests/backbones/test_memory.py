@@ -30,18 +30,6 @@ TYPES = {"layerwise_casting": 0.15, "int8": 0.01, "float8": 0.06, "int4": 0.2}  
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(name):
-        if name not in made:
-            made[name] = CASES[name].build(tmp_path_factory.mktemp("model"))
-        return made[name]
-
-    return folder
-
-
-@pytest.fixture(scope="module")
 def picture(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures") / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(path)
