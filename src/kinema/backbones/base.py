@@ -6,7 +6,6 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from torch import Tensor
 from kinema.backbones import parallel, reuse, solvers, texts, watched
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.sizes import check_multiple, defaults_of
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
 from kinema.core.attention import PADDING, Site, current_taps
 from kinema.core.errors import KinemaError
@@ -233,6 +233,9 @@ class DiffusersBackbone(ABC):
     def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
         """All tensors that one branch of the guidance hands to `predict`, each (B, ...)."""
         found = {**self.text(conditions, dropped), **conditions.inputs}
+        if conditions.known_frames is not None:
+            batch, _, frames, _, _ = conditions.shape
+            found["known_frames"] = conditions.known_frames[:, 0, :, 0, 0].expand(batch, frames)
         if "image" in dropped:
             if "without_image" not in conditions.extra:
                 conditions.extra["without_image"] = self.without_image(conditions)
@@ -380,31 +383,3 @@ def unit_noise(shape: Sequence[int], generators: Sequence[torch.Generator], devi
     """Unit normal float32 of `shape`, sample by sample from its own generator, on whose device it is drawn."""
     drawn = [torch.randn((1, *shape[1:]), generator=g, device=g.device, dtype=torch.float32) for g in generators]
     return torch.cat(drawn).to(device)
-
-
-def check_multiple(name: str, value: int, multiple: int, most: int | None, least: int = 0, add: int = 0) -> None:
-    """Raises KinemaError with the nearest allowed values, when value is no multiple between least and most."""
-    top = max(value + multiple, least) if most is None else most
-    if value % multiple == 0 and least <= value <= top:
-        return
-    below = min(max(value // multiple * multiple, least), top // multiple * multiple)
-    above = min(max(below + multiple, least), top // multiple * multiple) if value > below else below
-    near = " or ".join(str(n + add) for n in dict.fromkeys((below, above)))
-    rule = f"a multiple of {multiple}" + (f" plus {add}" if add else "")
-    span = f"{least + add} or more" if most is None else f"{least + add} to {most + add}"
-    raise KinemaError(f"{name} is {value + add}; this model makes {rule}, {span}: use {near}")
-
-
-def defaults_of(folder: Folder, known: Defaults) -> Defaults:
-    """`known`, with what the model's card says otherwise.
-
-    Raises: KinemaError when the card holds anything else than numbers for these.
-    """
-    card = folder.card.get("defaults", {})
-    names = {f.name for f in dataclasses.fields(Defaults)}
-    if not isinstance(card, dict) or not card.keys() <= names:
-        raise KinemaError(f"card.json of model {folder.name!r} has defaults that kinema does not know; is it newer?")
-    for name, value in card.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise KinemaError(f"{name} is {value!r} in card.json of model {folder.name!r}; use a number above 0")
-    return dataclasses.replace(known, **card)

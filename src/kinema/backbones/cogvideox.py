@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import decoding, rotary
-from kinema.backbones.base import ALL_HOOKS, PipelineBackbone, check_multiple
+from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.sizes import check_multiple
 from kinema.backbones.solvers import COGVIDEOX
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError

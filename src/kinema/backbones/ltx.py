@@ -118,13 +118,6 @@ class LTXBackbone(PipelineBackbone):
         mu = pipeline_ltx.calculate_shift(frames * rows * columns, *line)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
 
-    def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
-        found = super().inputs(conditions, dropped)
-        if conditions.known_frames is not None:
-            batch, _, frames, _, _ = conditions.shape
-            found["known_frames"] = conditions.known_frames[:, 0, :, 0, 0].expand(batch, frames)
-        return found
-
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         def table(places: Tensor) -> rotary.Table:
             made: rotary.Table = self.transformer.rope(

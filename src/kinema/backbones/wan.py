@@ -177,13 +177,6 @@ class WanBackbone(DiffusersBackbone):
 
     # The network.
 
-    def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
-        found = super().inputs(conditions, dropped)
-        if conditions.known_frames is not None:
-            batch, _, frames, _, _ = conditions.shape
-            found["known_frames"] = conditions.known_frames[:, 0, :, 0, 0].expand(batch, frames)
-        return found
-
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         latents = x if "picture" not in inputs else torch.cat([x, inputs["picture"]], dim=1)
         control = {} if "control" not in inputs else {"control_hidden_states": inputs["control"].to(self.dtype)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
-from kinema.core.technique import Step, Technique
+from kinema.core.technique import Step
+from kinema.guidance.perturbed import Perturbed
 
 if TYPE_CHECKING:
-    from kinema.core.attention import Positions, Site
+    from kinema.core.attention import Site
     from kinema.core.run import Run
 
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     neutral=dict(scale=1.0, sound_scale=1.0, stg_scale=0.0, modality_scale=1.0, rescale=0.0),
 )
 @dataclass(frozen=True, kw_only=True)
-class ModalityCFG(Technique):
+class ModalityCFG(Perturbed):
     """x0 = c + (scale - 1) (c - u) + stg_scale (c - p) + (modality_scale - 1) (c - m), brought near the spread of c.
 
     All are clean estimates, of the video or of its sound: c under the prompt, u under the negative prompt, p with the
@@ -87,20 +88,6 @@ class ModalityCFG(Technique):
 
     def wants(self, site: Site) -> bool:
         return site.kind in ("self", "sound_self")
-
-    def attend(
-        self,
-        step: Step,
-        site: Site,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        positions: Positions | None,
-        next: Callable[..., Tensor],
-    ) -> Tensor:
-        assert step.run is not None
-        first, last = step.run.state[self]
-        return v if step.branch == "perturbed" and first <= site.block <= last else next(q, k, v, positions)
 
     def guide(self, step: Step, cond: Tensor, **others: Tensor) -> Tensor:  # type: ignore[override]
         scale, stg, modality, rescale = self.weights(step.of)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
-from kinema.core.technique import Step, Technique
+from kinema.core.technique import Step
 from kinema.guidance.cfg import weighted
+from kinema.guidance.perturbed import Perturbed
 
 if TYPE_CHECKING:
-    from kinema.core.attention import Positions, Site
+    from kinema.core.attention import Site
     from kinema.core.run import Run
 
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     neutral=dict(scale=1.0, pag_scale=0.0),
 )
 @dataclass(frozen=True, kw_only=True)
-class PAG(Technique):
+class PAG(Perturbed):
     """v = u + scale * (c - u) + pag_scale * (c - p), with p from self-attention whose map is the identity.
 
     Paper: "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", 2024, arXiv:2403.17377, eq. 16.
@@ -52,20 +53,6 @@ class PAG(Technique):
 
     def wants(self, site: Site) -> bool:
         return site.kind in ("self", "joint", "spatial")
-
-    def attend(
-        self,
-        step: Step,
-        site: Site,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        positions: Positions | None,
-        next: Callable[..., Tensor],
-    ) -> Tensor:
-        assert step.run is not None
-        first, last = step.run.state[self]
-        return v if step.branch == "perturbed" and first <= site.block <= last else next(q, k, v, positions)
 
     def needs(self, step: Step) -> Sequence[str]:
         asked = {"cond": True, "uncond": self.scale != 1, "perturbed": self.pag_scale != 0}
