@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kinema.metrics.agreement import ATTRIBUTES, all_right, compare, unknown_words
+from kinema.metrics.control.psnr import decibels
 from kinema.metrics.judge import Guess, ObjectReading, Reading
-from kinema.metrics.psnr import psnr
 from kinema.training.judge import words_of
 from kinema.world.reading import ReadCaption, ReadObject, parse_caption
 from kinema.world.sample import get_curriculum
@@ -80,8 +80,8 @@ def test_psnr_in_closed_form() -> None:
     a = torch.zeros(2, 3, 4, dtype=torch.uint8)
     b = a.clone()
     b[1] = 255  # MSE = 255^2  =>  0 dB
-    assert psnr(a, b).tolist() == [float("inf"), 0.0]
+    assert decibels(a, b).tolist() == [float("inf"), 0.0]
     with pytest.raises(ValueError, match="both uint8 with span 255 or both floats"):
-        psnr(a, b.float())
+        decibels(a, b.float())
     d = torch.tensor([[0.02], [0.2]])  # of -1..1: 20 log10(2 / d)
-    torch.testing.assert_close(psnr(d, torch.zeros_like(d), span=2), torch.tensor([40.0, 20.0]))
+    torch.testing.assert_close(decibels(d, torch.zeros_like(d), span=2), torch.tensor([40.0, 20.0]))

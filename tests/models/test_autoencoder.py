@@ -9,7 +9,7 @@ import torch
 from diffusers import ModelMixin
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from kinema.metrics.psnr import psnr
+from kinema.metrics.control.psnr import decibels
 from kinema.models.autoencoder import (
     AutoencoderKLKinema,
     Block,
@@ -119,7 +119,7 @@ def test_bfloat16_is_near(vae):
     x = clip(5)
     half = tiny(None if vae.config.encoder_depths is None else (1, 1, 1)).to(torch.bfloat16)
     y = half(x.bfloat16()).sample
-    assert y.dtype == torch.bfloat16 and psnr(y, vae(x).sample, span=2).item() > 25
+    assert y.dtype == torch.bfloat16 and decibels(y, vae(x).sample, span=2).item() > 25
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_principal_components_code_what_has_few_of_them():
     tiled = torch.stack(patterns).repeat(1, 4, 4)
     x[:, 0] = (weights * tiled).sum(1)[:, None]  # (clip, frame, row, column): still pictures
     start_from_principal_components(vae, x)
-    assert psnr(vae(x).sample, x, span=2).min() > 45
+    assert decibels(vae(x).sample, x, span=2).min() > 45
     # A still picture has about the same latents in all latent frames.
     z = vae.encode(x).latent_dist.mode()
     torch.testing.assert_close(z[:, :, 0], z[:, :, 1], rtol=0.05, atol=0.05)

@@ -29,8 +29,8 @@ from kinema.claims.prompts import Prompt, read_prompts, write_prompts
 from kinema.claims.statistics import Share, share
 from kinema.files import write_text
 from kinema.metrics.agreement import ATTRIBUTES, Row, all_right, compare
+from kinema.metrics.control.psnr import decibels
 from kinema.metrics.judge import Judge
-from kinema.metrics.psnr import psnr
 from kinema.world.caption import caption
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
@@ -166,7 +166,7 @@ def first_frames(backbone: Backbone, prompts: Sequence[Prompt], setup: Setup) ->
         given = render(part, size)[:, 0]
         seeds = [setup.seed + start + i for i in range(len(part))]
         made = generate_batch(backbone, [p.text for p in part], seeds, setup, list(given))
-        values += psnr(made[:, 0], given).tolist()
+        values += decibels(made[:, 0], given).tolist()
     return values
 
 

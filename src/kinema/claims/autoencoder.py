@@ -20,7 +20,7 @@ import torch
 import typer
 
 from kinema.files import write_text
-from kinema.metrics.psnr import psnr
+from kinema.metrics.control.psnr import decibels
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
 from kinema.world.sample import sample_spec
@@ -69,7 +69,7 @@ def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
             again = backbone.decode(latents)  # on the CPU, so that the clock sees the end of it
             encoding.append(middle - begun)
             decoding.append(time.perf_counter() - middle)
-            values += psnr(again, frames).tolist()
+            values += decibels(again, frames).tolist()
     return Kept(psnr=values, encode=encoding, decode=decoding)
 
 

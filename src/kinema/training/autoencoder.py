@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kinema.metrics.psnr import psnr
+from kinema.metrics.control.psnr import decibels
 from kinema.models.autoencoder import GROUP, AutoencoderKLKinema, cells
 from kinema.training.trainer import TrainerSettings
 from kinema.world.motion import simulate
@@ -153,7 +153,7 @@ class AutoencoderStage:
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         loss = pixel + w.edges * edges + w.motion * motion + w.kl * kl
         numbers = {"pixel": pixel, "edges": edges, "motion": motion, "kl": kl}
-        numbers["psnr"] = psnr(d, torch.zeros_like(d), span=2).mean()
+        numbers["psnr"] = decibels(d, torch.zeros_like(d), span=2).mean()
         return loss, {**numbers, "noise": (0.5 * logvar).exp().mean()}
 
     @torch.no_grad()
@@ -216,7 +216,7 @@ def evaluate(
     for first in range(0, clips, batch):
         seeds = range(HELD_OUT_SEEDS + first, HELD_OUT_SEEDS + min(clips, first + batch))
         x = render(list(seeds), curriculum, "all").to(vae.device)
-        values.append(psnr(vae(x.to(vae.dtype)).sample, x, span=2).cpu())
+        values.append(decibels(vae(x.to(vae.dtype)).sample, x, span=2).cpu())
     all_values = torch.cat(values)
     return {
         "clips": clips,

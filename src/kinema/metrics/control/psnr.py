@@ -1,12 +1,17 @@
-"""Peak signal-to-noise ratio: how close pictures are, pixel by pixel. dB; higher is closer; infinite when equal."""
+"""Peak signal-to-noise ratio: how close a clip is to its reference, pixel by pixel."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from kinema.metrics.metric import metric
+from kinema.metrics.viewing import Viewing, same_size
 
-def psnr(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
+MOST = 100.0  # dB that equal clips get, so that they have a mean
+
+
+def decibels(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
     """10 log10(span^2 / MSE) for each of B pictures or clips (B, ...), the mean over everything but B; (B,), dB.
 
     span: the greatest value less the least, 255 for uint8 and 2 for -1..1.
@@ -21,3 +26,20 @@ def psnr(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
     kind = torch.float64 if bytes_[0] else torch.float32
     error = (a.to(kind) - b.to(kind)).square().flatten(1).mean(1)
     return 10 * torch.log10(span**2 / error)
+
+
+@metric(
+    "psnr",
+    unit="dB",
+    low=0,
+    high=MOST,
+    better="higher",
+    source="Wang et al., 2004, doi:10.1109/TIP.2003.819861, as the baseline",
+    needs=("reference",),
+    sees="noise",
+    ignores="none",
+)
+def psnr(clip: Viewing) -> float:
+    """10 log10(255^2 / MSE) over the whole clip and its reference of the same size; 100 for equal clips."""
+    a, b = (torch.from_numpy(v.frames)[None] for v in (clip, same_size(clip)))
+    return min(float(decibels(a, b)), MOST)

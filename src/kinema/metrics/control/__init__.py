@@ -1,0 +1,1 @@
+"""How close a clip is to the clip that it should follow."""

@@ -1,0 +1,1 @@
+"""Faults of known strength, that show what each metric sees and what it ignores."""

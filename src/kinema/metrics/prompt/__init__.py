@@ -1,0 +1,1 @@
+"""Whether a clip shows what its prompt asked for."""

@@ -1,0 +1,1 @@
+"""How a clip moves and holds together over time."""

@@ -1,0 +1,1 @@
+"""The sixteen dimensions of VBench by their names."""

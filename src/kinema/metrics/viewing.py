@@ -1,0 +1,84 @@
+"""One clip as the metrics look at it: with its prompt, its reference, and everything already computed about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kinema.core.errors import KinemaError
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Viewing:
+    """A clip, what was asked for, and what it is compared with.
+
+    `frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` frames per second, `sound` None, (S,) or (S, 2) float32
+    in -1..1 with `sample_rate` samples per second. `reference` is the clip that this one is compared with, of any size
+    and length; a metric that wants the same says so. What several metrics need (optical flow, features, what the judge
+    read) is computed once: `once`.
+    Raises: KinemaError when a shape, a type or a rate is another one.
+    """
+
+    frames: np.ndarray
+    fps: float = 8.0
+    prompt: str | None = None
+    reference: Viewing | None = None
+    sound: np.ndarray | None = None
+    sample_rate: int = 16000
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.frames = np.asarray(self.frames)
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or 0 in self.frames.shape:
+            raise KinemaError(f"frames have shape {self.frames.shape}; give (T, H, W, 3) with at least one frame")
+        if self.frames.dtype != np.uint8:
+            raise KinemaError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
+        if not 0.001 <= self.fps <= 1000:
+            raise KinemaError(f"fps is {self.fps}; use 0.001 to 1000")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def height(self) -> int:
+        """Rows, pixels."""
+        return int(self.frames.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Columns, pixels."""
+        return int(self.frames.shape[2])
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self) / self.fps
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gives, computed at the first call with this key and kept as long as the viewing."""
+        if key not in self.known:
+            self.known[key] = make()
+        found: T = self.known[key]
+        return found
+
+    def but(self, **changes: Any) -> Viewing:
+        """The same clip with some fields changed, and nothing known of it yet."""
+        return replace(self, **changes, known={})
+
+
+def same_size(clip: Viewing) -> Viewing:
+    """The clip's reference. Raises: KinemaError when it differs in size or length."""
+    reference = clip.reference
+    assert reference is not None  # a metric that needs one is never asked without
+    if reference.frames.shape != clip.frames.shape:
+        t, h, w, _ = reference.frames.shape
+        raise KinemaError(
+            f"the clip has {len(clip)} frames of {clip.width}x{clip.height} and its reference {t} of {w}x{h}; "
+            "use two of one length and size"
+        )
+    return reference
