@@ -19,7 +19,7 @@ import numpy as np
 
 from kinema.core.errors import KinemaError
 
-Given = Literal["clip", "frames", "logits", "text"]
+Given = Literal["clip", "frames", "logits", "text", "depth", "mask"]
 
 
 class Unreachable(KinemaError):
@@ -57,6 +57,14 @@ class Extractor(ABC):
     def logits(self, frames: np.ndarray, fps: float) -> np.ndarray:
         """(T, H, W, 3) uint8 -> (K,) float32, log odds of classes of the whole clip."""
         raise KinemaError(f"extractor {self.name!r} tells no classes")
+
+    def depth(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T, H, W) float32, nearness (one over depth) up to scale and shift; 0 in the sky."""
+        raise KinemaError(f"extractor {self.name!r} sees no depth")
+
+    def mask(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T, H, W) float32 in 0..1, how surely a pixel belongs to an object."""
+        raise KinemaError(f"extractor {self.name!r} finds no objects")
 
     def text(self, prompt: str) -> np.ndarray:
         """A sentence -> (D,) float32 in the space of `clip` or `frames`."""
