@@ -50,10 +50,10 @@ def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extr
     """Measures; None when the metric does not apply to any of the clips.
 
     A metric that needs a reference gets each clip without the fault as its own, a metric of sets the set without it.
-    `extractor`: another than the usual one.
+    `extractor`: another than the usual one, or than the one that works offline.
     """
     if metric.extractor is not None and extractor is None:
-        extractor = load_extractor(metric.extractor)
+        extractor = load_extractor(metric.offline or metric.extractor)
     if "reference" in metric.needs:
         clips = [clip.but(reference=clip.but(reference=None)) for clip in clips]
     faults = corruptions()

@@ -46,6 +46,7 @@ class Number:
     sees: str
     ignores: str
     extractor: str | None = None  # the extractor it uses unless told otherwise
+    offline: str | None = None  # another that fits and needs no hub, where the usual one does
     topic: str
     summary: str  # first sentence of the docstring
 
