@@ -16,6 +16,7 @@ COMMANDS = {
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),
     "world": ("kinema.cli.world", "Draw clips of a small 3D world, with everything that is true about them."),
+    "metrics": ("kinema.cli.metrics", "List the metrics that eval --metrics takes, or explain one."),
     "techniques": ("kinema.cli.techniques", "List the methods that --technique takes, or explain one."),
     "models": ("kinema.cli.info:models", "List the embedded models, and how to name others."),
     "schema": ("kinema.cli.info:schema", "Print everything a request may hold, as JSON schema."),
