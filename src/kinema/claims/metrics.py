@@ -1,0 +1,157 @@
+"""What every metric sees and what it ignores: five grades of a fault in clips of the world and in real ones.
+
+    python -m kinema.claims.metrics --clips 8
+    python -m kinema.claims.metrics --clips 8 --write docs/metrics.md
+
+A metric has to get steadily worse along the five grades of the fault that it is meant to see, and to move by at most 2%
+under the one that it should ignore. The second line writes the table into a page, below the line that says so.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from kinema.claims.clips import real_clips, world_clips
+from kinema.core.errors import KinemaError
+from kinema.files import write_text
+from kinema.metrics.extractors.extractor import Unreachable
+from kinema.metrics.ladder import IGNORED, Ladder, ladder
+from kinema.metrics.metric import TOPICS, Metric, SetMetric, find, metrics
+from kinema.metrics.viewing import Viewing
+
+KINDS = {"world": world_clips, "real": real_clips}
+GENERATED = "<!-- Below this line everything is written by: python -m kinema.claims.metrics --write docs/metrics.md -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric on one kind of clips: a ladder, or why there is none."""
+
+    metric: Metric | SetMetric
+    kind: str  # "world" or "real"
+    ladder: Ladder | None
+    reason: str = ""
+
+
+def applies(metric: Metric | SetMetric, kind: str) -> bool:
+    """kinema's own judge knows nothing but the world."""
+    return kind == "world" or metric.extractor != "world"
+
+
+def measure(metric: Metric | SetMetric, kind: str, clips: Sequence[Viewing]) -> Row:
+    """The ladder of one metric. `clips` are of the kind."""
+    if not applies(metric, kind):
+        return Row(metric, kind, None, "its extractor knows the world only")
+    try:
+        found = ladder(metric, clips)
+    except Unreachable:
+        return Row(metric, kind, None, f"needs {metric.extractor}, which has to be fetched")
+    return Row(metric, kind, found, "" if found else f"nothing in {kind} clips that it applies to")
+
+
+def rows(chosen: Sequence[Metric | SetMetric], count: int) -> Iterator[Row]:
+    """All of them on world clips and on real ones, with a line of progress on stderr."""
+    begun, done = time.monotonic(), 0
+    for kind, make in KINDS.items():
+        for metric in chosen:
+            yield measure(metric, kind, make(max(count, getattr(metric, "clips", 0))))
+            done += 1
+            left = (time.monotonic() - begun) / done * (2 * len(chosen) - done)
+            print(f"\r{done} of {2 * len(chosen)}, {left:.0f} s left  {metric.name:30}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+
+
+def page(found: Sequence[Row]) -> str:
+    """The tables in Markdown: what each metric is, and what it sees and ignores."""
+    lines: list[str] = []
+    chosen = {row.metric.name: row.metric for row in found}
+    for topic in TOPICS:
+        here = [m for m in chosen.values() if m.topic == topic]
+        if here:
+            lines += ["", f"## {topic.capitalize() if topic != 'vbench' else 'VBench'}", ""]
+            lines += ["| metric | what it is | unit, range, better | needs | source |", "|---|---|---|---|---|"]
+            lines += [_described(m) for m in here]
+    lines += ["", "## What each metric sees and ignores", "", _explained(found), ""]
+    lines += ["| metric | clips | sees | 0 | 1 | 2 | 3 | 4 | 5 | steady | ignores | moved |", "|" + "---|" * 12]
+    return "\n".join([*lines, *(_measured(row) for row in found)]) + "\n"
+
+
+def _described(metric: Metric | SetMetric) -> str:
+    ends = [
+        "-∞" if math.isinf(metric.low) else f"{metric.low:g}",
+        "∞" if math.isinf(metric.high) else f"{metric.high:g}",
+    ]
+    needs = [*metric.needs, *([f"`{metric.extractor}`"] if metric.extractor else [])]
+    facts = f"{metric.unit}, {' to '.join(ends)}, {metric.better or 'neither'}"
+    cells = (f"`{metric.name}`", metric.summary, facts, ", ".join(needs) or "frames", metric.source)
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _explained(found: Sequence[Row]) -> str:
+    held = [row.ladder.holds for row in found if row.ladder]
+    return (
+        f"{sum(held)} of {len(held)} ladders hold. Columns 0 to 5 are the mean over the clips (or the number of the "
+        "set) without the fault and with its five grades; moved is how far the fault that should be ignored changes it "
+        "at its worst, relative to its value or, where that is more, to what the fifth grade changes."
+    )
+
+
+def _measured(row: Row) -> str:
+    m, found = row.metric, row.ladder
+    if found is None:
+        return f"| `{m.name}` | {row.kind} | {m.sees} | {row.reason} | | | | | | | {m.ignores} | |"
+    name = m.name if m.extractor is None else f"{m.name}:{m.offline or m.extractor}"
+    values = " | ".join(f"{value:.4g}" for value in found.values)
+    moved = f"{found.moved:.1%}" if found.moved <= IGNORED else f"**{found.moved:.1%}**"
+    steady = "yes" if found.steady else "**no**"
+    return f"| `{name}` | {row.kind} | {m.sees} | {values} | {steady} | {m.ignores} | {moved} |"
+
+
+def text(row: Row) -> str:
+    """One line for a terminal."""
+    m, found = row.metric, row.ladder
+    if found is None:
+        return f"{row.kind:6}{m.name:32}{row.reason}"
+    values = " ".join(f"{value:9.4g}" for value in found.values)
+    verdict = "holds" if found.holds else "DOES NOT HOLD"
+    return f"{row.kind:6}{m.name:32}{m.sees:14}{values}  {m.ignores:12}{found.moved:6.1%}  {verdict}"
+
+
+def write(path: Path, found: Sequence[Row]) -> None:
+    """Replaces all of a page that stands below the line GENERATED. Raises: KinemaError when the page has none."""
+    before, mark, _ = path.read_text(encoding="utf-8").partition(GENERATED)
+    if not mark:
+        raise KinemaError(f"{path} has no line {GENERATED!r}; put it where the tables belong")
+    write_text(path, before + mark + "\n" + page(found))
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Metrics; default: all.")] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Clips of the world, and as many real ones.")] = 8,
+    write_to: Annotated[Path | None, typer.Option("--write", metavar="PAGE", help="Write the tables there.")] = None,
+) -> None:
+    """Put faults into clips and tell which metrics notice."""
+    if write_to is not None and names:
+        raise typer.BadParameter("the page holds all metrics; leave the names or --write out")
+    chosen = [find(name) for name in names] if names else list(metrics().values())
+    found = []
+    for row in rows(chosen, clips):
+        print(text(row))
+        found.append(row)
+    if write_to is not None:
+        write(write_to, found)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    typer.run(main)
