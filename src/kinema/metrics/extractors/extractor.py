@@ -19,7 +19,7 @@ import numpy as np
 
 from kinema.core.errors import KinemaError
 
-Given = Literal["clip", "frames", "logits", "text", "depth", "mask"]
+Given = Literal["clip", "frames", "logits", "text", "depth", "mask", "flow"]
 
 
 class Unreachable(KinemaError):
@@ -65,6 +65,10 @@ class Extractor(ABC):
     def mask(self, frames: np.ndarray) -> np.ndarray:
         """(T, H, W, 3) uint8 -> (T, H, W) float32 in 0..1, how surely a pixel belongs to an object."""
         raise KinemaError(f"extractor {self.name!r} finds no objects")
+
+    def flow(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T-1, H, W, 2) float32, how far each pixel moves to the next frame: right and down."""
+        raise KinemaError(f"extractor {self.name!r} gives no optical flow")
 
     def text(self, prompt: str) -> np.ndarray:
         """A sentence -> (D,) float32 in the space of `clip` or `frames`."""
