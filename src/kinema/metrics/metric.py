@@ -103,6 +103,7 @@ class SetMetric(Number):
     features: Given  # what of the extractor it reads: "clip", "frames" or "logits"
     needs: tuple[Need, ...] = ("reference",)
     least: int = 2  # clips in each set
+    clips: int = 4  # clips in each set that it takes to see its faults, when it is tried out
     function: Callable[..., float]
 
     def __call__(self, made: Features, reference: Features | None = None) -> float:
