@@ -27,7 +27,7 @@ def _dump(metadata: dict[str, Any]) -> str:
     return json.dumps(metadata, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
 
-def _parse(text: str | None) -> dict[str, Any]:
+def parse_metadata(text: str | None) -> dict[str, Any]:
     """Metadata from a comment: our JSON object, or the comment itself under "comment"."""
     if not text:
         return {}
@@ -130,7 +130,7 @@ class ContainerWriter:
         self._out.mux(stream.encode(None))
 
 
-def load_container(path: Path) -> Video:
+def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
     import av
 
     try:
@@ -143,9 +143,9 @@ def load_container(path: Path) -> Video:
             frames: list[np.ndarray] = []
             for frame in container.decode(stream):
                 turns = round(frame.rotation / 90) % 4  # phones store upright videos lying on their side
-                _check_memory(len(frames) + 1, frame.height, frame.width, path)
+                check_memory(len(frames) + 1, frame.height, frame.width, path, max_bytes)
                 frames.append(np.rot90(frame.to_ndarray(format="rgb24", interpolation="LANCZOS"), turns))
-            metadata = _parse(container.metadata.get("comment") or container.metadata.get("COMMENT"))
+            metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
         if not frames:
             raise KinemaError(f"{path} holds no picture that can be read")
         sound, sample_rate = _load_sound(path)
@@ -198,14 +198,14 @@ def save_gif(video: Video, path: Path, metadata: dict[str, Any]) -> None:
     )
 
 
-def load_gif(path: Path) -> Video:
+def load_gif(path: Path, max_bytes: int = MAX_BYTES) -> Video:
     from PIL import Image
 
     pictures, durations = [], []
     try:
         with Image.open(path) as gif:
             comment = gif.info.get("comment", b"")
-            _check_memory(getattr(gif, "n_frames", 1), gif.height, gif.width, path)
+            check_memory(getattr(gif, "n_frames", 1), gif.height, gif.width, path, max_bytes)
             for index in range(getattr(gif, "n_frames", 1)):
                 gif.seek(index)
                 durations.append(float(gif.info.get("duration", 100) or 100))
@@ -215,14 +215,14 @@ def load_gif(path: Path) -> Video:
     except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
         raise KinemaError(f"{path} is not a gif that can be read, or it is broken") from error
     seconds = sum(durations) / 1000
-    card = _parse(comment.decode("utf-8", "replace"))
+    card = parse_metadata(comment.decode("utf-8", "replace"))
     ours = _gif_card(card, seconds)
     if ours is None:
         even = max(durations) - min(durations) <= 10
         fps = len(durations) / seconds if even else 1000 / min(durations)
         ours = fps, max(1, round(seconds * fps)), card
     fps, count, metadata = ours
-    _check_memory(count, pictures[0].shape[0], pictures[0].shape[1], path)
+    check_memory(count, pictures[0].shape[0], pictures[0].shape[1], path, max_bytes)
     ends = np.cumsum(durations) / 1000  # seconds; frames that look the same were stored once with a longer time
     shown = np.searchsorted(ends, (np.arange(count) + 0.5) / fps, side="right").clip(max=len(pictures) - 1)
     return Video(np.stack(pictures)[shown], fps=fps, metadata=metadata)
@@ -238,9 +238,10 @@ def _gif_card(card: dict[str, Any], seconds: float) -> tuple[float, int, dict[st
     return fps, count, metadata
 
 
-def _check_memory(frames: int, height: int, width: int, path: Path) -> None:
-    if frames * height * width * 3 > MAX_BYTES:
-        raise KinemaError(f"{path} is too long to hold in memory ({MAX_BYTES // 2**30} GB of frames); cut it shorter")
+def check_memory(frames: int, height: int, width: int, path: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Raises: KinemaError when frames of that count and size hold more than `max_bytes`."""
+    if frames * height * width * 3 > max_bytes:
+        raise KinemaError(f"{path} is too long to hold in memory ({max_bytes / 2**30:g} GB of frames); cut it shorter")
 
 
 def is_ours(path: Path) -> bool:
@@ -270,12 +271,12 @@ def _save_wav(path: Path, sound: np.ndarray, sample_rate: int) -> None:
         out.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
 
 
-def load_folder(path: Path) -> Video:
+def load_folder(path: Path, max_bytes: int = MAX_BYTES) -> Video:
     names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     if not names:
         raise KinemaError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
     first = load_picture(names[0])
-    _check_memory(len(names), first.shape[0], first.shape[1], path)
+    check_memory(len(names), first.shape[0], first.shape[1], path, max_bytes)
     pictures = [first, *(load_picture(p) for p in names[1:])]
     odd = next((n for n, p in zip(names, pictures, strict=True) if p.shape != pictures[0].shape), None)
     if odd is not None:

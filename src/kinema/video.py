@@ -78,26 +78,27 @@ class Video:
         return f"Video({len(self)} frames of {self.width}x{self.height}, {self.fps:g} fps{sound})"
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Video:
+    def load(cls, path: str | os.PathLike[str], max_bytes: int | None = None) -> Video:
         """Read an mp4, webm or any other container FFmpeg knows, a gif, one picture, or a folder of pictures.
 
         Pictures of a folder are taken in the order of their names. A gif with uneven timing is resampled to the rate
-        of its shortest frame. Metadata written by `save` comes back in `metadata`.
-        Raises: KinemaError, one sentence, when the file is missing, broken or holds no picture.
+        of its shortest frame. Metadata written by `save` comes back in `metadata`. `max_bytes`: frames held in memory
+        at most, 8 GB unless told otherwise.
+        Raises: KinemaError, one sentence, when the file is missing, broken, too long or holds no picture.
         """
-        from kinema.formats import load_container, load_folder, load_gif
+        from kinema.formats import MAX_BYTES, load_container, load_folder, load_gif
 
-        path = Path(path)
+        path, most = Path(path), MAX_BYTES if max_bytes is None else max_bytes
         if not path.exists():
             raise KinemaError(f"there is no file or folder {path}")
         try:
             if path.is_dir():
-                return load_folder(path)
+                return load_folder(path, most)
             if path.suffix.lower() == ".gif":
-                return load_gif(path)
+                return load_gif(path, most)
             if path.suffix.lower() in PICTURES:
                 return cls(frames=load_picture(path)[None], fps=1.0)
-            return load_container(path)
+            return load_container(path, most)
         except OSError as error:
             raise KinemaError(f"cannot read {path}: {reason(error)}") from error
 
