@@ -56,6 +56,9 @@ def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extr
         extractor = load_extractor(metric.offline or metric.extractor)
     if "reference" in metric.needs:
         clips = [clip.but(reference=clip.but(reference=None)) for clip in clips]
+    clips = [clip for clip in clips if all(getattr(clip, need) is not None for need in metric.needs)]
+    if not clips:
+        return None
     faults = corruptions()
     clean = _value(metric, clips, clips, extractor)
     if clean is None:

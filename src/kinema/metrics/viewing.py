@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ class Viewing:
 
     `frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` frames per second, `sound` None, (S,) or (S, 2) float32
     in -1..1 with `sample_rate` samples per second. `reference` is the clip that this one is compared with, of any size
-    and length; a metric that wants the same says so. What several metrics need (optical flow, features, what the judge
+    and length; a metric that wants the same says so. `auxiliary` is what a prompt file in the form of VBench's says
+    beside the prompt (`auxiliary_info`), by dimension: {"color": {"color": "red"}}. What several metrics need (optical flow, features, what the judge
     read) is computed once: `once`.
     Raises: KinemaError when a shape, a type or a rate is another one.
     """
@@ -30,6 +31,7 @@ class Viewing:
     reference: Viewing | None = None
     sound: np.ndarray | None = None
     sample_rate: int = 16000
+    auxiliary: Mapping[str, Any] | None = None
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,4 +83,13 @@ def same_size(clip: Viewing) -> Viewing:
             f"the clip has {len(clip)} frames of {clip.width}x{clip.height} and its reference {t} of {w}x{h}; "
             "use two of one length and size"
         )
+    return reference
+
+
+def same_length(clip: Viewing) -> Viewing:
+    """The clip's reference. Raises: KinemaError when it differs in length."""
+    reference = clip.reference
+    assert reference is not None
+    if len(reference) != len(clip):
+        raise KinemaError(f"the clip has {len(clip)} frames and its reference {len(reference)}; use two of one length")
     return reference

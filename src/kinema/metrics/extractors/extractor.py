@@ -12,14 +12,28 @@ import functools
 import importlib
 import pkgutil
 from abc import ABC
-from collections.abc import Callable
-from typing import ClassVar, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from kinema.core.errors import KinemaError
 
-Given = Literal["clip", "frames", "logits", "text", "depth", "mask", "flow"]
+if TYPE_CHECKING:
+    from kinema.metrics.questions import Question
+
+Given = Literal[
+    "clip", "frames", "logits", "text", "depth", "mask", "flow", "boxes", "captions", "quality", "between"
+]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A thing found in a frame: the phrase that it was looked for with, where it is, and how sure that is, 0..1."""
+
+    phrase: str
+    edges: tuple[float, float, float, float]  # x0, y0, x1, y1 pixels, right and down from the upper left corner
+    score: float
 
 
 class Unreachable(KinemaError):
@@ -70,9 +84,34 @@ class Extractor(ABC):
         """(T, H, W, 3) uint8 -> (T-1, H, W, 2) float32, how far each pixel moves to the next frame: right and down."""
         raise KinemaError(f"extractor {self.name!r} gives no optical flow")
 
+    def boxes(self, frames: np.ndarray, phrases: Sequence[str]) -> list[list[Box]]:
+        """(T, H, W, 3) uint8 -> for each frame what it finds of these phrases, for example "red ball"."""
+        raise KinemaError(f"extractor {self.name!r} looks for no things by name")
+
+    def captions(self, frames: np.ndarray) -> list[str]:
+        """(T, H, W, 3) uint8 -> a sentence about each frame, in lower case."""
+        raise KinemaError(f"extractor {self.name!r} describes no frames")
+
+    def quality(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T,) float32, how good each frame is: its score as a share of the best on its scale."""
+        raise KinemaError(f"extractor {self.name!r} judges no quality")
+
+    def between(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (T-1, H, W, 3) uint8, a frame half way between each two neighbours."""
+        raise KinemaError(f"extractor {self.name!r} makes no frames between others")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes of `logits`, in lower case."""
+        raise KinemaError(f"extractor {self.name!r} has no names for its classes")
+
     def text(self, prompt: str) -> np.ndarray:
         """A sentence -> (D,) float32 in the space of `clip` or `frames`."""
         raise KinemaError(f"extractor {self.name!r} reads no text")
+
+    def answers(self, frames: np.ndarray, fps: float, questions: Sequence[Question]) -> np.ndarray:
+        """(T, H, W, 3) uint8 and Q questions -> (Q,) float64, the chance of a yes, 0..1; NaN where it cannot tell."""
+        raise KinemaError(f"extractor {self.name!r} answers no questions")
 
 
 _EXTRACTORS: dict[str, type[Extractor]] = {}
