@@ -37,7 +37,7 @@ def decibels(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
     source="Wang et al., 2004, doi:10.1109/TIP.2003.819861, as the baseline",
     needs=("reference",),
     sees="noise",
-    ignores="none",
+    ignores="mirror",
 )
 def psnr(clip: Viewing) -> float:
     """10 log10(255^2 / MSE) over the whole clip and its reference of the same size; 100 for equal clips."""
