@@ -8,10 +8,10 @@ import torch
 import transformers
 from clips import real_clips
 from PIL import Image
-from tiny import tokenizer
 
 from kinema.core.errors import KinemaError
 from kinema.metrics.extractors.extractor import Unreachable, load_extractor
+from tiny import tokenizer
 
 TEXT = dict(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
 TEXT |= dict(max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=0)
