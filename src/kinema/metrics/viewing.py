@@ -20,8 +20,8 @@ class Viewing:
     `frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` frames per second, `sound` None, (S,) or (S, 2) float32
     in -1..1 with `sample_rate` samples per second. `reference` is the clip that this one is compared with, of any size
     and length; a metric that wants the same says so. `auxiliary` is what a prompt file in the form of VBench's says
-    beside the prompt (`auxiliary_info`), by dimension: {"color": {"color": "red"}}. What several metrics need (optical flow, features, what the judge
-    read) is computed once: `once`.
+    beside the prompt (`auxiliary_info`), by dimension: {"color": {"color": "red"}}. What several metrics need (optical
+    flow, features, what the judge read) is computed once: `once`.
     Raises: KinemaError when a shape, a type or a rate is another one.
     """
 

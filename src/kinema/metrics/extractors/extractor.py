@@ -22,9 +22,7 @@ from kinema.core.errors import KinemaError
 if TYPE_CHECKING:
     from kinema.metrics.questions import Question
 
-Given = Literal[
-    "clip", "frames", "logits", "text", "depth", "mask", "flow", "boxes", "captions", "quality", "between"
-]
+Given = Literal["clip", "frames", "logits", "text", "depth", "mask", "flow", "boxes", "captions", "quality", "between"]
 
 
 @dataclass(frozen=True)
