@@ -13,6 +13,7 @@ import importlib
 import pkgutil
 from abc import ABC
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -22,7 +23,9 @@ from kinema.core.errors import KinemaError
 if TYPE_CHECKING:
     from kinema.metrics.questions import Question
 
-Given = Literal["clip", "frames", "logits", "text", "depth", "mask", "flow", "boxes", "captions", "quality", "between"]
+Given = Literal[
+    "clip", "frames", "logits", "text", "depth", "mask", "flow", "boxes", "captions", "quality", "between", "answers"
+]
 
 
 @dataclass(frozen=True)
