@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,19 @@ STAGES = {
     "stage1": ("autoencoder", "vae", "latents"),
     "stage2": ("text_to_video", "tokenizer"),
     "judge": ("checkpoints", "log.jsonl", "judge"),
+    "sight": ("checkpoints", "log.jsonl", "sight"),
+    "event_times": ("checkpoints", "log.jsonl", "event_times"),
 }
 
 
 @app.command()
 def train(
-    recipe: str = typer.Argument(..., metavar="RECIPE", help="mini, judge, or the path of a .yaml file."),
+    recipe: str = typer.Argument(
+        ..., metavar="RECIPE", help="mini, judge, sight, event_times, or a .yaml file."
+    ),
     overrides: list[str] = typer.Argument(None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace."),
     out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
-    stage: str = typer.Option(None, metavar="NAME", help="Only this section of the recipe: stage1, stage2 or judge."),
+    stage: str = typer.Option(None, metavar="NAME", help="Only this section of the recipe, for example stage1."),
     device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1; default: cuda where there is one."),
     seconds: float = typer.Option(None, metavar="SECONDS", help="Time budget of each stage, instead of the recipe's."),
     steps: int = typer.Option(None, metavar="STEPS", help="Steps of each stage, instead of the recipe's budget."),
@@ -105,8 +109,12 @@ class Job:
             from kinema.training.autoencoder import AutoencoderRecipe as kind
         elif name == "stage2":
             from kinema.training.text_to_video import TextToVideoSettings as kind
-        else:
+        elif name == "judge":
             from kinema.training.judge import JudgeSettings as kind
+        elif name == "sight":
+            from kinema.training.sight import SightSettings as kind
+        else:
+            from kinema.training.event_times import EventTimesSettings as kind
         return load_section(self.recipe, name, kind, self.overrides)
 
     def run(self, name: str) -> Report:
@@ -115,11 +123,11 @@ class Job:
 
         settings = self.settings(name)
         make_folder(self.folder)
-        if name == "judge":
+        reader = _reader(name)
+        if reader is not None:
             from kinema.training.hardware import hardware
-            from kinema.training.judge import train_judge
 
-            return train_judge(settings, self.folder, None, self.device, hardware(self.device))
+            return reader(settings, self.folder, None, self.device, hardware(self.device))
         from kinema.training.mini import train_autoencoder, train_text_to_video
 
         if name == "stage1":
@@ -131,6 +139,16 @@ class Job:
         from kinema.training.mini import export_checkpoint
 
         return export_checkpoint(self.settings("stage2"), self.folder, self.vae, out, self.device)
+
+
+def _reader(name: str) -> Callable[..., Report] | None:
+    """What trains a network that reads clips; None for a stage of a model that makes them."""
+    if name not in ("judge", "sight", "event_times"):
+        return None
+    from importlib import import_module
+
+    train: Callable[..., Report] = getattr(import_module(f"kinema.training.{name}"), f"train_{name}")
+    return train
 
 
 def _say(text: str) -> None:

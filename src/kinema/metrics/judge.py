@@ -106,7 +106,7 @@ class Reading:
         return asdict(self)
 
 
-class _ChannelNorm(nn.LayerNorm):
+class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of (F, C, H, W); on a CPU several times faster than group normalisation."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _ChannelNorm(channels)
+        self.norm = ChannelNorm(channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.time = nn.Parameter(torch.zeros(2, channels))  # weights of the frame before and the frame after
 
@@ -152,9 +152,9 @@ class JudgeNet(nn.Module):
         self.down = nn.ModuleList(
             [nn.Conv2d(c1, c2, 3, stride=2, padding=1), nn.Conv2d(c2, c3, 3, stride=2, padding=1)]
         )
-        self.norms = nn.ModuleList([nn.Identity(), _ChannelNorm(c2)])
+        self.norms = nn.ModuleList([nn.Identity(), ChannelNorm(c2)])
         self.blocks = nn.ModuleList([_Block(c3), _Block(c3)])
-        self.norm = _ChannelNorm(c3)
+        self.norm = ChannelNorm(c3)
         self.heat = nn.Conv2d(c3, slots, 1)
         self.layout = nn.Conv2d(c3, 12, 1)
         self.token = nn.Linear(12 * cells + c3 + slots * (c3 + 2), d)
@@ -186,7 +186,8 @@ class JudgeNet(nn.Module):
 
         count (B, N+1), kind (B, N, K), colour (B, N, K), ground, sky, camera (B, K), event (B, E, K),
         heat (B, T, N, H*W) over cells, where (B, T, N, 2) x and y in -1..1, feature (B, D), and how camera and
-        objects have moved since the first frame (B, T, 6 + 4N), see `kinema.training.judge.motions`.
+        objects have moved since the first frame (B, T, 6 + 4N), see `kinema.training.judge.motions`. And what it has
+        made of each frame, token (B, T, D), and of each event, happening (B, E, D), before it is put into words.
         """
         length = frames.shape[1]
         x = frames * 2 - 1
@@ -227,6 +228,8 @@ class JudgeNet(nn.Module):
             "where": where,
             "motion": self.motion(tokens),
             "feature": feature,
+            "token": tokens,
+            "happening": answers[:, 1:],
         }
 
 

@@ -13,20 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def degrade(x: Tensor, generator: torch.Generator, share: float = 0.6) -> Tensor:
+def degrade(x: Tensor, generator: torch.Generator, share: float = 0.6, bend: bool = True) -> Tensor:
     """Clips (B, T, 3, H, W) in 0..1 -> the same, `share` of them made worse, each by its own amounts.
 
-    H and W must be multiples of 8. The generator has to live on the device of `x`.
+    H and W must be multiples of 8. The generator has to live on the device of `x`. Without `bend` outlines stay where
+    they are.
     """
     if x.shape[-1] % 8 or x.shape[-2] % 8:
         raise ValueError(f"clips are {x.shape[-2]}x{x.shape[-1]} pixels; use multiples of 8")
     chosen = (torch.rand(len(x), generator=generator, device=x.device) < share).nonzero().flatten()
     if not len(chosen):
         return x
-    return x.index_copy(0, chosen, _worse(x[chosen], generator))
+    return x.index_copy(0, chosen, _worse(x[chosen], generator, bend))
 
 
-def _worse(x: Tensor, generator: torch.Generator) -> Tensor:
+def _worse(x: Tensor, generator: torch.Generator, bend: bool) -> Tensor:
     """Soft, smeared in time, noisy, blocky, of another brightness: a random amount of each."""
     b, device = len(x), x.device
 
@@ -35,7 +36,8 @@ def _worse(x: Tensor, generator: torch.Generator) -> Tensor:
         value = value * (torch.rand(b, *shape, generator=generator, device=device) < share)
         return value.view(b, *shape, *[1] * (4 - len(shape)))
 
-    x = wobble(x, draw(0.0, 2.0, share=0.6), generator)
+    if bend:
+        x = wobble(x, draw(0.0, 2.0, share=0.6), generator)
     x = x + draw(0.0, 1.0, share=0.7) * (soften(x) - x)
     past = torch.cat([x[:, :1], x[:, :-1]], 1)
     x = x + draw(0.0, 0.35, share=0.4) * (past - x)

@@ -1,23 +1,41 @@
-"""kinema's own judge as an extractor: it ships with kinema and knows the world's clips, nothing else."""
+"""kinema's own networks as an extractor: they ship with kinema and know the world's clips, nothing else."""
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
+
 import numpy as np
 
+from kinema.metrics.event_times import EventTimer
 from kinema.metrics.extractors.extractor import Extractor, extractor
 from kinema.metrics.judge import Judge
+from kinema.metrics.sight import Sight
 
 
-@extractor("world", gives=("clip", "logits"))
+@extractor("world", gives=("clip", "logits", "depth", "mask"))
 class World(Extractor):
     """Features of `kinema.metrics.judge`: 13 frames spread evenly over the clip, 64 pixels a side, 128 numbers.
 
-    Its classes are the judge's event words, first event slot. Its numbers are comparable with each other only.
+    Its classes are the judge's event words, first event slot. Objects and nearness are seen by `kinema.metrics.sight`
+    in single frames, 128 pixels along the longer edge. Its numbers are comparable with each other only. A model is a
+    folder with the folders `judge`, `sight` and `event_times`; each is read when it is first asked for.
     """
 
-    def __init__(self, model: str) -> None:
-        super().__init__(model)
-        self.judge = Judge.load(model or None)
+    def _folder(self, name: str) -> Path | None:
+        return Path(self.model) / name if self.model else None
+
+    @cached_property
+    def judge(self) -> Judge:
+        return Judge.load(self._folder("judge"))
+
+    @cached_property
+    def sight(self) -> Sight:
+        return Sight.load(self._folder("sight"))
+
+    @cached_property
+    def timer(self) -> EventTimer:
+        return EventTimer.load(self.judge, self._folder("event_times"))
 
     def clip(self, frames: np.ndarray, fps: float) -> np.ndarray:
         return self.judge.features([frames])[0].numpy()
@@ -25,3 +43,9 @@ class World(Extractor):
     def logits(self, frames: np.ndarray, fps: float) -> np.ndarray:
         found: np.ndarray = self.judge.logits([frames])["event"][0, 0].numpy()
         return found
+
+    def depth(self, frames: np.ndarray) -> np.ndarray:
+        return self.sight.see(frames)[1]
+
+    def mask(self, frames: np.ndarray) -> np.ndarray:
+        return self.sight.see(frames)[0]
