@@ -14,7 +14,6 @@ import pkgutil
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
