@@ -27,11 +27,12 @@ ALLOWED = {
     "models": {"core", "layers"},
     "backbones": {"core", "files", "layers", "models", "pictures", "request"},
     "world": {"core", "files", "video"},
-    "metrics": {"core", "files", "world"},
+    "metrics": {"core", "files", "timeline", "world"},
+    "evaluation": {"core", "files", "formats", "metrics", "recipe", "video", "__version__"},
     "training": {"core", "backbones", "files", "guidance", "metrics", "models", "request", "video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"training", "world"},
-    "cli": {"core", "backbones", "files", "metrics", "pipeline", "recipe", "request", "training", "video", "world"}
+    "cli": {"core", "backbones", "evaluation", "files", "metrics", "pipeline", "recipe", "request", "training", "video", "world"}
     | {"__version__"},
     **FILES,
     "__main__": {"cli"},

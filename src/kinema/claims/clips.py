@@ -11,6 +11,7 @@ import numpy as np
 
 from kinema.core.errors import KinemaError
 from kinema.metrics.viewing import Viewing
+from kinema.world.caption import timed_caption
 from kinema.world.clip import Clip, render_clips
 from kinema.world.sample import CURRICULA, sample_spec
 from kinema.world.sound import SAMPLE_RATE
@@ -28,10 +29,15 @@ def scenes(count: int = 4, curriculum: str = "first", truth: bool = False, size:
 
 
 def world_clips(count: int = 4, curriculum: str = "first", size: int = 128) -> list[Viewing]:
-    """Rendered clips, each with its caption as prompt and its sound; new viewings at each call."""
+    """Rendered clips with their sound, and as prompts captions that in turns do not and do say when things happen.
+
+    New viewings at each call.
+    """
+    made = scenes(count, curriculum, size=size)
+    prompts = [timed_caption(c.spec) if i % 2 else c.caption for i, c in enumerate(made)]
     return [
-        Viewing(c.frames.numpy(), c.spec.fps, c.caption, None, np.asarray(c.sound), SAMPLE_RATE)
-        for c in scenes(count, curriculum, size=size)
+        Viewing(c.frames.numpy(), c.spec.fps, prompt, None, np.asarray(c.sound), SAMPLE_RATE)
+        for c, prompt in zip(made, prompts, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kinema.metrics.judge import JudgeConfig, Reading, event_word
-from kinema.world.reading import ReadCaption
+from kinema.world.reading import ReadCaption, ReadObject
 
 Pair = tuple[str | None, str | None]  # kind, colour
 ATTRIBUTES = ("kind", "colour", "ground", "sky", "events", "camera")
@@ -59,15 +59,37 @@ def all_right(rows: Sequence[Row]) -> bool:
 
 def unknown_words(asked: ReadCaption, config: JudgeConfig) -> list[str]:
     """Words asked for that the judge cannot say; what it reads says nothing about them."""
-    words: dict[str, tuple[Sequence[str], Sequence[str | None]]] = {
-        "kind": (config.kinds, [o.kind for o in asked.objects] or [asked.kind]),
-        "colour": (config.colours, [o.colour for o in asked.objects] or [asked.colour]),
-        "ground": (config.grounds, [asked.ground]),
-        "sky": (config.skies, [asked.sky]),
-        "events": (config.events, [event_word(label) for label in asked.events]),
-        "camera": (config.cameras, [asked.camera]),
+    known: dict[str, Sequence[str]] = {
+        "kind": config.kinds,
+        "colour": config.colours,
+        "ground": config.grounds,
+        "sky": config.skies,
+        "events": config.events,
+        "camera": config.cameras,
     }
-    return [word for known, wanted in words.values() for word in wanted if word is not None and word not in known]
+    return [word for name, words in asked_words(asked).items() for word in words if word not in known[name]]
+
+
+def asked_words(asked: ReadCaption) -> dict[str, list[str]]:
+    """For each of ATTRIBUTES the judge's words for what the prompt says; none where it does not say."""
+    things = asked.objects or (ReadObject(kind=asked.kind, colour=asked.colour),)
+    said: dict[str, list[str | None]] = {
+        "kind": [o.kind for o in things],
+        "colour": [o.colour for o in things],
+        "ground": [asked.ground],
+        "sky": [asked.sky],
+        "events": [event_word(label) for label in asked.events],
+        "camera": [asked.camera],
+    }
+    return {name: [word for word in words if word is not None] for name, words in said.items()}
+
+
+def beyond(asked: ReadCaption, config: JudgeConfig) -> set[str]:
+    """Attributes of which the judge cannot tell: a word is not its own, or there are more of them than it looks for."""
+    strange = set(unknown_words(asked, config))
+    words = asked_words(asked)
+    most = {"kind": config.objects, "colour": config.objects, "events": config.event_slots}
+    return {name for name in ATTRIBUTES if strange & set(words[name]) or len(words[name]) > most.get(name, 1)}
 
 
 def _row(attribute: str, asked: str | None, read: str, confidence: float, right: bool) -> Row:

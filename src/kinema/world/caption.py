@@ -26,7 +26,7 @@ from kinema.world.words import (
     STILL_PHRASES,
 )
 
-__all__ = ["ReadCaption", "caption", "parse_caption", "timeline"]
+__all__ = ["ReadCaption", "caption", "parse_caption", "timed_caption", "timeline"]
 
 T = TypeVar("T")
 Style = Literal["short", "dense"]
@@ -62,6 +62,18 @@ def timeline(spec: SceneSpec) -> list[dict[str, float | str]]:
         }
         for event in spec.events
     ]
+
+
+def timed_caption(spec: SceneSpec) -> str:
+    """A scene as a prompt that says when its events happen, in plain words: "0.1-1.4s: ... | 1.5-2.9s: ..."."""
+    place = f"{GROUND_PHRASES[spec.ground][0]} {SKY_PHRASES[spec.sky][0]}"
+    parts = [f"{e['start']:g}-{e['end']:g}s: {e['text']}" for e in timeline(spec)]
+    if not parts:
+        return f"{noun_phrase(spec.objects[0], None, 'a')} {place}"
+    parts[0] += f" {place}"
+    third, _, where = ("stays", "", "still") if spec.camera.move == "still" else CAMERA_PHRASES[spec.camera.move][0]
+    parts[-1] += f", the camera {third} {where}".rstrip()
+    return " | ".join(parts)
 
 
 def short(spec: SceneSpec, rng: random.Random) -> str:

@@ -1,0 +1,103 @@
+"""Times of events: how far they lie from the times that the prompt says, as in "0-1.5s: ... | 1.5-3s: ..."."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from kinema.metrics.asked import asked, rows
+from kinema.metrics.event_times import event_times
+from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.metric import metric
+from kinema.metrics.prompt.event_order import numbered
+from kinema.metrics.viewing import Viewing
+
+OVERLAP = 0.5  # from which intersection over union on a read event counts as the one asked for
+
+
+class Timed(Protocol):
+    """Something that happens, `start` and `end` in seconds."""
+
+    @property
+    def word(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+
+
+def matched(wanted: Sequence[Timed], found: Sequence[Timed]) -> list[tuple[Timed, Timed | None]]:
+    """Each wanted event with the found one of the same word, the second with the second; None where there is none."""
+    there = dict(zip(numbered([event.word for event in found]), found, strict=True))
+    names = numbered([event.word for event in wanted])
+    return [(event, there.get(name)) for event, name in zip(wanted, names, strict=True)]
+
+
+def iou(a: Timed, b: Timed) -> float:
+    """Intersection over union of two spans of time, 0 to 1."""
+    shared = min(a.end, b.end) - max(a.start, b.start)
+    union = max(a.end, b.end) - min(a.start, b.start)
+    return max(shared, 0.0) / union if union > 0 else float(a.start == b.start)
+
+
+def precision_recall(wanted: Sequence[Timed], found: Sequence[Timed], overlap: float = OVERLAP) -> tuple[float, float]:
+    """Share of the found events that overlap a wanted one of the same word by IoU >= `overlap`; and the reverse."""
+    hits = [[a.word == b.word and iou(a, b) >= overlap for b in found] for a in wanted]
+    table = np.array(hits, bool).reshape(len(wanted), len(found))
+    return (float(table.any(0).mean()) if found else 0.0), (float(table.any(1).mean()) if wanted else 0.0)
+
+
+def _pairs(clip: Viewing, extractor: Extractor) -> list[tuple[Timed, Timed | None]]:
+    """Events asked for at a time, beside those read; empty where the judge cannot tell."""
+    if not asked(clip).spans or "events" not in rows(clip, extractor):
+        return []
+    return matched(asked(clip).spans, event_times(clip, extractor))
+
+
+def _error(clip: Viewing, extractor: Extractor, end: str) -> float | None:
+    errors = [abs(getattr(b, end) - getattr(a, end)) for a, b in _pairs(clip, extractor) if b is not None]
+    return float(np.mean(errors)) if errors else None
+
+
+TOLD: dict[str, Any] = dict(extractor="world", needs=("prompt",), sees="wrong_times", ignores="synonyms")
+CHAPTERS = '"VidChapters-7M", 2023, arXiv:2309.13952'
+
+
+@metric("event_start_error", unit="s", low=0, high=float("inf"), better="lower", source=CHAPTERS, **TOLD)
+def event_start_error(clip: Viewing, extractor: Extractor) -> float | None:
+    """Mean of |start read - start asked for| over the events that are found.
+
+    VidChapters counts boundaries within some seconds; this is the error itself. None where the prompt says no times or
+    no event is found: look at `event_iou` beside it, where an event that is missing counts as 0.
+    """
+    return _error(clip, extractor, "start")
+
+
+@metric("event_end_error", unit="s", low=0, high=float("inf"), better="lower", source=CHAPTERS, **TOLD)
+def event_end_error(clip: Viewing, extractor: Extractor) -> float | None:
+    """Mean of |end read - end asked for| over the events that are found, as `event_start_error`."""
+    return _error(clip, extractor, "end")
+
+
+@metric("event_iou", unit="share of time", low=0, high=1, better="higher", source=CHAPTERS, **TOLD)
+def event_iou(clip: Viewing, extractor: Extractor) -> float | None:
+    """Mean over the events asked for of the overlap in time, intersection over union, with the event that is read.
+
+    0 for an event that is not found; None where the prompt says no times or names what the judge cannot tell.
+    """
+    overlaps = [0.0 if b is None else iou(a, b) for a, b in _pairs(clip, extractor)]
+    return float(np.mean(overlaps)) if overlaps else None
+
+
+@metric("event_f1", unit="share of events", low=0, high=1, better="higher", source=CHAPTERS, **TOLD)
+def event_f1(clip: Viewing, extractor: Extractor) -> float | None:
+    """Harmonic mean of precision and recall of events: word and time right, intersection over union at least 0.5.
+
+    VidChapters reports precision and recall at 0.3, 0.5, 0.7 and 0.9, of segments without words.
+    """
+    if not _pairs(clip, extractor):
+        return None
+    precision, recall = precision_recall(asked(clip).spans, event_times(clip, extractor))
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
