@@ -1,0 +1,1 @@
+"""Folders of clips in, tables of numbers out: resumable, in parallel, and two folders compared."""

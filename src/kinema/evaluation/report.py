@@ -1,0 +1,248 @@
+"""The page of an evaluation: one HTML file that needs nothing else, no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from kinema.evaluation.journal import Journal
+from kinema.evaluation.results import Evaluation
+from kinema.files import write_text
+
+SHOWN = 3  # best clips of a metric, and worst
+BINS = 24  # of a histogram
+FAILED = 200  # failed clips that are listed
+
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light; --ink: #1c1c1e; --dim: #63636b; --line: #dcdce1; --bar: #5b7db1; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: #fff; color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1.05rem; margin: 0; }
+p { margin: .25rem 0 .75rem; }
+.dim, figcaption { color: var(--dim); font-size: .875rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
+thead th { color: var(--dim); font-weight: 500; white-space: nowrap; }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.reason { overflow-wrap: anywhere; }
+section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: 1.25rem; break-inside: avoid; }
+.head { display: flex; flex-wrap: wrap; gap: .5rem 2rem; justify-content: space-between; }
+.head > div { flex: 1 1 20rem; }
+svg { display: block; flex: 0 0 auto; }
+.clips { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: .25rem 2rem; }
+h4 { font-size: .9rem; margin: .75rem 0 .25rem; }
+figure { margin: 0 0 .75rem; break-inside: avoid; }
+figure img { display: block; max-width: 100%; border-radius: 3px; }
+figcaption { overflow-wrap: anywhere; }
+figcaption b { color: var(--ink); font-weight: 600; }
+a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .2em; }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+<p class="dim">$subtitle</p>
+$summary
+$sets
+$missing
+$failed
+$sections
+</body>
+</html>
+""")
+
+SECTION = Template("""<section id="$anchor">
+<div class="head">
+<div><h3>$label</h3>
+<p>$meaning</p>
+<p class="dim">$numbers</p></div>
+$histogram
+</div>
+<div class="clips">$columns</div>
+</section>""")
+
+FIGURE = Template("""<figure>$image
+<figcaption><b>$value</b> $name$prompt</figcaption></figure>""")
+
+
+def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
+    """Writes the page; the frames of the clips that it shows are read from the notes."""
+    results = done.results
+    settings = results["settings"]
+    counts = f"{results['measured']} of {results['clips']} clips measured"
+    if results["references"]:
+        counts += f", compared with a set of {results['references']}"
+    page = PAGE.substitute(
+        title=html.escape(f"Evaluation of {Path(settings['videos']).name}"),
+        subtitle=html.escape(f"{settings['videos']} · {counts} · kinema {settings['kinema']}"),
+        summary=_summary(results["metrics"]),
+        sets=_sets(results["sets"]),
+        missing=_reasons("Not measured", "metric", results["not_measured"], "metric"),
+        failed=_reasons("Clips that failed", "clip", results["failed"], "name")
+        + _reasons("Reference clips that failed", "clip", results["failed_references"], "name"),
+        sections="\n".join(_sections(done, journal)),
+    )
+    write_text(path, page)
+
+
+def number(value: float | None) -> str:
+    """Four digits that count, without an exponent where it can be avoided."""
+    if value is None:
+        return "–"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
+        return f"{value:,.{min(digits, 6)}f}"
+    return f"{value:.3e}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """Two numbers with a dash between."""
+    return "–" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
+def direction(better: str | None) -> str:
+    return {"higher": "↑ higher is better", "lower": "↓ lower is better", None: "neither is better"}[better]
+
+
+def _anchor(label: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in label)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], numeric: int, title: str) -> str:
+    """A table of cells that are HTML already; the last `numeric` columns hold numbers."""
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    lines = []
+    for row in rows:
+        plain = len(row) - numeric
+        cells = "".join(f'<td class="{"number" if i >= plain else "reason"}">{cell}</td>' for i, cell in enumerate(row))
+        lines.append(f"<tr>{cells}</tr>")
+    body = "\n".join(lines)
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f'<h2>{title}</h2><div class="wide">{table}</div>'
+
+
+def _summary(metrics: dict[str, dict[str, Any]]) -> str:
+    if not metrics:
+        return ""
+    rows = [
+        (
+            f'<a href="#{_anchor(label)}">{html.escape(label)}</a>',
+            html.escape(m["summary"]),
+            html.escape(direction(m["better"])),
+            f"{number(m['mean'])} {html.escape(m['unit'])}",
+            interval(m["interval"]),
+            str(m["n"]),
+        )
+        for label, m in metrics.items()
+    ]
+    return _table(("metric", "what it is", "", "mean", "95% interval", "clips"), rows, 3, "Clip by clip")
+
+
+def _sets(sets: dict[str, dict[str, Any]]) -> str:
+    if not sets:
+        return ""
+    rows = [
+        (
+            html.escape(label),
+            html.escape(m["summary"]),
+            html.escape(direction(m["better"])),
+            f"{number(m['value'])} {html.escape(m['unit'])}",
+            str(m["n"]),
+            "–" if m["references"] is None else str(m["references"]),
+        )
+        for label, m in sets.items()
+    ]
+    return _table(("metric", "what it is", "", "value", "clips", "reference"), rows, 3, "The clips as a set")
+
+
+def _reasons(title: str, first: str, rows: Sequence[dict[str, str]], key: str) -> str:
+    if not rows:
+        return ""
+    cells = [(html.escape(row[key]), html.escape(row["reason"])) for row in rows[:FAILED]]
+    more = f'<p class="dim">and {len(rows) - FAILED} more in results.json</p>' if len(rows) > FAILED else ""
+    return _table((first, "why"), cells, 0, f"{title} ({len(rows)})") + more
+
+
+def _sections(done: Evaluation, journal: Journal) -> Iterator[str]:
+    for label, m in done.results["metrics"].items():
+        values = done.values[label]
+        told = [f"mean {number(m['mean'])} {m['unit']}", f"95% interval {interval(m['interval'])}", f"{m['n']} clips"]
+        told += [f"{m['not_applicable']} where it does not apply"] if m["not_applicable"] else []
+        told += [f"{count} without a {need}" for need, count in m["without"].items()]
+        told += [f"{sum(m['errors'].values())} failed ({next(iter(m['errors']))})"] if m["errors"] else []
+        yield SECTION.substitute(
+            anchor=_anchor(label),
+            label=html.escape(label),
+            meaning=html.escape(f"{m['summary']} {direction(m['better']).capitalize()}."),
+            numbers=html.escape(" · ".join(told)),
+            histogram=_histogram(values[~np.isnan(values)], m["unit"]),
+            columns=_columns(done, label, m["better"], journal),
+        )
+
+
+def _columns(done: Evaluation, label: str, better: str | None, journal: Journal) -> str:
+    """The clips at both ends, each with its frames; of few clips every one stands on one side only."""
+    values = done.values[label]
+    order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
+    if better == "higher":
+        order.reverse()
+    shown = min(SHOWN, (len(order) + 1) // 2)
+    first, last = ("Lowest", "Highest") if better is None else ("Best", "Worst")
+    sides = [(first, order[:shown]), (last, order[::-1][: min(SHOWN, len(order) - shown)])]
+    return "".join(
+        f"<div><h4>{title}</h4>{''.join(_figure(done, label, i, journal) for i in chosen)}</div>"
+        for title, chosen in sides
+        if chosen
+    )
+
+
+def _figure(done: Evaluation, label: str, index: int, journal: Journal) -> str:
+    name, prompt = done.names[index], done.prompts[index]
+    path = journal.strip_path(name)
+    data = base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
+    image = f'<img alt="frames of {html.escape(name)}" src="data:image/jpeg;base64,{data}">' if data else ""
+    return FIGURE.substitute(
+        image=image,
+        value=number(done.values[label][index]),
+        name=html.escape(name),
+        prompt=f"<br>“{html.escape(prompt)}”" if prompt else "",
+    )
+
+
+def _histogram(values: np.ndarray, unit: str, width: int = 280, height: int = 72) -> str:
+    """How the values are spread, as an inline picture; the ends of the axis below."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return ""
+    counts, _ = np.histogram(values, bins=min(BINS, max(6, len(values))), range=(low, high))
+    step = width / len(counts)
+    bars = "".join(
+        f'<rect x="{i * step:.1f}" y="{height - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"/>'
+        for i, count in enumerate(counts)
+        if (tall := height * count / counts.max())
+    )
+    ends = (
+        f'<text x="0" y="{height + 15}">{number(low)}</text>'
+        f'<text x="{width}" y="{height + 15}" text-anchor="end">{number(high)} {html.escape(unit)}</text>'
+    )
+    return (
+        f'<svg width="{width}" height="{height + 20}" viewBox="0 0 {width} {height + 20}" role="img" '
+        f'aria-label="histogram" font-size="12"><g fill="#5b7db1">{bars}</g>'
+        f'<path d="M0 {height}H{width}" stroke="#dcdce1"/><g fill="#63636b">{ends}</g></svg>'
+    )
