@@ -102,7 +102,7 @@ class Source:
         kinds: model type of config.json -> class of transformers. options: more for its `from_pretrained`.
         Raises: KinemaError for another type or missing weights, Unreachable when they cannot be fetched.
         """
-        kind = self.config.get("model_type")
+        kind = str(self.config.get("model_type"))
         if kind not in kinds:
             raise KinemaError(f"{self._title} is a model of type {kind}; {self.name} takes {', '.join(sorted(kinds))}")
         options |= dict(use_safetensors=True, output_loading_info=True, dtype=torch.float32)
@@ -174,8 +174,7 @@ def line(error: BaseException) -> str:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
+    logging = library("transformers").utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -44,7 +44,8 @@ def by_chunks(frames: np.ndarray, features: Callable[[np.ndarray], Tensor]) -> n
     """(T, H, W, 3) -> (T, D) float32: `features` of at most `CHUNK` frames at a time, without gradients."""
     with torch.inference_mode():
         found = [features(frames[i : i + CHUNK]).float().cpu() for i in range(0, len(frames), CHUNK)]
-    return torch.cat(found).numpy()
+    every: np.ndarray = torch.cat(found).numpy()
+    return every
 
 
 def resized(frames: np.ndarray, size: int, antialias: bool) -> Tensor:

@@ -1,0 +1,159 @@
+"""EfficientNet-Lite0: what a picture shows, by a small network that ships with kinema."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinema.core.errors import KinemaError
+from kinema.metrics.extractors.extractor import Extractor, extractor
+from kinema.metrics.extractors.pixels import by_chunks, device, log_mean, resized
+
+EMBEDDED = Path(__file__).parents[2] / "weights" / "efficientnet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteConfig:
+    """Sizes of the network, as in `config.json`; the defaults are Lite0. The reference is Tan and Le 2019, table 1."""
+
+    size: int = 224  # pixels, edge of the square it looks at
+    stem: int = 32  # channels
+    head: int = 1280
+    classes: int = 1000
+    # of each stage: blocks, kernel, stride of the first block, expansion, channels
+    stages: tuple[tuple[int, int, int, int, int], ...] = (
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    )
+
+
+class Convolution(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": the odd pixel goes to the right and the bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (k, _), (s, _) = self.kernel_size, self.stride
+        rows, columns = (max((math.ceil(n / s) - 1) * s + k - n, 0) for n in x.shape[-2:])
+        x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return nn.Conv2d.forward(self, x)
+
+
+class Block(nn.Module):
+    """Widen, look around within each channel, narrow; with a short cut where the shape stays."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand = Convolution(channels, wide, 1) if expansion > 1 else None
+        self.depthwise = Convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = Convolution(wide, out, 1)
+        self.shortcut = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x if self.expand is None else F.relu6(self.expand(x))
+        out: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        return x + out if self.shortcut else out
+
+
+class Lite(nn.Module):
+    """EfficientNet-Lite: no squeeze and excitation, relu6; batch normalisations are folded into the convolutions."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.stem = Convolution(3, config.stem, 3, 2)
+        blocks = [
+            (kernel, stride if i == 0 else 1, expansion, out)
+            for count, kernel, stride, expansion, out in config.stages
+            for i in range(count)
+        ]
+        widths = [config.stem, *(out for *_, out in blocks)]
+        self.blocks = nn.Sequential(
+            *(Block(a, b, k, s, e) for (a, b), (k, s, e, _) in zip(pairwise(widths), blocks, strict=True))
+        )
+        self.head = Convolution(widths[-1], config.head, 1)
+        self.classifier = nn.Linear(config.head, config.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, size, size) in about -1..1 -> (B, head), the features that the classifier reads."""
+        return F.relu6(self.head(self.blocks(F.relu6(self.stem(x))))).mean((2, 3))
+
+
+def restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float32 from what the file holds.
+
+    NAME.weight with NAME.scale (O, G) is quantised, in G groups along each row: int8, or uint8 with two numbers of 4
+    bits in a byte, the low one first and each larger by 8.
+    """
+    weights = {}
+    for key, value in stored.items():
+        name, _, part = key.rpartition(".")
+        if part == "scale":
+            continue
+        if part == "weight" and f"{name}.scale" in stored:
+            scale = stored[f"{name}.scale"].float()
+            if value.dtype == torch.uint8:
+                value = torch.stack([value & 15, value >> 4], -1).flatten(1).to(torch.int8) - 8
+            rows = value.float().reshape(*scale.shape, -1) * scale[..., None]
+            value = rows.reshape(value.shape)
+        weights[key] = value.float()
+    return weights
+
+
+@extractor("efficientnet", gives=("frames", "logits"))
+class EfficientNet(Extractor):
+    """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: Google 2020), trained on ImageNet; 1280 numbers.
+
+    It ships with kinema and works offline, on real clips as well. Frames are squeezed to 224x224 (bilinear,
+    antialiased) and scaled as (v - 127) / 128. Features are the means over the last map, 0..6, and not unit length.
+    `logits` are of the 1000 ImageNet classes: the logarithm of the mean probability over all frames; `fps` is not used.
+    The weights are rounded to 8 and 4 bits; `weights/efficientnet/card.json` says how near they stay. Its numbers are
+    comparable with each other only, not with those of Inception or CLIP.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        folder = Path(model).expanduser() if model else EMBEDDED
+        self.config, self.network = load(folder, self.name if not model else f"{self.name}@{model}")
+
+    def frames(self, frames: np.ndarray) -> np.ndarray:
+        return by_chunks(frames, self._features)
+
+    def logits(self, frames: np.ndarray, fps: float) -> np.ndarray:
+        log_odds = by_chunks(frames, lambda some: self.network.classifier(self._features(some)))
+        return log_mean(torch.from_numpy(log_odds)).numpy()
+
+    def _features(self, frames: np.ndarray) -> Tensor:
+        pixels = resized(frames, self.config.size, antialias=True).to(device())
+        found: Tensor = self.network((pixels - 127) / 128)
+        return found
+
+
+def load(folder: Path, name: str) -> tuple[LiteConfig, Lite]:
+    """The network of a folder with config.json and model.safetensors. Raises: KinemaError, one sentence."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = LiteConfig(**values | {"stages": tuple(tuple(stage) for stage in values["stages"])})
+        network = Lite(config)
+        network.load_state_dict(restored(load_file(folder / "model.safetensors")))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise KinemaError(
+            f"extractor {name}: {folder} cannot be read; give a folder with config.json and model.safetensors, "
+            "as tools/convert_efficientnet.py writes it"
+        ) from error
+    return config, network.to(device()).eval().requires_grad_(False)
