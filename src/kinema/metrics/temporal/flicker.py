@@ -17,7 +17,7 @@ from kinema.metrics.viewing import Viewing
     high=255,
     better="lower",
     source='"VBench", 2023, arXiv:2311.17982, before it is turned into a score',
-    sees="noise",
+    sees="flicker",
     ignores="mirror",
 )
 def flicker(clip: Viewing) -> float | None:
