@@ -246,7 +246,7 @@ def look(frames: Any, size: int, count: int) -> Tensor:
     Frames are taken evenly from first to last; a picture that is not square is continued by its edge pixels.
     Raises: ValueError when the shape or the type is another one.
     """
-    array = torch.as_tensor(np.asarray(frames))
+    array = torch.as_tensor(np.ascontiguousarray(frames))
     if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != torch.uint8 or not array.numel():
         raise ValueError(f"frames are {tuple(array.shape)} {array.dtype}; use (T, H, W, 3) uint8, at least one frame")
     index = torch.linspace(0, len(array) - 1, count).round().long()

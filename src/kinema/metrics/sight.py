@@ -161,7 +161,7 @@ class Sight:
 
         Both (T, H, W) float32. Raises: ValueError when the frames have another shape or type.
         """
-        array = torch.as_tensor(np.asarray(frames))
+        array = torch.as_tensor(np.ascontiguousarray(frames))
         if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != torch.uint8 or not array.numel():
             raise ValueError(f"frames are {tuple(array.shape)} {array.dtype}; use (T, H, W, 3) uint8, one at least")
         height, width = array.shape[1:3]
