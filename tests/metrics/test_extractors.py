@@ -182,3 +182,93 @@ def test_what_does_not_fit_is_one_sentence(model, says, folder, tmp_path):
     with pytest.raises(KinemaError, match=says) as caught:
         load_extractor("clip@" + model.format(dino=folder("dino"), **places))
     assert "\n" not in str(caught.value)
+
+
+class FakeI3D(torch.nn.Module):
+    """The call of the published program, with a few sums for features."""
+
+    def forward(
+        self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
+    ) -> torch.Tensor:
+        assert not rescale and not resize and return_features
+        return torch.cat([x.mean((2, 3, 4)), x.amin((2, 3, 4)), x[:, :, 0].mean((2, 3)), x[:, :, -1].mean((2, 3))], 1)
+
+
+class FakeInception(torch.nn.Module):
+    def forward(self, img: torch.Tensor, return_features: bool = False, no_output_bias: bool = False) -> torch.Tensor:
+        mean = img.float().mean((2, 3))
+        if return_features:
+            return mean
+        assert no_output_bias
+        return torch.softmax(mean / 50, dim=1)
+
+
+def scripted(module: torch.nn.Module, path) -> str:
+    torch.jit.script(module).save(str(path))
+    return str(path)
+
+
+def test_i3d_sees_the_first_sixteen_frames_from_minus_one_to_one(tmp_path):
+    name = "i3d@" + scripted(FakeI3D(), tmp_path / "i3d_torchscript.pt")
+    clip = np.stack([np.full((9, 12, 3), (0, i, 255), np.uint8) for i in range(0, 200, 10)])
+    for got in (load_extractor(name), load_extractor(f"i3d@{tmp_path}")):  # the file, or its folder
+        rgb = np.array([[-1, -1, -1, -1], [75 / 127.5 - 1, -1, -1, 150 / 127.5 - 1], [1, 1, 1, 1]])
+        np.testing.assert_allclose(got.clip(clip, 8.0), rgb.T.reshape(-1), atol=1e-5)
+        np.testing.assert_array_equal(got.clip(clip, 8.0), got.logits(clip, 8.0))
+        with pytest.raises(KinemaError, match="clip has 9 frames; i3d needs 16"):
+            got.clip(clip[:9], 8.0)
+
+
+def test_inception_gets_bytes_and_gives_the_mean_probability(tmp_path, frames):
+    got = load_extractor("inception@" + scripted(FakeInception(), tmp_path / "any.pt"))
+    means = frames.mean((1, 2))
+    np.testing.assert_allclose(got.frames(frames), means, rtol=1e-5)
+    chances = torch.softmax(torch.from_numpy(means) / 50, 1).mean(0)
+    np.testing.assert_allclose(np.exp(got.logits(frames, 8.0)), chances, rtol=1e-4)
+
+
+def test_a_program_that_kinema_does_not_know_is_not_run(tmp_path, monkeypatch):
+    from kinema.metrics.extractors import i3d, inception
+
+    (tmp_path / "checkpoints").mkdir()
+    path = scripted(FakeInception(), tmp_path / "checkpoints" / "inception-2015-12-05.pt")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(i3d, "on_hub", lambda *known: path)
+    monkeypatch.setattr(torch.jit, "load", None)  # it is not even opened
+    for kind in (i3d.I3D, inception.Inception):
+        with pytest.raises(KinemaError, match="is not the file kinema knows .* and is not run"):
+            kind(kind.usual)
+    with pytest.raises(KinemaError, match="only the known i3d_torchscript.pt is fetched"):
+        i3d.I3D("owner/other")
+
+
+def test_a_known_program_is_run(tmp_path, monkeypatch, frames):
+    from kinema.files import sha256
+    from kinema.metrics.extractors import inception
+
+    (tmp_path / "checkpoints").mkdir()
+    path = scripted(FakeInception(), tmp_path / "checkpoints" / "inception-2015-12-05.pt")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(inception, "SHA256", sha256(path))
+    got = inception.Inception(inception.ADDRESS)
+    assert got.label == "inception" and got.frames(frames).shape == (25, 3)
+
+
+def test_programs_that_cannot_be_had_are_one_sentence(monkeypatch, tmp_path):
+    from urllib.error import URLError
+
+    def silence(*args, **kwargs):
+        raise URLError("no route")
+
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", silence)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unreachable, match=r"inception needs https://.*fetching it failed: no route; give a folder"):
+        load_extractor("inception")
+    with pytest.raises(Unreachable, match="i3d needs flateon/FVD-I3D-torchscript, and the hub cannot be reached"):
+        load_extractor("i3d")
+    (tmp_path / "torn.pt").write_bytes(b"nothing")
+    with pytest.raises(KinemaError, match="is no TorchScript that can be read"):
+        load_extractor(f"i3d@{tmp_path / 'torn.pt'}")
+    with pytest.raises(KinemaError, match="holds no i3d_torchscript.pt"):
+        load_extractor(f"i3d@{tmp_path}")

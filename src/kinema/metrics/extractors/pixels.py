@@ -31,7 +31,8 @@ def spread(frames: np.ndarray, count: int, name: str) -> np.ndarray:
     Raises: KinemaError when there are fewer than `count`; `name` is who asks.
     """
     _enough(frames, count, name)
-    return frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    found: np.ndarray = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    return found
 
 
 def _enough(frames: np.ndarray, count: int, name: str) -> None:
