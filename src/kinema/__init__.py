@@ -22,7 +22,9 @@ _HOMES = {
     "Technique": "kinema.core.technique",
     "Timeline": "kinema.timeline",
     "Video": "kinema.video",
+    "compare": "kinema.evaluation.compare",
     "contact_sheet": "kinema.video",
+    "evaluate": "kinema.evaluation.evaluate",
     "generate": "kinema.pipeline",
     "load": "kinema.backbones.load",
     "replay": "kinema.pipeline",
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from kinema.core.registry import techniques as techniques
     from kinema.core.technique import Step as Step
     from kinema.core.technique import Technique as Technique
+    from kinema.evaluation.compare import compare as compare
+    from kinema.evaluation.evaluate import evaluate as evaluate
     from kinema.pipeline import generate as generate
     from kinema.pipeline import replay as replay
     from kinema.pipeline import run_request as run_request

@@ -15,6 +15,7 @@ COMMANDS = {
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
     "eval": ("kinema.cli.eval", "Measure all clips of a folder, beside a reference and their prompts."),
+    "compare": ("kinema.cli.compare", "Compare two folders of clips, pair by pair."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),
     "world": ("kinema.cli.world", "Draw clips of a small 3D world, with everything that is true about them."),
     "metrics": ("kinema.cli.metrics", "List the metrics that eval --metrics takes, or explain one."),

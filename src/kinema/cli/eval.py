@@ -145,18 +145,23 @@ def _time(seconds: float) -> str:
 
 def _print(results: dict[str, Any], out: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from kinema.evaluation.report import direction, interval, number
+    from kinema.evaluation.report import interval, number
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     table = Table()
-    for title in ("metric", "mean", "95% interval", "unit", "", "clips"):
-        table.add_column(title, justify="right" if title in ("mean", "95% interval", "clips") else "left")
+    for title in ("metric", "mean", "95% interval", "unit", "better", "clips"):
+        numeric = title in ("mean", "95% interval", "clips")
+        table.add_column(
+            title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or title == "metric"
+        )
     for label, m in results["metrics"].items():
-        table.add_row(label, number(m["mean"]), interval(m["interval"]), m["unit"], direction(m["better"]), str(m["n"]))
+        told = number(m["mean"]), interval(m["interval"]), m["unit"], m["better"] or "", str(m["n"])
+        table.add_row(escape(label), *told)
     for label, m in results["sets"].items():
-        table.add_row(label, number(m["value"]), "of the set", m["unit"], direction(m["better"]), str(m["n"]))
+        table.add_row(escape(label), number(m["value"]), "of the set", m["unit"], m["better"] or "", str(m["n"]))
     if table.row_count:
         console.print(table)
     for row in results["not_measured"]:

@@ -120,6 +120,9 @@ def _container_header(path: Path) -> Header:
             count = stream.frames
             if not count and container.duration and stream.average_rate:
                 count = round(container.duration / av.time_base * float(stream.average_rate))
+            ends = [entry.pos + entry.size for entry in getattr(stream, "index_entries", ())]
+            if max(ends, default=0) > path.stat().st_size:  # FFmpeg would give what is there without a word
+                raise KinemaError(f"the file is cut short: {path.stat().st_size} of at least {max(ends)} bytes")
             metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
             return Header((count, stream.height, stream.width), metadata, bool(container.streams.audio))
     except av.FFmpegError as error:

@@ -121,8 +121,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         if old == new:
             continue
         if isinstance(old, list) and isinstance(new, list):
-            more, fewer = [x for x in new if x not in old], [x for x in old if x not in new]
-            return f"{name}: {', '.join([*(f'now with {x}' for x in more), *(f'now without {x}' for x in fewer)])}"
+            told = [f"{x} is new" for x in new if x not in old] + [f"{x} was there before" for x in old if x not in new]
+            return f"{name}: {', '.join(told[:3])}{f' and {len(told) - 3} more' if len(told) > 3 else ''}"
         return f"{name} was {old} and is {new}"
     raise AssertionError("the settings are the same")
 

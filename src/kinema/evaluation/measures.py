@@ -18,6 +18,7 @@ GIVE = {
     "reference": "a reference; give a folder of clips with --reference",
     "sound": "sound, and no clip has any",
 }
+WITHOUT_NETWORK = (None, "dis")  # extractors that are a formula
 TRIAL_PROMPT = "a red ball rolls to the left on the grass"
 
 
@@ -77,7 +78,7 @@ def preset(name: str) -> list[Measure]:
 
 def _belongs(metric: Metric | SetMetric, name: str) -> bool:
     if name == "quick":
-        return isinstance(metric, Metric) and metric.extractor is None
+        return isinstance(metric, Metric) and metric.extractor in WITHOUT_NETWORK
     return name == "all" or name == metric.topic or (name == "world" and metric.extractor == "world")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 from kinema.evaluation.journal import Journal
 from kinema.evaluation.results import Evaluation
 from kinema.files import write_text
+from kinema.metrics.metric import TOPICS
 
 SHOWN = 3  # best clips of a metric, and worst
 BINS = 24  # of a histogram
 FAILED = 200  # failed clips that are listed
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -41,7 +43,11 @@ th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); 
   vertical-align: top; }
 thead th { color: var(--dim); font-weight: 500; white-space: nowrap; }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-td.reason { overflow-wrap: anywhere; }
+th.number { text-align: right; }
+td.name, td.reason { overflow-wrap: anywhere; }
+td.label, td.arrow { white-space: nowrap; }
+tr.topic th { padding-top: 1rem; font-weight: 600; }
+.unit { color: var(--dim); }
 section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: 1.25rem; break-inside: avoid; }
 .head { display: flex; flex-wrap: wrap; gap: .5rem 2rem; justify-content: space-between; }
 .head > div { flex: 1 1 20rem; }
@@ -52,6 +58,8 @@ figure { margin: 0 0 .75rem; break-inside: avoid; }
 figure img { display: block; max-width: 100%; border-radius: 3px; }
 figcaption { overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); font-weight: 600; }
+td.name { min-width: 8rem; }
+@media (max-width: 40rem) { .meaning, .unit { display: none; } }
 a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .2em; }
 </style>
 </head>
@@ -88,15 +96,16 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
     counts = f"{results['measured']} of {results['clips']} clips measured"
     if results["references"]:
         counts += f", compared with a set of {results['references']}"
+    by_topic = dict(sorted(results["metrics"].items(), key=lambda item: (TOPICS.index(item[1]["topic"]), item[0])))
     page = PAGE.substitute(
         title=html.escape(f"Evaluation of {Path(settings['videos']).name}"),
         subtitle=html.escape(f"{settings['videos']} · {counts} · kinema {settings['kinema']}"),
-        summary=_summary(results["metrics"]),
+        summary=_summary(by_topic),
         sets=_sets(results["sets"]),
         missing=_reasons("Not measured", "metric", results["not_measured"], "metric"),
         failed=_reasons("Clips that failed", "clip", results["failed"], "name")
         + _reasons("Reference clips that failed", "clip", results["failed_references"], "name"),
-        sections="\n".join(_sections(done, journal)),
+        sections="\n".join(_section(label, m, done, journal) for label, m in by_topic.items()),
     )
     write_text(path, page)
 
@@ -116,59 +125,63 @@ def interval(ends: Sequence[float] | None) -> str:
     return "–" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
 
 
-def direction(better: str | None) -> str:
-    return {"higher": "↑ higher is better", "lower": "↓ lower is better", None: "neither is better"}[better]
-
-
 def _anchor(label: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in label)
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], numeric: int, title: str) -> str:
-    """A table of cells that are HTML already; the last `numeric` columns hold numbers."""
-    head = "".join(f"<th>{title}</th>" for title in titles)
+Cell = tuple[str, str]  # its class in the page, and its HTML
+
+
+def _table(title: str, columns: Sequence[Cell], rows: Iterable[Sequence[str] | str]) -> str:
+    """A table; `columns` are its titles with the class of their cells. A row that is a text stands across all."""
+    head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in columns)
     lines = []
     for row in rows:
-        plain = len(row) - numeric
-        cells = "".join(f'<td class="{"number" if i >= plain else "reason"}">{cell}</td>' for i, cell in enumerate(row))
-        lines.append(f"<tr>{cells}</tr>")
+        if isinstance(row, str):
+            lines.append(f'<tr class="topic"><th colspan="{len(columns)}">{row}</th></tr>')
+        else:
+            cells = (f'<td class="{kind}">{cell}</td>' for (kind, _), cell in zip(columns, row, strict=True))
+            lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)
     table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
     return f'<h2>{title}</h2><div class="wide">{table}</div>'
 
 
+def _amount(value: float | None, unit: str) -> str:
+    return f'{number(value)} <span class="unit">{html.escape(unit)}</span>' if unit else number(value)
+
+
 def _summary(metrics: dict[str, dict[str, Any]]) -> str:
-    if not metrics:
-        return ""
-    rows = [
-        (
-            f'<a href="#{_anchor(label)}">{html.escape(label)}</a>',
-            html.escape(m["summary"]),
-            html.escape(direction(m["better"])),
-            f"{number(m['mean'])} {html.escape(m['unit'])}",
-            interval(m["interval"]),
-            str(m["n"]),
-        )
-        for label, m in metrics.items()
-    ]
-    return _table(("metric", "what it is", "", "mean", "95% interval", "clips"), rows, 3, "Clip by clip")
+    columns = (
+        ("label", "metric"), ("meaning", "what it is"), ("arrow", ""), ("number", "mean"),
+        ("number", "95% interval"), ("number", "clips"),
+    )  # fmt: skip
+    rows: list[Sequence[str] | str] = []
+    topic = None
+    for label, m in metrics.items():
+        if m["topic"] != topic:
+            topic = m["topic"]
+            rows.append(html.escape(topic))
+        link = f'<a href="#{_anchor(label)}">{html.escape(label)}</a>'
+        told = html.escape(m["summary"]), ARROWS[m["better"]], _amount(m["mean"], m["unit"]), interval(m["interval"])
+        rows.append((link, *told, str(m["n"])))
+    legend = '<p class="dim">↑ higher is better, ↓ lower is better</p>'
+    return _table("Clip by clip", columns, rows) + legend if rows else ""
 
 
 def _sets(sets: dict[str, dict[str, Any]]) -> str:
-    if not sets:
-        return ""
+    columns = (
+        ("label", "metric"), ("meaning", "what it is"), ("arrow", ""), ("number", "value"), ("number", "clips"),
+        ("number", "reference"),
+    )  # fmt: skip
     rows = [
         (
-            html.escape(label),
-            html.escape(m["summary"]),
-            html.escape(direction(m["better"])),
-            f"{number(m['value'])} {html.escape(m['unit'])}",
-            str(m["n"]),
-            "–" if m["references"] is None else str(m["references"]),
+            html.escape(label), html.escape(m["summary"]), ARROWS[m["better"]], _amount(m["value"], m["unit"]),
+            str(m["n"]), "–" if m["references"] is None else str(m["references"]),
         )
         for label, m in sets.items()
-    ]
-    return _table(("metric", "what it is", "", "value", "clips", "reference"), rows, 3, "The clips as a set")
+    ]  # fmt: skip
+    return _table("The clips as a set", columns, rows) if rows else ""
 
 
 def _reasons(title: str, first: str, rows: Sequence[dict[str, str]], key: str) -> str:
@@ -176,24 +189,25 @@ def _reasons(title: str, first: str, rows: Sequence[dict[str, str]], key: str) -
         return ""
     cells = [(html.escape(row[key]), html.escape(row["reason"])) for row in rows[:FAILED]]
     more = f'<p class="dim">and {len(rows) - FAILED} more in results.json</p>' if len(rows) > FAILED else ""
-    return _table((first, "why"), cells, 0, f"{title} ({len(rows)})") + more
+    return _table(f"{title} ({len(rows)})", (("name", first), ("reason", "why")), cells) + more
 
 
-def _sections(done: Evaluation, journal: Journal) -> Iterator[str]:
-    for label, m in done.results["metrics"].items():
-        values = done.values[label]
-        told = [f"mean {number(m['mean'])} {m['unit']}", f"95% interval {interval(m['interval'])}", f"{m['n']} clips"]
-        told += [f"{m['not_applicable']} where it does not apply"] if m["not_applicable"] else []
-        told += [f"{count} without a {need}" for need, count in m["without"].items()]
-        told += [f"{sum(m['errors'].values())} failed ({next(iter(m['errors']))})"] if m["errors"] else []
-        yield SECTION.substitute(
-            anchor=_anchor(label),
-            label=html.escape(label),
-            meaning=html.escape(f"{m['summary']} {direction(m['better']).capitalize()}."),
-            numbers=html.escape(" · ".join(told)),
-            histogram=_histogram(values[~np.isnan(values)], m["unit"]),
-            columns=_columns(done, label, m["better"], journal),
-        )
+def _section(label: str, m: dict[str, Any], done: Evaluation, journal: Journal) -> str:
+    """All about one metric."""
+    values = done.values[label]
+    told = [f"mean {number(m['mean'])} {m['unit']}", f"95% interval {interval(m['interval'])}", f"{m['n']} clips"]
+    told += [f"{m['not_applicable']} where it does not apply"] if m["not_applicable"] else []
+    told += [f"{count} without a {need}" for need, count in m["without"].items()]
+    told += [f"{sum(m['errors'].values())} failed ({next(iter(m['errors']))})"] if m["errors"] else []
+    better = {"higher": "Higher is better.", "lower": "Lower is better.", None: ""}[m["better"]]
+    return SECTION.substitute(
+        anchor=_anchor(label),
+        label=html.escape(label),
+        meaning=html.escape(f"{m['summary']} {better}".strip()),
+        numbers=html.escape(" · ".join(told)),
+        histogram=_histogram(values[~np.isnan(values)], m["unit"]),
+        columns=_columns(done, label, m["better"], journal),
+    )
 
 
 def _columns(done: Evaluation, label: str, better: str | None, journal: Journal) -> str:
@@ -205,6 +219,8 @@ def _columns(done: Evaluation, label: str, better: str | None, journal: Journal)
     shown = min(SHOWN, (len(order) + 1) // 2)
     first, last = ("Lowest", "Highest") if better is None else ("Best", "Worst")
     sides = [(first, order[:shown]), (last, order[::-1][: min(SHOWN, len(order) - shown)])]
+    if values[order[0]] == values[order[-1]]:
+        sides = [("All alike", order[:SHOWN])]
     return "".join(
         f"<div><h4>{title}</h4>{''.join(_figure(done, label, i, journal) for i in chosen)}</div>"
         for title, chosen in sides

@@ -170,7 +170,7 @@ def _why(summary: dict[str, Any]) -> str:
     """Why a metric has no number at all."""
     if summary["errors"]:
         return str(max(summary["errors"], key=summary["errors"].get))
-    if summary["without"]:
+    if summary["without"] and sum(summary["without"].values()) == summary["not_applicable"]:
         return f"no clip has a {' or a '.join(summary['without'])}"
     return "no clip has anything for it to measure"
 

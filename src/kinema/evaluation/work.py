@@ -27,6 +27,7 @@ Kind = Literal["clip", "reference"]
 STRIP_FRAMES = 4  # kept of each clip for the report
 STRIP_HEIGHT = 90  # pixels
 STRIP_WIDTH = 160  # pixels of one frame, at most
+STRIP_GAP = 2  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +152,12 @@ def strip(frames: np.ndarray) -> bytes:
     picked = frames[np.linspace(0, len(frames) - 1, min(len(frames), STRIP_FRAMES)).round().astype(int)]
     scale = min(STRIP_HEIGHT / frames.shape[1], STRIP_WIDTH / frames.shape[2])
     size = max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale))
-    small = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in picked]
+    sheet = Image.new("RGB", (len(picked) * (size[0] + STRIP_GAP) - STRIP_GAP, size[1]), "white")
+    for place, frame in enumerate(picked):
+        small = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
+        sheet.paste(small, (place * (size[0] + STRIP_GAP), 0))
     out = io.BytesIO()
-    Image.fromarray(np.concatenate(small, axis=1)).save(out, format="JPEG", quality=80)
+    sheet.save(out, format="JPEG", quality=80)
     return out.getvalue()
 
 
