@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,8 +84,13 @@ def _value(
 
 
 def features(metric: SetMetric, clips: Sequence[Viewing], extractor: Extractor) -> list[np.ndarray]:
-    """What a metric of sets reads of each clip."""
-    if metric.features == "frames":
-        return [extractor.frames(clip.frames) for clip in clips]
-    read = extractor.clip if metric.features == "clip" else extractor.logits
-    return [read(clip.frames, clip.fps) for clip in clips]
+    """What a metric of sets reads of each clip; a clip that is in several sets is read once."""
+
+    def read(clip: Viewing) -> np.ndarray:
+        if metric.features == "frames":
+            return extractor.frames(clip.frames)
+        of = extractor.clip if metric.features == "clip" else extractor.logits
+        return of(clip.frames, clip.fps)
+
+    key = ("features", extractor.label, metric.features)
+    return [clip.once(key, functools.partial(read, clip)) for clip in clips]
