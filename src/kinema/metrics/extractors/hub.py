@@ -122,7 +122,7 @@ class Source:
     def processor(self) -> Any:
         """What turns pictures and a conversation into the input of a vision-language model."""
         with self._reading("processor"):
-            return self._class("AutoProcessor").from_pretrained(self.place, trust_remote_code=False, **self._only())
+            return self._class("AutoProcessor").from_pretrained(self._place, trust_remote_code=False, **self._only)
 
     def tokenizer(self) -> Any:
         with self._reading("tokenizer"):
