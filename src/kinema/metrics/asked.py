@@ -40,7 +40,9 @@ class Asked:
 def parse(prompt: str) -> Asked:
     """Reads a prompt, with or without times. Raises: KinemaError when its times are wrong."""
     read = Prompt.parse(prompt)
-    words, labels, spans = parse_caption(read.text), [], []
+    words = parse_caption(read.text)
+    labels: list[str] = []
+    spans: list[Span] = []
     if read.timeline.timed:  # in the order of their times, whatever "after" and "before" say in the text
         for event in read.timeline:
             found = parse_caption(event.text).events

@@ -19,6 +19,7 @@ from kinema.world.reading import ReadObject
 from kinema.world.words import ACTION_PHRASES, CAMERA_PHRASES, DIRECTION_PHRASES, NOUNS
 
 NOMINAL = 16  # frames on the clock of TC-Bench; frames of questions are counted on it, from 1
+SHOWN = 8  # frames that a model is shown at most
 PHYSICS = "Does this video follow the physical laws of the real world?"
 
 About = Literal["kind", "colour", "ground", "sky", "event", "camera", "start", "end", "middle", "course", "same",
@@ -126,3 +127,17 @@ def share_of_yes(chances: np.ndarray) -> float | None:
     """Share of the answers that are a yes, a chance above 0.5; None when no answer can be told (NaN)."""
     told = chances[~np.isnan(chances)]
     return float((told > 0.5).mean()) if len(told) else None
+
+
+def shown_frames(frames: np.ndarray, question: Question) -> np.ndarray:
+    """The frames that a model is shown with a question: those it is about, of more than SHOWN as many spread evenly."""
+    chosen = np.array(question.shown(len(frames)))
+    if len(chosen) > SHOWN:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, SHOWN).round().astype(int)]
+    found: np.ndarray = frames[chosen]
+    return found
+
+
+def spoken(question: Question, pictures: int) -> str:
+    """The question for a model that is shown so many pictures."""
+    return question.text if pictures == 1 else f"These are frames of one video in the order of time. {question.text}"

@@ -1,6 +1,6 @@
 """Paths of objects as a camera that stands still would have seen them.
 
-What the ground around the foot of an object does from one frame to the next is the camera's doing: an affine motion
+What the surroundings of the foot of an object do from one frame to the next is the camera's doing: an affine motion
 fitted to the optical flow there, nearer pixels counting more. The object's own motion is what remains.
 """
 
@@ -21,7 +21,6 @@ from kinema.metrics.viewing import Viewing
 NEAR = 0.25  # of the picture's height: how far from the foot the ground still counts, as a standard deviation
 OUTLIER = 0.5  # pixels; flow that is off by this much counts half
 HALO = 3  # pixels around an object that belong to neither it nor the ground
-GROUND = 0.02  # nearness from which it is no sky
 ENOUGH = 50  # pixels of ground to fit to
 
 
@@ -37,7 +36,8 @@ class Path:
     @property
     def seen(self) -> np.ndarray:
         """(T,) bool."""
-        return ~np.isnan(self.x)
+        found: np.ndarray = ~np.isnan(self.x)
+        return found
 
 
 def still_paths(clip: Viewing, extractor: Extractor) -> list[Path]:
@@ -48,18 +48,18 @@ def still_paths(clip: Viewing, extractor: Extractor) -> list[Path]:
         if not tracks:
             return []
         moves = None if len(clip) < 2 or reading(clip, extractor).camera.word == "still" else flow(clip)
-        return paths(tracks, moves, extractor.depth(clip.frames) > GROUND if moves is not None else None)
+        return paths(tracks, moves)
 
     return clip.once(("still paths", extractor.label), find)
 
 
-def paths(tracks: Sequence[ObjectTrack], moves: np.ndarray | None, ground: np.ndarray | None) -> list[Path]:
-    """Paths of objects by the optical flow (T-1, H, W, 2) and what is no sky (T, H, W); flow None: a still camera."""
+def paths(tracks: Sequence[ObjectTrack], moves: np.ndarray | None) -> list[Path]:
+    """Paths of objects by the optical flow (T-1, H, W, 2); None: the camera stands still."""
     height = tracks[0].mask.shape[1]
-    if moves is None or ground is None:
+    if moves is None:
         places = [_places(track) for track in tracks]
     else:
-        ground = ground & ~_grown(np.logical_or.reduce([track.mask for track in tracks]))
+        ground = ~_grown(np.logical_or.reduce([track.mask for track in tracks]))
         places = [_without_camera(_places(track), moves, ground) for track in tracks]
     return [Path(*(place / height).T) for place in places]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kinema.metrics.asked import Asked
-from kinema.metrics.questions import Claim, Question, name_of, sky_text, verb_of
+from kinema.metrics.questions import About, Claim, Question, name_of, sky_text, verb_of
 from kinema.world.reading import ReadObject
 
 # Event words after which things are other than before, and how they then are.
@@ -56,8 +56,8 @@ def transitions(asked: Asked, length: float) -> list[Question]:
 
 
 def _change(word: str, who: str, crowd: int) -> Iterator[Question]:
-    def ask(text: str, about: str, frames: tuple[int, ...]) -> Question:
-        return Question(text=text, claim=Claim(about=about, value=word, crowd=crowd), frames=frames)  # type: ignore[arg-type]
+    def ask(text: str, about: About, frames: tuple[int, ...]) -> Question:
+        return Question(text=text, claim=Claim(about=about, value=word, crowd=crowd), frames=frames)
 
     doing = verb_of(word)
     if word == "appear":
@@ -77,8 +77,7 @@ def _others(asked: Asked) -> Iterator[Question]:
         if value is None:
             continue
         text = f"Is the ground {value} in this picture?" if name == "ground" else sky_text(value, "picture")
-        there, stays = (Claim(about=about, value=value, attribute=name) for about in ("there", "stays"))  # type: ignore[arg-type]
+        there = Claim(about="there", value=value, attribute=name)
         yield Question(text=text, claim=there, frames=(1,), presence=True)
-        yield Question(
-            text=f"Does the {name} stay the same through these pictures?", claim=stays, frames=OTHERS, presence=True
-        )
+        text = f"Does the {name} stay the same through these pictures?"
+        yield Question(text=text, claim=replace(there, about="stays"), frames=OTHERS, presence=True)

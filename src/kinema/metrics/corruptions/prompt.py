@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kinema.metrics.asked import Span, asked
 from kinema.metrics.corruptions.corruption import corruption
@@ -108,7 +109,8 @@ class _Other:
             events = list(words.events)
             events[self.place] = self.word
             return replace(words, events=tuple(events))
-        return replace(words, **{self.name: self.word})
+        changed: Any = {self.name: self.word}
+        return replace(words, **changed)
 
 
 def _after(word: str, known: Sequence[str], step: int = 1) -> str:

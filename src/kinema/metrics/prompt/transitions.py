@@ -43,8 +43,8 @@ def mean_answer(answers: Sequence[float]) -> float | None:
 
 def _answers(clip: Viewing, extractor: Extractor) -> tuple[list[float], list[bool]]:
     found = transitions(asked(clip), (len(clip) - 1) / clip.fps)
-    chances = extractor.answers(clip.frames, clip.fps, found) if found else []
-    return [float(chance) for chance in chances], [question.presence for question in found]
+    chances = extractor.answers(clip.frames, clip.fps, found).tolist() if found else []
+    return chances, [question.presence for question in found]
 
 
 @metric("transition_completion", unit="share of clips", **TOLD)
