@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from kinema.world.vocabulary import COLOURS
 SURE = 0.5  # a pixel belongs to an object from here on
 SPECK = 0.0006  # of the picture; smaller parts are dropped (and all below 3 pixels)
 BRIEF = 0.12  # of the clip; what is seen for a shorter time is dropped
+FAINT = 0.02  # of the area of the largest object, over all frames; what has less is dropped
+GAP = 2  # pixels at 128 rows; parts no further apart are one
 REACH = 0.12  # of the picture's diagonal, how far an object may get beyond its own size from one frame to the next
 VOTERS = 600  # pixels, evenly from all frames, that tell the colour
+CLAIM = 0.3  # of an object in the frame before that must lie in a part for it to be the object's
 CHANGE = 60.0  # distance of colours (0..255 in red, green and blue) that counts as much as a whole reach
 
 
@@ -47,6 +50,7 @@ class _Part:
     colour: np.ndarray  # (3,) mean
     centre: np.ndarray  # (2,) x, y
     size: float  # pixels, edge of the square of its area
+    cut: bool = False  # from a larger part in which several objects had run together
 
 
 @dataclass(eq=False)
@@ -70,6 +74,11 @@ class _Path:
     def area(self) -> int:
         return sum(len(part.pixels) for part in self.parts.values())
 
+    @property
+    def alone(self) -> int:
+        """In how many frames it was seen apart from all others."""
+        return sum(not part.cut for part in self.parts.values())
+
 
 def objects(clip: Viewing, extractor: Extractor) -> list[ObjectTrack]:
     """The objects that the extractor's masks show, the most important (largest and longest seen) first.
@@ -89,27 +98,30 @@ def objects(clip: Viewing, extractor: Extractor) -> list[ObjectTrack]:
 def tracks(frames: np.ndarray, mask: np.ndarray) -> list[ObjectTrack]:
     """Objects of a clip (T, H, W, 3) uint8 by which pixels are of objects, (T, H, W) bool; see `objects`."""
     paths: list[_Path] = []
+    brief = BRIEF * len(frames)
     for t in range(len(frames)):
         parts = _parts(frames[t], mask[t])
-        for path, part in _matches(paths, _apart(parts, paths, t, frames[t]), t, np.hypot(*frames.shape[1:3])):
+        known = [path for path in paths if path.last == t - 1 and path.alone >= brief]
+        for path, part in _matches(paths, _apart(parts, known, t, frames[t]), t, np.hypot(*frames.shape[1:3])):
             if path is None:
                 path = _Path()
                 paths.append(path)
             path.add(t, part)
-    longest = max((len(path.parts) for path in paths), default=0)
-    least = min(BRIEF * len(frames), longest)
-    kept = sorted((path for path in paths if len(path.parts) >= least), key=lambda path: -path.area)
-    return [_track(path, frames) for path in kept]
+    longest, largest = (max((f(path) for path in paths), default=0) for f in (lambda p: len(p.parts), lambda p: p.area))
+    kept = [path for path in paths if len(path.parts) >= min(brief, longest) and path.area >= FAINT * largest]
+    return [_track(path, frames) for path in sorted(kept, key=lambda path: -path.area)]
 
 
 def _parts(frame: np.ndarray, mask: np.ndarray) -> list[_Part]:
-    """The connected parts (8 neighbours) of a frame's mask that are no specks."""
-    count, labels, stats, _ = opencv().connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    """The parts of a frame's mask, connected or nearly so, that are no specks."""
+    cv2 = opencv()
+    reach = round(GAP * max(mask.shape) / 256)  # pixels, to both sides of a gap
+    round_ = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    count, labels = cv2.connectedComponents(cv2.dilate(mask.astype(np.uint8), round_), connectivity=8)
+    labels = np.where(mask, labels, 0).ravel()  # 0 is the background
     least = max(3.0, SPECK * mask.size)
-    flat = labels.ravel()
-    return [
-        _part(frame, np.flatnonzero(flat == label)) for label in range(1, count) if stats[label, 4] >= least
-    ]  # 0 is the background
+    sizes = np.bincount(labels, minlength=count)
+    return [_part(frame, np.flatnonzero(labels == label)) for label in range(1, count) if sizes[label] >= least]
 
 
 def _part(frame: np.ndarray, pixels: np.ndarray) -> _Part:
@@ -125,11 +137,7 @@ def _apart(parts: list[_Part], paths: list[_Path], t: int, frame: np.ndarray) ->
     """
     found = []
     for part in parts:
-        claims = [
-            path for path in paths
-            if path.last == t - 1 and len(np.intersect1d(path.parts[t - 1].pixels, part.pixels, assume_unique=True))
-            > 0.3 * len(path.parts[t - 1].pixels)
-        ]  # fmt: skip
+        claims = [path for path in paths if _within(path.parts[t - 1], part) > CLAIM]
         if len(claims) < 2:
             found.append(part)
             continue
@@ -143,8 +151,13 @@ def _apart(parts: list[_Part], paths: list[_Path], t: int, frame: np.ndarray) ->
         ]
         owner = np.argmin(cost, axis=0)
         pieces = [part.pixels[owner == i] for i in range(len(claims))]
-        found += [_part(frame, pixels) for pixels in pieces if len(pixels)]
+        found += [replace(_part(frame, pixels), cut=True) for pixels in pieces if len(pixels)]
     return found
+
+
+def _within(before: _Part, now: _Part) -> float:
+    """The share of a part of the frame before that lies in one of this frame."""
+    return len(np.intersect1d(before.pixels, now.pixels, assume_unique=True)) / len(before.pixels)
 
 
 def _matches(paths: list[_Path], parts: list[_Part], t: int, diagonal: float) -> list[tuple[_Path | None, _Part]]:
