@@ -18,8 +18,9 @@ class VideoMAE(Extractor):
     It looks at as many frames as it was trained with (16), spread evenly over the clip; a shorter clip is refused.
     `fps` is not used. Every frame is prepared as the checkpoint says (shorter edge to 224 bilinear, centre crop).
     Features: the mean of all tokens, normalised by the layer before the classifier. The content-debiased FVD (Ge et al.
-    2024, arXiv 2404.12391) uses those of VideoMAE v2 ViT-g fine-tuned on Something-Something v2, which the authors
-    publish as a pickle only; written as safetensors in the layout of transformers it loads here from a folder.
+    2024, arXiv 2404.12391) uses those of VideoMAE v2 ViT-g fine-tuned on Something-Something v2, of pixels in 0..1 that
+    are not normalised. It is published as a pickle only; written as safetensors in the layout of transformers, with a
+    preprocessor_config.json that says so, it loads here from a folder.
     """
 
     def __init__(self, model: str) -> None:
@@ -30,19 +31,21 @@ class VideoMAE(Extractor):
 
     def clip(self, frames: np.ndarray, fps: float) -> np.ndarray:
         with torch.inference_mode():
-            found: np.ndarray = self._features(frames)[0].float().cpu().numpy()
+            found: np.ndarray = self.of(self._pixels(frames))[0].float().cpu().numpy()
         return found
 
     def logits(self, frames: np.ndarray, fps: float) -> np.ndarray:
         with torch.inference_mode():
-            found: np.ndarray = self.network.classifier(self._features(frames))[0].float().cpu().numpy()
+            found: np.ndarray = self.network.classifier(self.of(self._pixels(frames)))[0].float().cpu().numpy()
         return found
 
-    def _features(self, frames: np.ndarray) -> Tensor:
-        """(T, H, W, 3) -> (1, D), the input of the classifier."""
-        pixels = self.prepare(spread(frames, self.network.config.num_frames, self.name))
-        tokens: Tensor = self.network.videomae(pixels[None]).last_hidden_state
+    def of(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W) as prepared -> (B, D), what the classifier reads."""
+        tokens: Tensor = self.network.videomae(clips).last_hidden_state
         if self.network.fc_norm is None:
             return tokens[:, 0]
         normed: Tensor = self.network.fc_norm(tokens.mean(1))
         return normed
+
+    def _pixels(self, frames: np.ndarray) -> Tensor:
+        return self.prepare(spread(frames, self.network.config.num_frames, self.name))[None]
