@@ -35,7 +35,7 @@ class VisionLanguage(Extractor):
         self.processor = source.processor()
         if not getattr(self.processor, "chat_template", None):
             raise KinemaError(f"extractor {self.label} has no chat template; use a model that follows instructions")
-        pictures = getattr(self.processor, "image_processor", None)
+        pictures: Any = getattr(self.processor, "image_processor", None)
         if hasattr(pictures, "do_image_splitting"):
             pictures.do_image_splitting = False
         self.yes, self.no = (self._first_token(word) for word in ("Yes", "No"))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from kinema.metrics import things
+from kinema.metrics.answers import answers
 from kinema.metrics.event_times import EventTimer
-from kinema.metrics.extractors.extractor import Extractor, extractor
+from kinema.metrics.extractors.extractor import Box, Extractor, extractor
 from kinema.metrics.judge import Judge
+from kinema.metrics.questions import Question
 from kinema.metrics.sight import Sight
+from kinema.metrics.viewing import Viewing
 
 
-@extractor("world", gives=("clip", "logits", "depth", "mask"))
+@extractor("world", gives=("clip", "logits", "depth", "mask", "answers", "boxes", "captions"))
 class World(Extractor):
     """Features of `kinema.metrics.judge`: 13 frames spread evenly over the clip, 64 pixels a side, 128 numbers.
 
@@ -44,8 +49,24 @@ class World(Extractor):
         found: np.ndarray = self.judge.logits([frames])["event"][0, 0].numpy()
         return found
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.judge.config.events
+
+    def knows(self, phrase: str) -> bool:
+        return things.knows(self.judge, phrase)
+
+    def boxes(self, frames: np.ndarray, phrases: Sequence[str]) -> list[list[Box]]:
+        return things.boxes(frames, self.mask(frames), self.judge, phrases)
+
+    def captions(self, frames: np.ndarray) -> list[str]:
+        return things.captions(frames, self.judge)
+
     def depth(self, frames: np.ndarray) -> np.ndarray:
         return self.sight.see(frames)[1]
 
     def mask(self, frames: np.ndarray) -> np.ndarray:
         return self.sight.see(frames)[0]
+
+    def answers(self, frames: np.ndarray, fps: float, questions: Sequence[Question]) -> np.ndarray:
+        return answers(Viewing(frames, fps), self, questions)
