@@ -7,10 +7,11 @@ import numpy as np
 from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
-MOST = 256  # points followed at a time
+MOST = 192  # points followed at a time
 BACK = 0.5  # pixels that a point may miss its place by when it is followed back by one frame
 LOOK = 1 / 9  # side of the window that is compared, as a share of the shorter side
 APART = 1 / 36  # least distance of two new points, as a share of the shorter side
+QUALITY = 1e-4  # of the best corner's strength, at least: the ground is faint beside the objects that stand on it
 
 
 def point_tracks(clip: Viewing) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +29,7 @@ def _tracked(clip: Viewing) -> tuple[np.ndarray, np.ndarray]:
     cv2 = opencv()
     side = min(clip.height, clip.width)
     window = max(5, round(LOOK * side) | 1)
-    how = {"winSize": (window, window), "maxLevel": 3, "criteria": (3, 30, 0.01), "minEigThreshold": 1e-5}
+    how = {"winSize": (window, window), "maxLevel": 3, "criteria": (3, 20, 0.02), "minEigThreshold": 1e-5}
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames]
     paths: list[list[np.ndarray]] = []  # of each point the places from `since` on
     since: list[int] = []
@@ -66,5 +67,5 @@ def _corners(picture: np.ndarray, taken: np.ndarray, apart: float) -> np.ndarray
     room = MOST - len(taken)
     if room <= 0 or not free.any():
         return np.zeros((0, 2), np.float32)
-    found = cv2.goodFeaturesToTrack(picture, room, 0.005, apart, mask=free, blockSize=3)
+    found = cv2.goodFeaturesToTrack(picture, room, QUALITY, apart, mask=free, blockSize=3)
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
