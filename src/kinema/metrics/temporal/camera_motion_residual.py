@@ -38,7 +38,10 @@ def camera_flow(moves: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
 
 
 def residual(moves: np.ndarray, seen: np.ndarray) -> float:
-    """Mean length of `moves` (H, W, 2) less the camera's, where seen (H, W); pixels. A camera at rest if that is less."""
+    """Mean length of `moves` (H, W, 2) less the camera's, where seen (H, W); pixels.
+
+    The camera is taken to be at rest where that leaves less.
+    """
     still = float(np.linalg.norm(moves, axis=-1)[seen].mean(dtype=np.float64))
     camera = camera_flow(moves, seen) if still else None
     if camera is None:
@@ -60,9 +63,9 @@ def residual(moves: np.ndarray, seen: np.ndarray) -> float:
 def camera_motion_residual(clip: Viewing, extractor: Extractor) -> float | None:
     """Mean length of what is left of the flow after the best homography, over pixels that are not hidden and pairs.
 
-    A homography that leaves more than a camera at rest would is not used. 0 when all motion is the camera's, turning, zooming or passing a flat scene. Objects that move, depth seen by a
-    camera that travels, and a picture that melts leave something. None for a single frame, or when the flow
-    explains nothing.
+    0 when all motion is the camera's: turning, zooming, or passing a flat scene. Objects that move, depth seen by a
+    camera that travels, and a picture that melts leave something. A homography that leaves more than a camera at rest
+    would is not used. None for a single frame, or when the flow explains nothing.
     """
     pairs = zip(flow(clip, extractor), occlusion(clip, extractor), strict=True)
     left = [residual(moves, ~hidden) for moves, hidden in pairs if not hidden.all()]

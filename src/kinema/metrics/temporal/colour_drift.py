@@ -17,7 +17,8 @@ def palette(frames: np.ndarray) -> np.ndarray:
     for frame in frames:
         lab = cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float64)
         found.append(np.concatenate([lab.mean(0), lab.std(0)]))
-    return np.mean(found, axis=0)
+    mean: np.ndarray = np.mean(found, axis=0)
+    return mean
 
 
 @metric(

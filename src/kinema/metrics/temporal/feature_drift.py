@@ -21,7 +21,7 @@ from kinema.metrics.viewing import Viewing
     extractor="clip",
     offline="efficientnet",
     sees="drift",
-    ignores="mirror",
+    ignores="backwards",
 )
 def feature_drift(clip: Viewing, extractor: Extractor) -> float | None:
     """1 - cosine of the mean features of the first and of the last 15% of the frames; None for a single frame."""

@@ -26,7 +26,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     source='"Structure and Content-Guided Video Synthesis with Diffusion Models", 2023, arXiv:2302.03011',
     extractor="clip",
     offline="efficientnet",
-    sees="shuffle",
+    sees="wobble",
     ignores="mirror",
 )
 def temporal_consistency(clip: Viewing, extractor: Extractor) -> float | None:

@@ -1,4 +1,4 @@
-"""Motion steadiness: whether what moves goes on moving the same way."""
+"""Motion smoothness: whether what moves goes on moving the same way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bend(onward: np.ndarray, backward: np.ndarray, counted: np.ndarray) -> tuple
 
 
 @metric(
-    "motion_steadiness",
+    "motion_smoothness",
     unit="share",
     low=0,
     high=1,
@@ -34,7 +34,7 @@ def bend(onward: np.ndarray, backward: np.ndarray, counted: np.ndarray) -> tuple
     sees="tremble",
     ignores="backwards",
 )
-def motion_steadiness(clip: Viewing, extractor: Extractor) -> float | None:
+def motion_smoothness(clip: Viewing, extractor: Extractor) -> float | None:
     """1 - sum |a| / sum(|w| + |b|): 1 for steady motion, 0 when everything stops, starts or turns back at every frame.
 
     w is the flow to the next frame, b the one to the last, a = w + b the acceleration in pixels per frame^2, over all

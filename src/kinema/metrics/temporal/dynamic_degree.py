@@ -1,4 +1,4 @@
-"""Motion speed: dynamic degree as a number, how fast the fastest parts of a clip move."""
+"""Dynamic degree as a number: how fast the fastest parts of a clip move."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fastest(moves: np.ndarray, seen: np.ndarray) -> float:
 
 
 @metric(
-    "motion_speed",
+    "dynamic_degree",
     unit="shorter sides per second",
     low=0,
     high=float("inf"),
@@ -30,7 +30,7 @@ def fastest(moves: np.ndarray, seen: np.ndarray) -> float:
     sees="freeze",
     ignores="backwards",
 )
-def motion_speed(clip: Viewing, extractor: Extractor) -> float | None:
+def dynamic_degree(clip: Viewing, extractor: Extractor) -> float | None:
     """Mean length of the fastest 5% of flow vectors that hold there and back, over all pairs of frames.
 
     Lengths are in shorter sides of the picture and seconds, so that neither size nor frame rate counts. VBench's
