@@ -83,11 +83,18 @@ def test_refuses_files_and_gaps(tmp_path, file):
 
 def test_the_recipes_of_the_package_are_complete():
     from kinema.training.autoencoder import AutoencoderRecipe
+    from kinema.training.event_times import EventTimesSettings
     from kinema.training.judge import JudgeSettings
+    from kinema.training.sight import SightSettings
     from kinema.training.text_to_video import TextToVideoSettings
 
-    assert {p.stem for p in RECIPES.glob("*.yaml")} >= {"mini", "judge"}
-    sections = {"mini": {"stage1": AutoencoderRecipe, "stage2": TextToVideoSettings}, "judge": {"judge": JudgeSettings}}
+    sections = {
+        "mini": {"stage1": AutoencoderRecipe, "stage2": TextToVideoSettings},
+        "judge": {"judge": JudgeSettings},
+        "sight": {"sight": SightSettings},
+        "event_times": {"event_times": EventTimesSettings},
+    }
+    assert {p.stem for p in RECIPES.glob("*.yaml")} == set(sections)
     for recipe, parts in sections.items():
         for section, cls in parts.items():
             assert load_section(recipe, section, cls).trainer.lr > 0
