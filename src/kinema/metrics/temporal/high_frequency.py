@@ -33,7 +33,7 @@ def spatial_share(grey: np.ndarray) -> float | None:
 
 
 def temporal_energy(grey: np.ndarray) -> tuple[float, float]:
-    """Energy above the cut, and all energy, of pixels (T, P) over time, each less its mean and through a Hann window."""
+    """Energy above the cut and all energy of pixels (T, P) over time, each less its mean and through a Hann window."""
     window = _hann(len(grey))[:, None]
     centred = grey - (grey * window).sum(0) / window.sum()
     energy = np.square(np.abs(np.fft.rfft(centred * window, axis=0))).sum(1)
