@@ -42,9 +42,9 @@ def test_frames_of_one_film_are_nearer_to_each_other_than_to_another_film():
 
 
 def test_a_frame_has_the_same_features_in_any_company():
-    network, frames = load_extractor("efficientnet"), real_clips()[0].frames[:20]  # two chunks
+    network, frames = load_extractor("efficientnet"), real_clips()[0].frames[:6]  # two chunks
     together = network.frames(frames)
-    np.testing.assert_allclose(together[17:18], network.frames(frames[17:18]), atol=1e-4)
+    np.testing.assert_allclose(together[5:], network.frames(frames[5:]), atol=1e-4)
 
 
 def test_odd_padding_goes_to_the_right_and_the_bottom():

@@ -41,10 +41,10 @@ def _enough(frames: np.ndarray, count: int, name: str) -> None:
         raise KinemaError(f"clip has {len(frames)} {many}; {name} needs {count}")
 
 
-def by_chunks(frames: np.ndarray, features: Callable[[np.ndarray], Tensor]) -> np.ndarray:
-    """(T, H, W, 3) -> (T, D) float32: `features` of at most `CHUNK` frames at a time, without gradients."""
+def by_chunks(frames: np.ndarray, features: Callable[[np.ndarray], Tensor], chunk: int = CHUNK) -> np.ndarray:
+    """(T, H, W, 3) -> (T, D) float32: `features` of at most `chunk` frames at a time, without gradients."""
     with torch.inference_mode():
-        found = [features(frames[i : i + CHUNK]).float().cpu() for i in range(0, len(frames), CHUNK)]
+        found = [features(frames[i : i + chunk]).float().cpu() for i in range(0, len(frames), chunk)]
     every: np.ndarray = torch.cat(found).numpy()
     return every
 
