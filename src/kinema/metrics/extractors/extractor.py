@@ -89,6 +89,10 @@ class Extractor(ABC):
         """(T, H, W, 3) uint8 -> for each frame what it finds of these phrases, for example "red ball"."""
         raise KinemaError(f"extractor {self.name!r} looks for no things by name")
 
+    def knows(self, phrase: str) -> bool:
+        """Whether it can say of a phrase that what it names is there or not; asked of those that give "boxes"."""
+        return True
+
     def captions(self, frames: np.ndarray) -> list[str]:
         """(T, H, W, 3) uint8 -> a sentence about each frame, in lower case."""
         raise KinemaError(f"extractor {self.name!r} describes no frames")
