@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,14 +91,18 @@ def count_of(workers: str | None) -> int | str:
 
 @contextmanager
 def shown(noun: str, how_to_go_on: str) -> Iterator[Tell]:
-    """Tells how far it is, by a bar on a terminal and else by a line now and then; and what to do after Ctrl-C."""
+    """Tells how far it is, by a bar on a terminal and else by a line now and then; and what to do after Ctrl-C.
+
+    What libraries print meanwhile goes where progress goes, so that stdout holds results only.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     lines = Lines(noun)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with redirect_stdout(sys.stderr), bar:
         row = bar.add_task(noun, total=None)
 
         def tell(done: int, count: int, failed: int) -> None:

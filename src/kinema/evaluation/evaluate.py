@@ -71,8 +71,8 @@ def make_plan(
     videos: Path_, reference: Path_ | None, prompts: Path_ | None, metrics: str | Sequence[str], max_gigabytes: float
 ) -> Plan:
     """Finds the clips and chooses the metrics. Raises: KinemaError for whatever cannot be done as it is asked."""
-    if not 0.001 <= max_gigabytes <= 1024:
-        raise KinemaError(f"max_gigabytes is {max_gigabytes:g}; use 0.001 to 1024")
+    if not 0 < max_gigabytes <= 1024:
+        raise KinemaError(f"max_gigabytes is {max_gigabytes:g}; use a number above 0, at most 1024")
     asked = [part.strip() for text in ([metrics] if isinstance(metrics, str) else metrics) for part in text.split(",")]
     wanted = needs(asked)
     clips = find_clips(videos)

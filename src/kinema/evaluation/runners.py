@@ -52,14 +52,18 @@ def runner(workers: int | str, tasks: int) -> tuple[Runner, int]:
     return Processes(count), 2 * count
 
 
+def score_on_one_thread(task: Task) -> Outcome:
+    """`score` in a process that has other work than ours."""
+    with one_thread():
+        return score(task)
+
+
 class Here:
     """One task after the other in this process."""
 
     def run(self, tasks: Iterable[Task], in_flight: int) -> Iterator[Outcome]:
         for task in tasks:
-            with one_thread():
-                done = score(task)
-            yield done
+            yield score_on_one_thread(task)
 
     def close(self) -> None:
         pass
@@ -74,17 +78,17 @@ class Processes:
 
     def run(self, tasks: Iterable[Task], in_flight: int) -> Iterator[Outcome]:
         left = iter(tasks)
-        self._pool = _started(self.count)
         running: dict[Future[Outcome], Task] = {}
         while True:
-            suspects: list[Task] = []
-            try:
-                for task in islice(left, in_flight - len(running)):
+            suspects = []  # one of these brought the pool down, and it cannot be told which
+            for task in islice(left, in_flight - len(running)):
+                try:
+                    running[self._submit(task, self.count)] = task
+                except BrokenProcessPool:
                     suspects.append(task)
-                    running[self._pool.submit(score, task)] = task
-                    suspects.pop()
-            except BrokenProcessPool:
-                pass
+                    break
+            if not running and not suspects:
+                return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 task = running.pop(future)
@@ -92,21 +96,21 @@ class Processes:
                     suspects.append(task)
                 else:
                     yield future.result()
-            if suspects:  # one of those under way brought the pool down, and it cannot be told which
+            if suspects:
                 suspects += running.values()
                 running.clear()
                 yield from self._alone(suspects)
-                self._pool = _started(self.count)
-            elif not running:
-                return
+
+    def _submit(self, task: Task, processes: int) -> Future[Outcome]:
+        if self._pool is None:
+            self._pool = _started(processes)
+        return self._pool.submit(score, task)
 
     def _alone(self, tasks: list[Task]) -> Iterator[Outcome]:
         self.close()
         for task in tasks:
-            if self._pool is None:
-                self._pool = _started(1)
             try:
-                yield self._pool.submit(score, task).result()
+                yield self._submit(task, 1).result()
             except BrokenProcessPool:
                 self.close()
                 yield Outcome(kind=task.kind, name=task.name, failed=DIED)
@@ -188,7 +192,7 @@ class OnRay:
         if self._ours:
             self._start()
         self.places = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._score = self._ray.remote(max_retries=0, runtime_env={"env_vars": dict.fromkeys(THREADS, "1")})(score)
+        self._score = self._ray.remote(max_retries=0)(score_on_one_thread)
 
     def _start(self) -> None:
         import logging
