@@ -12,6 +12,7 @@ from kinema.metrics.extractors.extractor import Extractor, load_extractor
 from kinema.metrics.flow import back_flow, flow, inconsistent, occlusion, warp
 from kinema.metrics.metric import find
 from kinema.metrics.shots import shots
+from kinema.metrics.temporal.dynamic_degree import fastest
 from kinema.metrics.temporal.high_frequency import spatial_share, temporal_energy
 from kinema.metrics.temporal.seam_score import seam
 from kinema.metrics.temporal.sharpness import laplacian_variance
@@ -126,6 +127,8 @@ def test_a_clip_that_stands_still_or_alternates():
 
 
 def test_a_pan_is_fast_smooth_and_the_cameras():
+    lengths = np.stack([np.arange(100.0).reshape(10, 10), np.zeros((10, 10))], -1)
+    assert fastest(lengths, np.ones((10, 10), bool)) == 97 and fastest(lengths, lengths[..., 0] < 20) == 19
     assert find("dynamic_degree")(STEADY) == pytest.approx(2 * 10 / 64, rel=0.1)
     assert find("motion_smoothness")(STEADY) > 0.95
     assert find("camera_motion_residual")(STEADY) < 0.05 * find("dynamic_degree")(STEADY)
@@ -149,6 +152,9 @@ def test_two_clips_glued_together_have_one_cut():
 def test_drift_of_colour_and_sharpness():
     assert find("colour_drift")(grey(*[0] * 10, *[255] * 10)) == pytest.approx(100, abs=0.01)
     assert find("colour_drift")(grey(0)) is None
+    halves = grey(*[0] * 5, *[0] * 5).frames.copy()
+    halves[5:, 8:] = 255  # mean and standard deviation of lightness go from 0 to 50
+    assert find("colour_drift")(halves) == pytest.approx(50 * np.sqrt(2), abs=0.01)
     from scipy.ndimage import laplace
 
     picture = texture()
