@@ -107,7 +107,8 @@ def tracks(frames: np.ndarray, mask: np.ndarray) -> list[ObjectTrack]:
                 path = _Path()
                 paths.append(path)
             path.add(t, part)
-    longest, largest = (max((f(path) for path in paths), default=0) for f in (lambda p: len(p.parts), lambda p: p.area))
+    longest = max((len(path.parts) for path in paths), default=0)
+    largest = max((path.area for path in paths), default=0)
     kept = [path for path in paths if len(path.parts) >= min(brief, longest) and path.area >= FAINT * largest]
     return [_track(path, frames) for path in sorted(kept, key=lambda path: -path.area)]
 
