@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from PIL import Image
 
 from kinema.core.errors import KinemaError
 from kinema.metrics.extractors.extractor import Unreachable, load_extractor
+from kinema.metrics.extractors.hub import Source
 from tiny import tokenizer
 
 TEXT = dict(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -150,6 +153,31 @@ def test_a_model_that_cannot_be_had_is_one_sentence(monkeypatch):
         "extractor clip needs owner/nothing-like-this, and the hub cannot be reached and there is no copy on this "
         "machine; give a folder that holds it with clip@/path"
     )
+
+
+def test_a_model_that_the_hub_refuses_is_one_sentence(monkeypatch):
+    from huggingface_hub.errors import HFValidationError
+
+    def refuse(*args, **kwargs):
+        raise HFValidationError("no such model.\nmore lines")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(Unreachable, match="needs owner/gone, and the hub answered: no such model; give a folder that"):
+        load_extractor("dino@owner/gone")
+
+
+def test_frames_are_prepared_as_an_old_configuration_says(tmp_path, frames):
+    """Published checkpoints of CLIP write their sizes as one number and name a class that is no more."""
+    old = dict(feature_extractor_type="CLIPFeatureExtractor", crop_size=32, do_center_crop=True, do_normalize=True)
+    old |= dict(do_resize=True, size=32, resample=3, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4])
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    found = Source.open("clip", str(tmp_path)).preparation()(frames[:2])
+    picture = Image.fromarray(frames[1])
+    width = round(picture.width * 32 / picture.height - 0.5)
+    cut = np.asarray(picture.resize((width, 32), Image.Resampling.BICUBIC))[:, (width - 32) // 2 :][:, :32]
+    wanted = (cut / 255 - old["image_mean"]) / old["image_std"]
+    np.testing.assert_allclose(found[1].permute(1, 2, 0), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

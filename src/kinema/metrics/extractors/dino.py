@@ -13,13 +13,13 @@ KINDS = {
     "vit": "ViTModel",
     "dinov2": "Dinov2Model",
     "dinov2_with_registers": "Dinov2WithRegistersModel",
-    "dinov3_vit": "DINOv3ViTModel",
+    "dinov3_vit": "DINOv3ViTModel",  # transformers prepares its frames with torchvision only
 }
 
 
 @extractor("dino", gives=("frames",), usual="facebook/dino-vitb16")
 class Dino(Extractor):
-    """The class token after the last normalisation of DINO (Caron et al. 2021, arXiv 2104.14294), DINOv2 or DINOv3.
+    """The class token after the last normalisation of DINO (Caron et al. 2021, arXiv 2104.14294) or DINOv2.
 
     The usual one is the network of VBench's subject consistency. Every frame is prepared as the checkpoint says (DINO:
     squeezed to 224x224; VBench keeps the shape of the frame). Vectors are not unit length: who compares them divides by
