@@ -51,7 +51,9 @@ def _tellable(claim: Claim, extractor: Extractor) -> bool:
         return claim.crowd <= config.objects and not beyond(asked, config)
     if claim.about == "event":
         return claim.value in config.events
-    return claim.about != "physics" and claim.crowd <= config.objects and claim.value != "change colour"
+    return (
+        claim.about not in ("physics", "entails") and claim.crowd <= config.objects and claim.value != "change colour"
+    )
 
 
 def _read(claim: Claim, read: Reading) -> bool:

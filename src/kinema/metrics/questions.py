@@ -23,7 +23,7 @@ SHOWN = 8  # frames that a model is shown at most
 PHYSICS = "Does this video follow the physical laws of the real world?"
 
 About = Literal["kind", "colour", "ground", "sky", "event", "camera", "start", "end", "middle", "course", "same",
-                "there", "stays", "physics"]  # fmt: skip
+                "there", "stays", "physics", "entails"]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,139 @@
+"""Laws of physics that the objects of a clip keep or break, one metric for each and one for all.
+
+"VideoPhy" (2024, arXiv:2406.03520) has people, and a language model after them, say whether a clip follows the laws of
+the real world. Here rules on the paths of objects say it (`kinema.metrics.laws`), with the camera's motion taken away:
+1 a law is kept, 0 it is broken, None it is not seen at work. A clip of the wrong thing can be physical: look at
+`prompt_accuracy` too. How well the rules tell clips of kinema.world from the same with one law broken is measured in
+`tests/metrics/test_physics.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kinema.metrics import laws
+from kinema.metrics.asked import asked, rows
+from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.metric import metric
+from kinema.metrics.objects import objects
+from kinema.metrics.questions import PHYSICS, Claim, Question
+from kinema.metrics.still import Path, still_paths
+from kinema.metrics.viewing import Viewing
+
+EDGE = 1  # pixels; an object this near to the border may be cut off by it
+HOPS = ("fall", "jump", "bounce")
+TOLD: dict[str, Any] = dict(
+    unit="share of clips",
+    low=0,
+    high=1,
+    better="higher",
+    source='after "VideoPhy", 2024, arXiv:2406.03520, with rules in place of raters',
+    extractor="world",
+    ignores="mirror",
+)
+Law = Callable[[Path, np.ndarray], float | None]
+
+
+def _kept(clip: Viewing, extractor: Extractor, law: Law, limit: float) -> float | None:
+    """1 when every object that the prompt names (one without a prompt) keeps a law, 0 when one breaks it."""
+    count = max(1, len(asked(clip).words.objects))
+    broken = []
+    for track, path in list(zip(objects(clip, extractor), still_paths(clip, extractor), strict=True))[:count]:
+        x0, y0, x1, y1 = np.nan_to_num(track.boxes, nan=-1.0).T
+        at_border = (x0 <= EDGE) | (y0 <= EDGE) | (x1 >= clip.width - EDGE) | (y1 >= clip.height - EDGE)
+        broken.append(law(path, at_border & track.seen))
+    told = [value for value in broken if value is not None]
+    return float(all(value <= limit for value in told)) if told else None
+
+
+def _asks(clip: Viewing, *actions: str) -> bool:
+    return any(label.split(" ")[0] in actions for label in asked(clip).words.events)
+
+
+def _in_depth(clip: Viewing) -> bool:
+    """Whether things are to come nearer or go away, which moves them up or down in the picture and changes their size."""
+    return any(label.endswith((" towards", " away")) for label in asked(clip).words.events)
+
+
+@metric("physics_gravity", sees="hover", **TOLD)
+def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when things in the air fall: they have half or more of the acceleration that their flights need.
+
+    None where nothing is in the air for three frames, or the prompt has things come nearer or go away. What hovers from
+    the first frame to the last is not found out: only what was seen on the ground is known to be in the air.
+    """
+    return None if _in_depth(clip) else _kept(clip, extractor, lambda path, _: laws.floating(path), laws.FLOATING)
+
+
+@metric("physics_energy", sees="backwards", **TOLD)
+def physics_energy(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when no hop is higher than the one before it by more than 15%.
+
+    None where there are not two hops, or where the prompt asks for two things that lift off or for one in depth.
+    """
+    if _in_depth(clip) or sum(label in HOPS for label in asked(clip).words.events) > 1:
+        return None
+    return _kept(clip, extractor, lambda path, _: laws.energy(path), laws.ENERGY)
+
+
+@metric("physics_momentum", sees="teleport", **TOLD)
+def physics_momentum(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when nothing changes its speed to the side by more than a tenth of the picture's height a frame."""
+    return _kept(clip, extractor, lambda path, _: laws.momentum(path), laws.MOMENTUM)
+
+
+@metric("physics_permanence", sees="vanish", **TOLD)
+def physics_permanence(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when things stay: they are unseen in no more than 5% of the frames, unless they left over the border.
+
+    None where the prompt has things appear or disappear.
+    """
+    return None if _asks(clip, "appear", "disappear") else _kept(clip, extractor, laws.missing, laws.MISSING)
+
+
+@metric("physics_growth", sees="swell", **TOLD)
+def physics_growth(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when things keep their size, within a factor of 1.4 over the clip.
+
+    None where the prompt asks for a change of size or of depth, or where there is no prompt.
+    """
+    if clip.prompt is None or _in_depth(clip) or _asks(clip, "grow", "shrink"):
+        return None
+    return _kept(clip, extractor, laws.growth, laws.GROWTH)
+
+
+RULES = (physics_gravity, physics_energy, physics_momentum, physics_permanence, physics_growth)
+
+
+@metric("physics", sees="teleport", **TOLD)
+def physics(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when all laws that are seen at work are kept: gravity, energy, momentum, permanence and size.
+
+    With an extractor that only answers questions, 1 when it says that the clip follows the laws of the real world.
+    """
+    if "mask" not in extractor.gives:
+        question = Question(text=PHYSICS, claim=Claim(about="physics"))
+        return float(extractor.answers(clip.frames, clip.fps, [question])[0] > 0.5)
+    told = [value for rule in RULES if (value := rule(clip, extractor=extractor)) is not None]
+    return float(all(told)) if told else None
+
+
+@metric("videophy", needs=("prompt",), **{**TOLD, "sees": "wrong_words", "ignores": "synonyms"})
+def videophy(clip: Viewing, extractor: Extractor) -> float | None:
+    """1 when the clip shows what the prompt asks for and keeps the laws of physics: VideoPhy's headline.
+
+    What is asked for is read as in `prompt_accuracy`, without attributes that the judge cannot tell; an extractor that
+    answers questions is asked whether the video entails the prompt.
+    """
+    kept = physics(clip, extractor=extractor)
+    if "mask" in extractor.gives:
+        found = rows(clip, extractor)
+        right = all(row.right for row in found.values()) if found else None
+    else:
+        text = f'Does this video entail the description "{asked(clip).text}"?'
+        question = Question(text=text, claim=Claim(about="entails", value=asked(clip).text))
+        right = bool(extractor.answers(clip.frames, clip.fps, [question])[0] > 0.5)
+    return None if kept is None or right is None else float(right and kept == 1)
