@@ -38,15 +38,15 @@ def camera_flow(moves: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
 
 
 def residual(moves: np.ndarray, seen: np.ndarray) -> float:
-    """Mean length of `moves` (H, W, 2) less the camera's, where seen (H, W); pixels.
+    """Sum over the pixels seen (H, W) of the length of `moves` (H, W, 2) less the camera's; pixels.
 
     The camera is taken to be at rest where that leaves less.
     """
-    still = float(np.linalg.norm(moves, axis=-1)[seen].mean(dtype=np.float64))
+    still = float(np.linalg.norm(moves, axis=-1)[seen].sum(dtype=np.float64))
     camera = camera_flow(moves, seen) if still else None
     if camera is None:
         return still
-    return min(still, float(np.linalg.norm(moves - camera, axis=-1)[seen].mean(dtype=np.float64)))
+    return min(still, float(np.linalg.norm(moves - camera, axis=-1)[seen].sum(dtype=np.float64)))
 
 
 @metric(
@@ -61,12 +61,13 @@ def residual(moves: np.ndarray, seen: np.ndarray) -> float:
     ignores="mirror",
 )
 def camera_motion_residual(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean length of what is left of the flow after the best homography, over pixels that are not hidden and pairs.
+    """Mean length of what is left of the flow after the best homography, over all pixels that are not hidden.
 
     0 when all motion is the camera's: turning, zooming, or passing a flat scene. Objects that move, depth seen by a
     camera that travels, and a picture that melts leave something. A homography that leaves more than a camera at rest
     would is not used. None for a single frame, or when the flow explains nothing.
     """
-    pairs = zip(flow(clip, extractor), occlusion(clip, extractor), strict=True)
-    left = [residual(moves, ~hidden) for moves, hidden in pairs if not hidden.all()]
-    return float(np.mean(left)) * clip.fps / min(clip.height, clip.width) if left else None
+    seen = ~occlusion(clip, extractor)
+    count = seen.sum()  # a pair with a cut between has few, and counts as little
+    left = sum(residual(*pair) for pair in zip(flow(clip, extractor), seen, strict=True))
+    return float(left / count) * clip.fps / min(clip.height, clip.width) if count else None
