@@ -72,9 +72,12 @@ def camera_path(clip: Viewing, focal: float | None = None, tilt: float | None = 
         focal: focal length in the first frame, pixels; None takes 1.625 H, that of the world's unzoomed camera.
         tilt: of the first camera below the horizon, radians; None tries those of `TILTS`. The camera has no roll then.
 
-    How far to trust it, on rendered clips of the first curriculum with 25 frames of 128x128: see `camera_errors` in
-    tests and docs; the mean rotation error is some tenths of a degree for still clips, pans and tilts, 1 to 3 degrees
-    for zooms and orbits. Where the camera has not moved, a path's lengths are noise around 0 and nothing is scaled.
+    How far to trust it, measured on 48 rendered clips with objects of the first curriculum (25 frames of 128x128, true
+    focal length of the first frame): mean error of the rotation in degrees and of the camera's place in metres, and in
+    brackets how much the camera truly turned and moved. Still 0.04, 0.01 (0, 0); pan 0.9, 0.14 (10, 0); tilt 0.3, 0.13
+    (7, 0); zoom 1.6, 0.4 (0, 0); dolly 0.4, 0.3 (0, 1.1); rise 3.9, 0.5 (9, 1.0); orbit 2.8, 0.5 (26, 3.0). One clip
+    had no answer; a single one may be off three times as far as the mean. Smaller differences say nothing, nor does it
+    say 0 for a camera that only turns.
     """
     return clip.once(("camera_path", focal, tilt), lambda: _best(clip, focal or FOCAL * clip.height, tilt))
 

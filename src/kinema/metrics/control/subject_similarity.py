@@ -28,7 +28,7 @@ def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
     source='"DreamBooth", 2022, arXiv:2208.12242 (its DINO score)',
     needs=("reference",),
     sees="noise",
-    ignores="none",
+    ignores="mirror",
     extractor="dino",
     offline="efficientnet",
 )
