@@ -14,7 +14,20 @@ from kinema.cli import run
 from kinema.video import Video
 
 SMALL = ["--num-frames", "5", "--height", "64", "--width", "64", "--num-inference-steps", "2"]
-COMMANDS = ("generate", "plan", "show", "score", "train", "world", "techniques", "models", "schema", "doctor")
+COMMANDS = (
+    "generate",
+    "plan",
+    "show",
+    "score",
+    "eval",
+    "compare",
+    "train",
+    "world",
+    "techniques",
+    "models",
+    "schema",
+    "doctor",
+)
 
 
 @pytest.fixture
