@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from kinema.metrics.metric import Metric, SetMetric
 from kinema.metrics.viewing import Viewing
 
 IGNORED = 0.02  # how far a metric may move under what it should ignore
+EVERY = 3  # a metric of sets that reads frames is tried on one frame in three, so that it does not take minutes
+
+_SEEN: dict[Hashable, np.ndarray] = {}  # (extractor, shape, SHA-256 of a frame) -> its features, for this process
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extr
     clips = [clip for clip in clips if all(getattr(clip, need) is not None for need in metric.needs)]
     if not clips:
         return None
+    if isinstance(metric, SetMetric) and metric.features == "frames":
+        clips = [clip.but(frames=clip.frames[::EVERY], fps=clip.fps / EVERY) for clip in clips]
     faults = corruptions()
     clean = _value(metric, clips, clips, extractor)
     if clean is None:
@@ -88,9 +94,18 @@ def features(metric: SetMetric, clips: Sequence[Viewing], extractor: Extractor) 
 
     def read(clip: Viewing) -> np.ndarray:
         if metric.features == "frames":
-            return extractor.frames(clip.frames)
+            return _of_frames(clip.frames, extractor)
         of = extractor.clip if metric.features == "clip" else extractor.logits
         return of(clip.frames, clip.fps)
 
     key = ("features", extractor.label, metric.features)
     return [clip.once(key, functools.partial(read, clip)) for clip in clips]
+
+
+def _of_frames(frames: np.ndarray, extractor: Extractor) -> np.ndarray:
+    """Features (T, D) of each frame; a frame that is in several clips is looked at once."""
+    keys = [(extractor.label, frame.shape, hashlib.sha256(frame.tobytes()).digest()) for frame in frames]
+    new = {key: t for t, key in enumerate(keys) if key not in _SEEN}
+    if new:
+        _SEEN.update(zip(new, extractor.frames(frames[list(new.values())]), strict=True))
+    return np.stack([_SEEN[key] for key in keys])

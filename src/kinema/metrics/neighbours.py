@@ -30,8 +30,8 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
 
 def reach(rows: np.ndarray, k: int) -> np.ndarray:
     """Squared distance of each row to its k-th nearest other row, (N,). N has to be above k."""
-    # The nearest of all is the row itself, at distance 0.
-    return np.concatenate([np.partition(part, k, axis=1)[:, k] for part in squared_distances(rows, rows)])
+    # The nearest of all is the row itself, at distance 0. A copy, because a view would keep the whole block.
+    return np.concatenate([np.partition(part, k, axis=1)[:, k].copy() for part in squared_distances(rows, rows)])
 
 
 def within(points: np.ndarray, centres: np.ndarray, k: int, edge: bool = True) -> Iterator[np.ndarray]:

@@ -1,10 +1,14 @@
-"""Faults of a whole set of clips: copies, strangers, another order."""
+"""Faults of a whole set of clips: copies, clips mixed with others, some that are worse, another order."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from kinema.metrics.corruptions.corruption import corruption
+from kinema.metrics.corruptions.motion import shuffle
+from kinema.metrics.corruptions.picture import blur
 from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
@@ -34,3 +38,21 @@ def mixed(clips: list[Viewing], grade: float) -> list[Viewing]:
             frames[t] = cv2.resize(other[t % len(other)], (clip.width, clip.height), interpolation=cv2.INTER_AREA)
         found[i] = clip.but(frames=frames)
     return found
+
+
+@corruption("some_blurred", of="set")
+def some_blurred(clips: list[Viewing], grade: float) -> list[Viewing]:
+    """That share of the clips is blurred, as strongly as `blur` does at grade 1."""
+    return _some(clips, grade, blur)
+
+
+@corruption("some_shuffled", of="set")
+def some_shuffled(clips: list[Viewing], grade: float) -> list[Viewing]:
+    """In that share of the clips all frames change places."""
+    return _some(clips, grade, shuffle)
+
+
+def _some(clips: list[Viewing], grade: float, fault: Callable[[Viewing, float], Viewing]) -> list[Viewing]:
+    """That share of the clips with the fault at grade 1; those of a lower grade are among those of a higher one."""
+    chosen = set(np.random.default_rng(0).permutation(len(clips))[: round(grade * len(clips))].tolist())
+    return [fault(clip, 1.0) if i in chosen else clip for i, clip in enumerate(clips)]
