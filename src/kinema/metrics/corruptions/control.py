@@ -70,7 +70,8 @@ def _about_centre(clip: Viewing, matrix: np.ndarray) -> np.ndarray:
     to = np.array([[1, 0, (clip.width - 1) / 2], [0, 1, (clip.height - 1) / 2], [0, 0, 1]])
     back = to.copy()
     back[:2, 2] *= -1
-    return to @ matrix @ back
+    centred: np.ndarray = to @ matrix @ back
+    return centred
 
 
 def _warped(clip: Viewing, maps: list[np.ndarray]) -> Viewing:
