@@ -21,7 +21,8 @@ HOP = 0.03  # how far a hop has to stand out of what is around it
 FEWEST = 6  # frames in which the size is seen, at least
 
 # How far each law may be broken: between the clips of kinema.world that keep it and those that were made to break it.
-FLOATING = 0.5  # of the acceleration
+FLOATING = 0.5  # see `floating`
+STRAY = 0.03  # of a flight's height
 ENERGY = 0.15  # of the height
 MOMENTUM = 0.1  # picture heights a frame, a third of what an object does that is put elsewhere
 MISSING = 0.05  # of the frames
@@ -51,25 +52,29 @@ def flights(path: Path) -> list[tuple[int, int]]:
 
 
 def floating(path: Path) -> float | None:
-    """Gravity: how much of the acceleration that a flight of this height and length needs is missing, 0 to 1.
+    """Gravity: how far the worst flight is from a fall, 0 to 1; the larger of two shares.
 
-    A thing that is in the air for T frames and rises by h has to fall by 8 h / T^2 a frame and frame (2 h / T^2 where
-    only one half is seen). What is measured is the median second difference of its height. 1: it hovers, or falls or
-    rises at one speed; below 0.5 it falls. The worst flight counts.
+    The acceleration that is missing: in the air for T frames and as high as h, a thing has to fall by 8 h / T^2 a frame
+    and frame (2 h / T^2 where only one half is seen); it does by the median second difference of its height. And how
+    far its height strays from the best parabola, as a root mean square over h, where STRAY / FLOATING counts as 1. A
+    thing that hovers, or falls at one speed, is near 1, one that falls below 0.5.
     """
     height, y, worst = heights(path), _bridged(path.y), None
     for first, last in flights(path):
-        whole = first > 0 and last < len(y) - 1
-        needed = (8 if whole else 2) * (height[first : last + 1].max()) / (last - first + 2) ** 2
-        missing = 1 - float(np.median(np.diff(y[first : last + 1], 2))) / needed
-        worst = max(missing, worst if worst is not None else 0.0)
+        part, top = y[first : last + 1], height[first : last + 1].max()
+        needed = (8 if first > 0 and last < len(y) - 1 else 2) * top / (len(part) + 1) ** 2
+        missing = 1 - float(np.median(np.diff(part, 2))) / needed
+        frames = np.arange(len(part))
+        off = part - np.polyval(np.polyfit(frames, part, 2), frames)
+        astray = float(np.sqrt(np.mean(off**2))) / top * FLOATING / STRAY
+        worst = max(missing, astray, worst if worst is not None else 0.0)
     return None if worst is None else min(worst, 1.0)
 
 
 def energy(path: Path) -> float | None:
     """Energy: the largest height of a hop over that of the hop before, less 1; below 0 where each loses some."""
     height = heights(path)
-    tops = height[library("scipy.signal").find_peaks(np.pad(height, 1), prominence=HOP)[0] - 1]
+    tops = height[library("scipy.signal").find_peaks(height, prominence=HOP)[0]]
     return float((tops[1:] / tops[:-1]).max()) - 1 if len(tops) > 1 else None
 
 
@@ -84,7 +89,7 @@ def momentum(path: Path) -> float | None:
 def missing(path: Path, at_border: np.ndarray) -> float | None:
     """Permanence: the share of frames in which the object is not seen though it has not left the picture.
 
-    at_border: (T,) bool, whether it touches the border; a gap next to that is a way out or in.
+    at_border: (T,) bool, whether it touches the border; it leaves there and comes back there.
     """
     seen = path.seen
     if not seen.any():
@@ -97,9 +102,9 @@ def missing(path: Path, at_border: np.ndarray) -> float | None:
         end = t
         while end < len(seen) and not seen[end]:
             end += 1
-        left = t > 0 and at_border[t - 1]
-        came = end < len(seen) and at_border[end]
-        lost += 0 if left or came else end - t
+        left = t == 0 or at_border[t - 1]
+        came = end == len(seen) or at_border[end]
+        lost += 0 if left and came else end - t
         t = end
     return lost / len(seen)
 

@@ -60,7 +60,7 @@ def _in_depth(clip: Viewing) -> bool:
 
 @metric("physics_gravity", sees="hover", **TOLD)
 def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 when things in the air fall: they have half or more of the acceleration that their flights need.
+    """1 when things in the air fall: with half of the acceleration that their flights need or more, on parabolas.
 
     None where nothing is in the air for three frames, or the prompt has things come nearer or go away. What hovers from
     the first frame to the last is not found out: only what was seen on the ground is known to be in the air.
