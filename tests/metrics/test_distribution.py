@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from clips import world_clips
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import poly_mmd
 
 from kinema.core.errors import KinemaError
+from kinema.metrics.corruptions.corruption import corruptions
+from kinema.metrics.corruptions.motion import shuffle
+from kinema.metrics.corruptions.picture import blur
 from kinema.metrics.distribution.frechet import frechet_distance
 from kinema.metrics.distribution.frechet_infinity import at_infinity
 from kinema.metrics.distribution.inception_score import mean_score, split_score
@@ -19,6 +23,7 @@ from kinema.metrics.metric import find
 from kinema.metrics.moments import Moments
 from kinema.metrics.neighbours import reach
 from kinema.metrics.rows import blocks, spread
+from kinema.metrics.viewing import Viewing
 
 
 def drawn(count, width, seed=0):
@@ -188,13 +193,10 @@ def signals(count=200, seed=0):
 
 
 def test_stream_tells_time_from_space():
-    rng, clips = np.random.default_rng(1), signals()
+    clips, order = signals(), np.random.default_rng(1).permutation(16)
     three = [find(name) for name in ("stream_t", "stream_f", "stream_d")]
     assert [m(clips, clips) for m in three] == [1, 1, 1]
-    shuffled = rng.permuted(clips, axis=1)
-    order = rng.permutation(16)
-    shuffled = clips[:, order]
-    t, f, d = (m(shuffled, clips) for m in three)
+    t, f, d = (m(clips[:, order], clips) for m in three)
     assert t < 0.7 and f == d == 1
     t, f, d = (m(clips + 100, clips) for m in three)
     assert t == pytest.approx(1, abs=1e-6) and f == d == 0
@@ -206,3 +208,43 @@ def test_stream_tells_time_from_space():
         three[0](clips[:, :3], clips)
     with pytest.raises(KinemaError, match="features of every frame"):
         three[0](clips[:, 0], clips[:, 0])
+
+
+def colour_and_sharpness(frames):
+    """Features of frames that follow a blur smoothly: mean and spread of each colour, and how sharp edges are."""
+    x = frames.astype(np.float32)
+    steps, bends = (np.abs(np.diff(x, n, axis=2)).mean((1, 2, 3)) for n in (1, 2))
+    return np.column_stack([x.mean((1, 2)), x.std((1, 2)), 1000 * bends / (steps + 1e-3)])
+
+
+def test_shuffled_frames_move_t_and_not_f_and_a_blur_moves_f_and_not_t():
+    clips = [clip.but(frames=clip.frames[::2]) for clip in world_clips(192, size=32)]
+    clean, shuffled, blurred = (
+        [colour_and_sharpness(clip.frames) for clip in made]
+        for made in (clips, [shuffle(clip, 1.0) for clip in clips], [blur(clip, 1.0) for clip in clips])
+    )
+    t, f = find("stream_t"), find("stream_f")
+    assert t(shuffled, clean) < 0.15 and f(shuffled, clean) == 1
+    assert t(blurred, clean) > 0.9 and f(blurred, clean) < 0.2
+
+
+def test_faults_of_sets():
+    clips = [Viewing(np.full((5, 4, 6, 3), i, np.uint8)) for i in range(8)]
+    faults = {name: fault for name, fault in corruptions().items() if fault.of == "set"}
+
+    def shades(name, grade):
+        return [sorted(set(clip.frames.ravel().tolist())) for clip in faults[name](clips, grade)]
+
+    assert len({*map(tuple, shades("fewer_modes", 1 / 3))}) == 4 and len({*map(tuple, shades("fewer_modes", 1.0))}) == 1
+    assert shades("reordered", 1.0) != shades("reordered", 0.0) == [[i] for i in range(8)]
+    assert sorted(shades("reordered", 1.0)) == [[i] for i in range(8)]
+    assert sum(len(each) == 2 for each in shades("mixed", 0.5)) == 4
+    for name, fault in (("some_blurred", blur), ("some_shuffled", shuffle)):
+        noise = [
+            clip.but(frames=np.random.default_rng(i).integers(0, 256, (5, 16, 16, 3), np.uint8))
+            for i, clip in enumerate(clips)
+        ]
+        found = faults[name](noise, 0.25)
+        changed = [i for i in range(8) if found[i] is not noise[i]]
+        assert len(changed) == 2
+        np.testing.assert_array_equal(found[changed[0]].frames, fault(noise[changed[0]], 1.0).frames)
