@@ -291,10 +291,10 @@ def test_killed_and_started_again(tmp_path):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["none"], "no folder none"),
+        (["none"], "there is no folder none"),
         (["clips/dark.mp4"], "is a file; name the folder it is in"),
         (["nothing"], "nothing holds no clip"),
-        (["clips", "--reference", "none"], "no folder none"),
+        (["clips", "--reference", "none"], "there is no folder none"),
         (["clips", "--metrics", "fliker"], "there is no metric 'fliker'; did you mean 'flicker'?"),
         (["clips", "--metrics", "flicker,"], "there is no metric ''"),
         (["clips", "--metrics", "flicker:world"], "flicker uses no extractor; leave ':world' out"),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +154,10 @@ def _print(results: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     from kinema.evaluation.report import interval, number
+    from kinema.evaluation.results import WITHOUT
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for title in ("metric", "mean", "95% interval", "unit", "better", "clips"):
         numeric = title in ("mean", "95% interval", "clips")
@@ -169,16 +172,16 @@ def _print(results: dict[str, Any], out: Path) -> None:
     if table.row_count:
         console.print(table)
     for row in results["not_measured"]:
-        console.print(f"not measured: {row['metric']}: {row['reason']}", markup=False, highlight=False)
+        say(f"not measured: {row['metric']}: {row['reason']}")
     for label, m in results["metrics"].items():
         for need, count in m["without"].items():
-            console.print(f"{label}: {count} clips without a {need}", markup=False, highlight=False)
+            say(f"{label}: {count} clips without {WITHOUT[need]}")
         for why, count in m["errors"].items():
-            console.print(f"{label}: failed on {count} clips: {why}", markup=False, highlight=False)
+            say(f"{label}: failed on {count} clips: {why}")
     for what, rows in (("clips", results["failed"]), ("reference clips", results["failed_references"])):
         for row in rows[:10]:
-            console.print(f"failed: {row['name']}: {row['reason']}", markup=False, highlight=False)
+            say(f"failed: {row['name']}: {row['reason']}")
         if len(rows) > 10:
-            console.print(f"and {len(rows) - 10} more {what} failed", markup=False, highlight=False)
-    console.print(f"{results['measured']} of {results['clips']} clips measured", highlight=False)
-    console.print(str(out / "report.html"), markup=False, highlight=False, soft_wrap=True)
+            say(f"and {len(rows) - 10} more {what} failed")
+    say(f"{results['measured']} of {results['clips']} clips measured")
+    say(str(out / "report.html"))

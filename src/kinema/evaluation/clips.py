@@ -53,7 +53,8 @@ def find_clips(folder: str | os.PathLike[str]) -> list[Source]:
     """
     root = Path(folder).resolve()
     if not root.is_dir():
-        raise KinemaError(f"{folder} is a file; name the folder it is in" if root.exists() else f"no folder {folder}")
+        there = root.exists()
+        raise KinemaError(f"{folder} is a file; name the folder it is in" if there else f"there is no folder {folder}")
     paths = list(_paths(root))
     if not paths:
         raise KinemaError(f"{folder} holds no clip ({', '.join(VIDEOS)}, or a folder of pictures)")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kinema.evaluation.journal import Journal
-from kinema.evaluation.results import Evaluation
+from kinema.evaluation.results import WITHOUT, Evaluation
 from kinema.files import write_text
 from kinema.metrics.metric import TOPICS
 
@@ -116,7 +116,7 @@ def number(value: float | None) -> str:
         return "–"
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
-        return f"{value:,.{min(digits, 6)}f}"
+        return f"{value:,.{digits}f}"
     return f"{value:.3e}"
 
 
@@ -197,7 +197,7 @@ def _section(label: str, m: dict[str, Any], done: Evaluation, journal: Journal) 
     values = done.values[label]
     told = [f"mean {number(m['mean'])} {m['unit']}", f"95% interval {interval(m['interval'])}", f"{m['n']} clips"]
     told += [f"{m['not_applicable']} where it does not apply"] if m["not_applicable"] else []
-    told += [f"{count} without a {need}" for need, count in m["without"].items()]
+    told += [f"{count} without {WITHOUT[need]}" for need, count in m["without"].items()]
     told += [f"{sum(m['errors'].values())} failed ({next(iter(m['errors']))})"] if m["errors"] else []
     better = {"higher": "Higher is better.", "lower": "Lower is better.", None: ""}[m["better"]]
     return SECTION.substitute(

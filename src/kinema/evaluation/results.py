@@ -25,6 +25,7 @@ from kinema.metrics.statistics import bootstrap, standard_error
 
 FORMAT = 1
 DRAWS = 2_000  # of the bootstrap
+WITHOUT = {"prompt": "a prompt", "reference": "a clip of its name in the reference", "sound": "sound"}
 ABOUT = ("name", "prompt", "frames", "height", "width", "fps")  # columns of clips.csv before the metrics
 
 
@@ -171,7 +172,7 @@ def _why(summary: dict[str, Any]) -> str:
     if summary["errors"]:
         return str(max(summary["errors"], key=summary["errors"].get))
     if summary["without"] and sum(summary["without"].values()) == summary["not_applicable"]:
-        return f"no clip has a {' or a '.join(summary['without'])}"
+        return f"no clip comes with {' or '.join(WITHOUT[need] for need in summary['without'])}"
     return "no clip has anything for it to measure"
 
 
