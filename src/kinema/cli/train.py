@@ -31,9 +31,7 @@ STAGES = {
 
 @app.command()
 def train(
-    recipe: str = typer.Argument(
-        ..., metavar="RECIPE", help="mini, judge, sight, event_times, or a .yaml file."
-    ),
+    recipe: str = typer.Argument(..., metavar="RECIPE", help="mini, judge, sight, event_times, or a .yaml file."),
     overrides: list[str] = typer.Argument(None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace."),
     out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
     stage: str = typer.Option(None, metavar="NAME", help="Only this section of the recipe, for example stage1."),
