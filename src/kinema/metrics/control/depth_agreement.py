@@ -39,7 +39,7 @@ def agreement(nearness: np.ndarray, true: np.ndarray) -> float | None:
 
 @metric(
     "depth_agreement",
-    unit="",
+    unit="correlation",
     low=-1,
     high=1,
     better="higher",

@@ -25,7 +25,7 @@ def f1(found: np.ndarray, true: np.ndarray) -> float:
 
 @metric(
     "edge_f1",
-    unit="",
+    unit="share",
     low=0,
     high=1,
     better="higher",

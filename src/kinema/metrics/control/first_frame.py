@@ -41,7 +41,7 @@ def first_frame_psnr(clip: Viewing) -> float | None:
 
 @metric(
     "first_frame_ssim",
-    unit="",
+    unit="similarity",
     low=-1,
     high=1,
     better="higher",
@@ -57,14 +57,14 @@ def first_frame_ssim(clip: Viewing) -> float | None:
 
 @metric(
     "first_frame_lpips",
-    unit="",
+    unit="squared distance",
     low=0,
     high=float("inf"),
     better="lower",
     source='"The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, arXiv:1801.03924',
     needs=("reference",),
     sees="noise",
-    ignores="none",
+    ignores="mirror",
     extractor="lpips",
 )
 def first_frame_lpips(clip: Viewing, extractor: Extractor) -> float | None:

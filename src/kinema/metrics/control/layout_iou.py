@@ -47,7 +47,7 @@ def layout_overlap(boxes: np.ndarray, planned: np.ndarray) -> float | None:
 
 @metric(
     "layout_iou",
-    unit="",
+    unit="share",
     low=0,
     high=1,
     better="higher",

@@ -11,14 +11,14 @@ from kinema.metrics.viewing import Viewing, same_size
 
 @metric(
     "lpips",
-    unit="",
+    unit="squared distance",
     low=0,
     high=float("inf"),
     better="lower",
     source='"The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, arXiv:1801.03924',
     needs=("reference",),
     sees="noise",
-    ignores="none",
+    ignores="mirror",
     extractor="lpips",
 )
 def lpips(clip: Viewing, extractor: Extractor) -> float:

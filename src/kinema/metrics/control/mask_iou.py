@@ -18,7 +18,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float | None:
 
 @metric(
     "mask_iou",
-    unit="",
+    unit="share",
     low=0,
     high=1,
     better="higher",

@@ -40,7 +40,7 @@ def best_cosine(a: np.ndarray, b: np.ndarray) -> float | None:
 
 @metric(
     "motion_fidelity",
-    unit="",
+    unit="cosine",
     low=-1,
     high=1,
     better="higher",

@@ -21,7 +21,7 @@ def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 @metric(
     "subject_similarity",
-    unit="",
+    unit="cosine",
     low=-1,
     high=1,
     better="higher",
