@@ -7,15 +7,13 @@ mistakes as kinema can measure them without either. Each rule takes a path seen 
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from kinema.metrics.optional import library
 from kinema.metrics.still import Path
 
 UP = 0.06  # how high above where it stands a thing has to be to be in the air
-DIP = 0.3  # of a flight's height: how far it comes down between two flights
+DIP = 0.3  # of the greatest height: how far it comes down between two flights
 FLIGHT = 3  # frames in the air, at least
 HOP = 0.03  # how far a hop has to stand out of what is around it
 FEWEST = 6  # frames in which the size is seen, at least
@@ -36,22 +34,18 @@ def heights(path: Path) -> np.ndarray:
     return found
 
 
-def flights(path: Path) -> list[tuple[int, int]]:
-    """First and last frame of every time in the air, cut where the object comes down in between."""
+def flights(path: Path, at_border: np.ndarray) -> list[tuple[int, int]]:
+    """First and last frame of every time in the air, cut where the object comes down in between or may be cut off."""
     height = heights(path)
-    if height.max() < UP:
-        return []
-    low = library("scipy.signal").find_peaks(-height, prominence=DIP * height.max())[0]
-    cuts = [-1, *low.tolist(), len(height)]
-    found = []
-    for before, after in pairwise(cuts):
-        up = [t for t in range(before + 1, after) if height[t] > UP]
-        if len(up) >= FLIGHT and up[-1] - up[0] + 1 == len(up):
-            found.append((up[0], up[-1]))
-    return found
+    low = library("scipy.signal").find_peaks(-height, prominence=max(DIP * height.max(), 1e-9))[0]
+    up = (height > UP) & ~at_border
+    up[low] = False
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], up, [False]]).astype(int)))
+    pairs = zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True)
+    return [(first, last) for first, last in pairs if last - first + 1 >= FLIGHT]
 
 
-def floating(path: Path) -> float | None:
+def floating(path: Path, at_border: np.ndarray) -> float | None:
     """Gravity: how far the worst flight is from a fall, 0 to 1; the larger of two shares.
 
     The acceleration that is missing: in the air for T frames and as high as h, a thing has to fall by 8 h / T^2 a frame
@@ -60,7 +54,7 @@ def floating(path: Path) -> float | None:
     thing that hovers, or falls at one speed, is near 1, one that falls below 0.5.
     """
     height, y, worst = heights(path), _bridged(path.y), None
-    for first, last in flights(path):
+    for first, last in flights(path, at_border):
         part, top = y[first : last + 1], height[first : last + 1].max()
         needed = (8 if first > 0 and last < len(y) - 1 else 2) * top / (len(part) + 1) ** 2
         missing = 1 - float(np.median(np.diff(part, 2))) / needed

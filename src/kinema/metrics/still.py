@@ -78,15 +78,19 @@ def _without_camera(places: np.ndarray, moves: np.ndarray, ground: np.ndarray) -
         return found
     here = places[seen[0], :3].copy()  # x, y and foot, without the camera's motion
     ghost = here.copy()  # where it would be now if only the camera had moved since it was last seen
+    stand = here[2]  # the lowest that its foot has been, moved along with the camera: the ground below it
     for t in range(int(seen[0]), len(places)):
         if not np.isnan(places[t, 0]):
             here = here + (places[t, :3] - ghost) / scale
             found[t] = [*here, places[t, 3] / scale]
             ghost = places[t, :3].copy()
+        stand = max(stand, ghost[2])
         if t + 1 < len(places):
-            shift, grown = camera_at(moves[t], ground[t] & ground[t + 1], ghost[0], ghost[2])
-            ghost += [shift[0], shift[1], shift[1]]
-            scale *= grown
+            shift, grown = camera_at(moves[t], ground[t] & ground[t + 1], ghost[0], stand)
+            # What is above that ground is as far away: heights grow as widths do.
+            ghost[0] += shift[0]
+            ghost[1:] += shift[1] + (grown - 1) * (ghost[1:] - stand)
+            stand, scale = stand + shift[1], scale * grown
     return found
 
 

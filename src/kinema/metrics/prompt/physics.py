@@ -3,8 +3,8 @@
 "VideoPhy" (2024, arXiv:2406.03520) has people, and a language model after them, say whether a clip follows the laws of
 the real world. Here rules on the paths of objects say it (`kinema.metrics.laws`), with the camera's motion taken away:
 1 a law is kept, 0 it is broken, None it is not seen at work. A clip of the wrong thing can be physical: look at
-`prompt_accuracy` too. How well the rules tell clips of kinema.world from the same with one law broken is measured in
-`tests/metrics/test_physics.py`.
+`prompt_accuracy` too. How well the rules tell clips of kinema.world from the same with one law broken is measured by
+`python -m kinema.claims.physics`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kinema.metrics import laws
 from kinema.metrics.asked import asked, rows
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.metric import metric
-from kinema.metrics.objects import objects
+from kinema.metrics.objects import ObjectTrack, objects
 from kinema.metrics.questions import PHYSICS, Claim, Question
 from kinema.metrics.still import Path, still_paths
 from kinema.metrics.viewing import Viewing
@@ -34,28 +34,54 @@ TOLD: dict[str, Any] = dict(
     extractor="world",
     ignores="mirror",
 )
-Law = Callable[[Path, np.ndarray], float | None]
+Rule = Callable[[Path, np.ndarray], float | None]  # a path, and where the border may cut the object off
 
 
-def _kept(clip: Viewing, extractor: Extractor, law: Law, limit: float) -> float | None:
+def at_border(track: ObjectTrack, clip: Viewing) -> np.ndarray:
+    """(T,) bool: the object is seen, and so near to the border that a part of it may be outside."""
+    x0, y0, x1, y1 = np.nan_to_num(track.boxes, nan=-1.0).T
+    near: np.ndarray = (x0 <= EDGE) | (y0 <= EDGE) | (x1 >= clip.width - EDGE) | (y1 >= clip.height - EDGE)
+    return near & track.seen
+
+
+def _asks(clip: Viewing, *actions: str) -> int:
+    """How many of these things the prompt has happen."""
+    return sum(label.split(" ")[0] in actions for label in asked(clip).words.events)
+
+
+def _flat(clip: Viewing) -> bool:
+    """Whether nothing is to come nearer or go away, which moves it up or down in the picture and changes its size."""
+    return not any(label.endswith((" towards", " away")) for label in asked(clip).words.events)
+
+
+# When the prompt lets a law apply, how far it is broken, and from where on that is too far.
+LAWS: dict[str, tuple[Callable[[Viewing], bool], Rule, float]] = {
+    "gravity": (_flat, laws.floating, laws.FLOATING),
+    "energy": (lambda c: _flat(c) and _asks(c, *HOPS) < 2, lambda path, _: laws.energy(path), laws.ENERGY),
+    "momentum": (lambda c: True, lambda path, _: laws.momentum(path), laws.MOMENTUM),
+    "permanence": (lambda c: not _asks(c, "appear", "disappear"), laws.missing, laws.MISSING),
+    "growth": (
+        lambda c: c.prompt is not None and _flat(c) and not _asks(c, "grow", "shrink"),
+        laws.growth,
+        laws.GROWTH,
+    ),
+}
+
+
+def applies(clip: Viewing, law: str) -> bool:
+    """Whether the prompt lets a law apply."""
+    return LAWS[law][0](clip)
+
+
+def _kept(clip: Viewing, extractor: Extractor, law: str) -> float | None:
     """1 when every object that the prompt names (one without a prompt) keeps a law, 0 when one breaks it."""
-    count = max(1, len(asked(clip).words.objects))
-    broken = []
-    for track, path in list(zip(objects(clip, extractor), still_paths(clip, extractor), strict=True))[:count]:
-        x0, y0, x1, y1 = np.nan_to_num(track.boxes, nan=-1.0).T
-        at_border = (x0 <= EDGE) | (y0 <= EDGE) | (x1 >= clip.width - EDGE) | (y1 >= clip.height - EDGE)
-        broken.append(law(path, at_border & track.seen))
-    told = [value for value in broken if value is not None]
-    return float(all(value <= limit for value in told)) if told else None
-
-
-def _asks(clip: Viewing, *actions: str) -> bool:
-    return any(label.split(" ")[0] in actions for label in asked(clip).words.events)
-
-
-def _in_depth(clip: Viewing) -> bool:
-    """Whether things are to come nearer or go away, which moves them up or down in the picture and changes their size."""
-    return any(label.endswith((" towards", " away")) for label in asked(clip).words.events)
+    if not applies(clip, law):
+        return None
+    _, rule, limit = LAWS[law]
+    pairs = list(zip(objects(clip, extractor), still_paths(clip, extractor), strict=True))
+    told = [rule(path, at_border(track, clip)) for track, path in pairs[: max(1, len(asked(clip).words.objects))]]
+    seen = [value for value in told if value is not None]
+    return float(all(value <= limit for value in seen)) if seen else None
 
 
 @metric("physics_gravity", sees="hover", **TOLD)
@@ -65,7 +91,7 @@ def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
     None where nothing is in the air for three frames, or the prompt has things come nearer or go away. What hovers from
     the first frame to the last is not found out: only what was seen on the ground is known to be in the air.
     """
-    return None if _in_depth(clip) else _kept(clip, extractor, lambda path, _: laws.floating(path), laws.FLOATING)
+    return _kept(clip, extractor, "gravity")
 
 
 @metric("physics_energy", sees="backwards", **TOLD)
@@ -74,15 +100,13 @@ def physics_energy(clip: Viewing, extractor: Extractor) -> float | None:
 
     None where there are not two hops, or where the prompt asks for two things that lift off or for one in depth.
     """
-    if _in_depth(clip) or sum(label in HOPS for label in asked(clip).words.events) > 1:
-        return None
-    return _kept(clip, extractor, lambda path, _: laws.energy(path), laws.ENERGY)
+    return _kept(clip, extractor, "energy")
 
 
 @metric("physics_momentum", sees="teleport", **TOLD)
 def physics_momentum(clip: Viewing, extractor: Extractor) -> float | None:
     """1 when nothing changes its speed to the side by more than a tenth of the picture's height a frame."""
-    return _kept(clip, extractor, lambda path, _: laws.momentum(path), laws.MOMENTUM)
+    return _kept(clip, extractor, "momentum")
 
 
 @metric("physics_permanence", sees="vanish", **TOLD)
@@ -91,7 +115,7 @@ def physics_permanence(clip: Viewing, extractor: Extractor) -> float | None:
 
     None where the prompt has things appear or disappear.
     """
-    return None if _asks(clip, "appear", "disappear") else _kept(clip, extractor, laws.missing, laws.MISSING)
+    return _kept(clip, extractor, "permanence")
 
 
 @metric("physics_growth", sees="swell", **TOLD)
@@ -100,12 +124,7 @@ def physics_growth(clip: Viewing, extractor: Extractor) -> float | None:
 
     None where the prompt asks for a change of size or of depth, or where there is no prompt.
     """
-    if clip.prompt is None or _in_depth(clip) or _asks(clip, "grow", "shrink"):
-        return None
-    return _kept(clip, extractor, laws.growth, laws.GROWTH)
-
-
-RULES = (physics_gravity, physics_energy, physics_momentum, physics_permanence, physics_growth)
+    return _kept(clip, extractor, "growth")
 
 
 @metric("physics", sees="teleport", **TOLD)
@@ -117,7 +136,7 @@ def physics(clip: Viewing, extractor: Extractor) -> float | None:
     if "mask" not in extractor.gives:
         question = Question(text=PHYSICS, claim=Claim(about="physics"))
         return float(extractor.answers(clip.frames, clip.fps, [question])[0] > 0.5)
-    told = [value for rule in RULES if (value := rule(clip, extractor=extractor)) is not None]
+    told = [value for law in LAWS if (value := _kept(clip, extractor, law)) is not None]
     return float(all(told)) if told else None
 
 
