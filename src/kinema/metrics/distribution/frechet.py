@@ -86,7 +86,7 @@ def fvd(made: Features, reference: Features) -> float:
     high=np.inf,
     better="lower",
     source=FID,
-    sees="noise",
+    sees="blur",
     ignores="reordered",
     extractor="inception",
     features="frames",

@@ -80,7 +80,7 @@ def kvd(made: Features, reference: Features) -> float:
     high=np.inf,
     better="lower",
     source=SOURCE,
-    sees="noise",
+    sees="blur",
     ignores="reordered",
     extractor="inception",
     features="frames",
