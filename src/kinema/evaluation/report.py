@@ -47,7 +47,7 @@ th.number { text-align: right; }
 td.name, td.reason { overflow-wrap: anywhere; }
 td.label, td.arrow { white-space: nowrap; }
 tr.topic th { padding-top: 1rem; font-weight: 600; }
-.unit { color: var(--dim); }
+.unit { display: block; color: var(--dim); font-size: .8rem; }
 section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: 1.25rem; break-inside: avoid; }
 .head { display: flex; flex-wrap: wrap; gap: .5rem 2rem; justify-content: space-between; }
 .head > div { flex: 1 1 20rem; }

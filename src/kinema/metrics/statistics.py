@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 Z95 = 1.959964  # normal quantile of 97.5%
-CHUNK = 4_000_000  # indices drawn at a time
+CHUNK = 400_000  # indices drawn at a time
 
 
 def bootstrap(values: np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float] | None:
-    """95% percentile interval of the mean of values (N,): 2.5% and 97.5% of the means of N drawn again with replacement.
+    """95% percentile interval of the mean of values (N,): 2.5% and 97.5% of the means of N drawn with replacement.
 
     Efron, "Bootstrap methods: another look at the jackknife", 1979. The same values give the same interval. Of
     differences of pairs it is the paired bootstrap. None of fewer than two values.
