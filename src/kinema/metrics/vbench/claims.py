@@ -46,10 +46,10 @@ def asked_things(clip: Viewing) -> tuple[str, ...]:
         return tuple(_without_colour(thing) for thing in (relation.a, relation.b))
     if found := re.fullmatch(r"an? (.+) and an? (.+)", _plain(clip)):
         return tuple(_without_colour(thing) for thing in found.groups())
-    if words := tuple(thing.kind for thing in _world(clip).objects if thing.kind):
-        return words
-    found = re.fullmatch(r"an? (\w+(?: \w+){0,2})", _plain(clip))
-    return (_without_colour(found[1]),) if found else ()
+    world = _world(clip)
+    if (found := re.fullmatch(r"an? (\w+(?: \w+){0,2})", _plain(clip))) and not world.events:
+        return (_without_colour(found[1]),)
+    return tuple(thing.kind for thing in world.objects if thing.kind)
 
 
 def asked_colour(clip: Viewing) -> tuple[str, str] | None:
@@ -58,10 +58,10 @@ def asked_colour(clip: Viewing) -> tuple[str, str] | None:
     found = re.fullmatch(rf"an? ({'|'.join(COLOURS)}) (.+)", _plain(clip))
     if told and found:
         return str(told), found[2]
-    first = _world(clip)
-    if first.kind and first.colour:
-        return first.colour, first.kind
-    return (found[1], found[2]) if found else None
+    world = _world(clip)
+    if found and not world.events:
+        return found[1], found[2]
+    return (world.colour, world.kind) if world.kind and world.colour else None
 
 
 def asked_relation(clip: Viewing) -> Relation | None:
