@@ -18,7 +18,6 @@ GIVE = {
     "reference": "a reference; give a folder of clips with --reference",
     "sound": "sound, and no clip has any",
 }
-WITHOUT_NETWORK = (None, "dis")  # extractors that are a formula
 TRIAL_PROMPT = "a red ball rolls to the left on the grass"
 
 
@@ -78,8 +77,14 @@ def preset(name: str) -> list[Measure]:
 
 def _belongs(metric: Metric | SetMetric, name: str) -> bool:
     if name == "quick":
-        return isinstance(metric, Metric) and metric.extractor in WITHOUT_NETWORK
+        return isinstance(metric, Metric) and (metric.extractor is None or _is_formula(metric.extractor))
     return name == "all" or name == metric.topic or (name == "world" and metric.extractor == "world")
+
+
+def _is_formula(extractor: str) -> bool:
+    """Whether an extractor is no network: optical flow without weights."""
+    kind = extractors().get(extractor)
+    return kind is not None and not kind.usual and kind.gives == {"flow"}
 
 
 def needs(asked: Sequence[str]) -> set[str]:
