@@ -13,14 +13,14 @@ from kinema.metrics.optional import library
 from kinema.metrics.still import Path
 
 UP = 0.06  # how high above where it stands a thing has to be to be in the air
-DIP = 0.3  # of the greatest height: how far it comes down between two flights
+DIP = 0.015  # how far it comes down between two flights
 FLIGHT = 3  # frames in the air, at least
+STRAY = 0.06  # of a flight's height, root mean square: as far from a parabola as what hovers is
 HOP = 0.03  # how far a hop has to stand out of what is around it
 FEWEST = 6  # frames in which the size is seen, at least
 
 # How far each law may be broken: between the clips of kinema.world that keep it and those that were made to break it.
-FLOATING = 0.5  # see `floating`
-STRAY = 0.03  # of a flight's height
+FLOATING = 0.65  # see `floating`
 ENERGY = 0.15  # of the height
 MOMENTUM = 0.1  # picture heights a frame, a third of what an object does that is put elsewhere
 MISSING = 0.05  # of the frames
@@ -34,18 +34,17 @@ def heights(path: Path) -> np.ndarray:
     return found
 
 
-def flights(path: Path, at_border: np.ndarray) -> list[tuple[int, int]]:
-    """First and last frame of every time in the air, cut where the object comes down in between or may be cut off."""
+def flights(path: Path) -> list[tuple[int, int]]:
+    """First and last frame of every time in the air, cut where the object comes down in between."""
     height = heights(path)
-    low = library("scipy.signal").find_peaks(-height, prominence=max(DIP * height.max(), 1e-9))[0]
-    up = (height > UP) & ~at_border
-    up[low] = False
+    up = height > UP
+    up[library("scipy.signal").find_peaks(_bridged(path.y), prominence=DIP)[0]] = False
     edges = np.flatnonzero(np.diff(np.concatenate([[False], up, [False]]).astype(int)))
     pairs = zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True)
     return [(first, last) for first, last in pairs if last - first + 1 >= FLIGHT]
 
 
-def floating(path: Path, at_border: np.ndarray) -> float | None:
+def floating(path: Path) -> float | None:
     """Gravity: how far the worst flight is from a fall, 0 to 1; the larger of two shares.
 
     The acceleration that is missing: in the air for T frames and as high as h, a thing has to fall by 8 h / T^2 a frame
@@ -54,13 +53,13 @@ def floating(path: Path, at_border: np.ndarray) -> float | None:
     thing that hovers, or falls at one speed, is near 1, one that falls below 0.5.
     """
     height, y, worst = heights(path), _bridged(path.y), None
-    for first, last in flights(path, at_border):
+    for first, last in flights(path):
         part, top = y[first : last + 1], height[first : last + 1].max()
         needed = (8 if first > 0 and last < len(y) - 1 else 2) * top / (len(part) + 1) ** 2
         missing = 1 - float(np.median(np.diff(part, 2))) / needed
         frames = np.arange(len(part))
         off = part - np.polyval(np.polyfit(frames, part, 2), frames)
-        astray = float(np.sqrt(np.mean(off**2))) / top * FLOATING / STRAY
+        astray = float(np.sqrt(np.mean(off**2))) / (top * STRAY)
         worst = max(missing, astray, worst if worst is not None else 0.0)
     return None if worst is None else min(worst, 1.0)
 

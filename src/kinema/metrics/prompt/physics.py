@@ -56,7 +56,7 @@ def _flat(clip: Viewing) -> bool:
 
 # When the prompt lets a law apply, how far it is broken, and from where on that is too far.
 LAWS: dict[str, tuple[Callable[[Viewing], bool], Rule, float]] = {
-    "gravity": (_flat, laws.floating, laws.FLOATING),
+    "gravity": (_flat, lambda path, _: laws.floating(path), laws.FLOATING),
     "energy": (lambda c: _flat(c) and _asks(c, *HOPS) < 2, lambda path, _: laws.energy(path), laws.ENERGY),
     "momentum": (lambda c: True, lambda path, _: laws.momentum(path), laws.MOMENTUM),
     "permanence": (lambda c: not _asks(c, "appear", "disappear"), laws.missing, laws.MISSING),
@@ -86,7 +86,7 @@ def _kept(clip: Viewing, extractor: Extractor, law: str) -> float | None:
 
 @metric("physics_gravity", sees="hover", **TOLD)
 def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 when things in the air fall: with half of the acceleration that their flights need or more, on parabolas.
+    """1 when things in the air fall: on parabolas, with a third of the acceleration that these need or more.
 
     None where nothing is in the air for three frames, or the prompt has things come nearer or go away. What hovers from
     the first frame to the last is not found out: only what was seen on the ground is known to be in the air.
