@@ -133,7 +133,7 @@ class Musiq(nn.Module):
         """(B, 3, H, W) -> its patches (B, N, 3, 32, 32), row by row, and the cell of the grid that each lies in."""
         x = same(x, PATCH, PATCH)
         rows, columns = (n // PATCH for n in x.shape[-2:])
-        patches = F.unfold(x, PATCH, stride=PATCH).transpose(1, 2).unflatten(-1, (3, PATCH, PATCH))
+        patches = F.unfold(x, PATCH, stride=PATCH).transpose(1, 2).reshape(len(x), -1, 3, PATCH, PATCH)
         down, right = (torch.arange(n, device=x.device) * self.grid // n for n in (rows, columns))
         return patches, (down[:, None] * self.grid + right).flatten()
 
@@ -160,8 +160,9 @@ class MusiqExtractor(Extractor):
                 "write them as model.safetensors and name the folder: musiq@FOLDER"
             )
         super().__init__(model)
+        stored = tensors(self.name, model, "model.safetensors")
         try:
-            self.network = Musiq(tensors(self.name, model, "model.safetensors"))
+            self.network = Musiq(stored)
         except (KeyError, ValueError, RuntimeError) as error:
             raise KinemaError(
                 f"extractor {self.name}@{model}: model.safetensors holds no MUSIQ with one score"

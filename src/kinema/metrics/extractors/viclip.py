@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from kinema.metrics.extractors.tensors import file_of, tensors
 from kinema.metrics.optional import library
 
 HEAD = 64  # numbers of an attention head
-EDGE = 224  # pixels
+MERGES = 49152 - 256 - 2  # of CLIP's list that are used
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -172,15 +173,13 @@ class ViClip(Extractor):
 
 def tokenizer(path: str) -> Any:
     """CLIP's tokenizer from its list of merges. Raises: KinemaError when the file is damaged."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
     kind = library("transformers").CLIPTokenizer
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            merges = [tuple(line.split()) for line in file.read().split("\n")[1 : 49152 - 256 - 2 + 1]]
+            merges = [pair for line in islice(file, 1, 1 + MERGES) if len(pair := tuple(line.split())) == 2]
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise KinemaError(f"{path} is damaged; it has to be CLIP's list of merges") from error
-    letters = list(bytes_to_unicode().values())
+    letters = list(library("transformers.convert_slow_tokenizer").bytes_to_unicode().values())
     words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
     words += ["<|startoftext|>", "<|endoftext|>"]
     return kind(vocab={word: i for i, word in enumerate(words)}, merges=merges)
