@@ -109,20 +109,21 @@ def scores(specs: Sequence[SceneSpec], seen: Seen = "true") -> Iterator[Score]:
         for fault, each in (("", state), *broken(spec, state, np.random.default_rng(spec.seed))):
             rendered = render(each)
             clip = Viewing(rendered.frames[0].numpy(), spec.fps, caption(spec, spec.seed))
-            track, path = _path(clip, rendered.mask[0].numpy() > 0, spec.camera.move == "still", seen)
-            for law, (_, measure, _) in LAWS.items():
-                told = path is not None and track is not None and applies(clip, law)
-                yield Score(law, fault, measure(path, at_border(track, clip)) if told else None)
+            first = _first(clip, rendered.mask[0].numpy() > 0, spec.camera.move == "still", seen)
+            for law, (_, rule, _) in LAWS.items():
+                told = rule(first[1], at_border(first[0], clip)) if first and applies(clip, law) else None
+                yield Score(law, fault, told)
 
 
-def _path(clip: Viewing, mask: np.ndarray, still: bool, seen: Seen) -> tuple[ObjectTrack | None, Path | None]:
+def _first(clip: Viewing, mask: np.ndarray, still: bool, seen: Seen) -> tuple[ObjectTrack, Path] | None:
+    """The most important object and its path; None when none is seen."""
     if seen == "read":
         world = load_extractor("world")
         found, ways = objects(clip, world), still_paths(clip, world)
     else:
         found = tracks(clip.frames, mask)
         ways = paths(found, None if still else flow(clip)) if found else []
-    return (found[0], ways[0]) if found else (None, None)
+    return (found[0], ways[0]) if found else None
 
 
 def auc(kept: Sequence[float], broken: Sequence[float]) -> float:

@@ -29,6 +29,7 @@ from kinema.world.words import (
 # In these orders the next word is the wrong one; what the words mean is never alike.
 KINDS = ("ball", "cube", "cone", "ring", "cylinder")
 EVENTS = ("bounce", "grow", "jump", "shrink", "fall")
+OF_FRAMES = ("mask", "objects", "flow", "reading", "still paths", "event_times")  # no prompt changes what these are
 WAYS = {"left": "right", "right": "left", "towards": "away", "away": "towards"}
 
 
@@ -120,7 +121,11 @@ def _after(word: str, known: Sequence[str], step: int = 1) -> str:
 def _with(clip: Viewing, words: ReadCaption, spans: Sequence[Span] | None = None, word: int = 0) -> Viewing:
     """The clip with a prompt that asks for these words, and for the times that the prompt named before."""
     spans = asked(clip).spans if spans is None else spans
-    return clip.but(prompt=say(words, spans, word)) if words.objects else clip
+    if not words.objects:
+        return clip
+    other = clip.but(prompt=say(words, spans, word))
+    other.known = {key: value for key, value in clip.known.items() if isinstance(key, tuple) and key[0] in OF_FRAMES}
+    return other
 
 
 def say(words: ReadCaption, spans: Sequence[Span] = (), word: int = 0) -> str:

@@ -40,8 +40,9 @@ Rule = Callable[[Path, np.ndarray], float | None]  # a path, and where the borde
 def at_border(track: ObjectTrack, clip: Viewing) -> np.ndarray:
     """(T,) bool: the object is seen, and so near to the border that a part of it may be outside."""
     x0, y0, x1, y1 = np.nan_to_num(track.boxes, nan=-1.0).T
-    near: np.ndarray = (x0 <= EDGE) | (y0 <= EDGE) | (x1 >= clip.width - EDGE) | (y1 >= clip.height - EDGE)
-    return near & track.seen
+    near = (x0 <= EDGE) | (y0 <= EDGE) | (x1 >= clip.width - EDGE) | (y1 >= clip.height - EDGE)
+    found: np.ndarray = near & track.seen
+    return found
 
 
 def _asks(clip: Viewing, *actions: str) -> int:

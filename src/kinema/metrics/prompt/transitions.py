@@ -54,7 +54,7 @@ def transition_completion(clip: Viewing, extractor: Extractor) -> float | None:
     An unclear answer is no yes here, while it is in the released code. None where the prompt asks for no change of
     place, size, colour or presence, or for none that the extractor can tell.
     """
-    answers, presence = clip.once(("transitions", extractor.label), lambda: _answers(clip, extractor))
+    answers, presence = clip.once(("transitions", extractor.label, clip.prompt), lambda: _answers(clip, extractor))
     return completed(answers, presence)
 
 
@@ -65,5 +65,5 @@ def tc_score(clip: Viewing, extractor: Extractor) -> float | None:
     Questions about what stays count, so that a clip in which nothing happens gets half or more: look at
     `transition_completion` first.
     """
-    answers, presence = clip.once(("transitions", extractor.label), lambda: _answers(clip, extractor))
+    answers, presence = clip.once(("transitions", extractor.label, clip.prompt), lambda: _answers(clip, extractor))
     return mean_answer(answers) if any(not other for other in presence) else None
