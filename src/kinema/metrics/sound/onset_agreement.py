@@ -48,7 +48,7 @@ def onset_agreement(clip: Viewing, extractor: Extractor) -> float | None:
     """2 matched / (onsets heard + impacts seen), pairs within 50 ms or one frame, each onset in one pair only.
 
     An impact is seen where motion ends at once: see `kinema.metrics.impacts`. MIREX compares two lists of sounds; that
-    one of them is seen is ours. Most impacts make no sound: compare clips of the same scenes only. None where nothing is
-    heard or seen.
+    one of them is seen is ours. Most impacts make no sound: compare clips of the same scenes only. None where nothing
+    is heard or seen.
     """
     return f_measure(onsets(clip), impacts(clip, extractor), max(NEAR, 1 / clip.fps))
