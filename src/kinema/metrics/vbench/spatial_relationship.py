@@ -73,6 +73,7 @@ def spatial_relationship(clip: Viewing, extractor: Extractor) -> float | None:
 
     Which of them is left is not looked at, as in VBench; for that see signed_spatial_relationship. VBench finds them
     with GRiT: not comparable with published numbers. None where the prompt names no left, right, top or bottom.
+    `world` was trained on clips of one thing and often misses one of two: do not rely on it here.
     """
     return _score(clip, extractor, signed=False)
 
