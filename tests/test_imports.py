@@ -32,8 +32,8 @@ ALLOWED = {
     "training": {"core", "backbones", "files", "guidance", "metrics", "models", "request", "video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"training", "world"},
-    "cli": {"core", "backbones", "evaluation", "files", "metrics", "pipeline", "recipe", "request", "training", "video", "world"}
-    | {"__version__"},
+    "cli": {"core", "backbones", "evaluation", "files", "metrics", "pipeline", "recipe", "request", "training", "video"}
+    | {"world", "__version__"},
     **FILES,
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded by text, when they are first used

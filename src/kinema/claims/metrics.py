@@ -9,6 +9,7 @@ under the one that it should ignore. The second line writes the table into a pag
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -24,9 +25,8 @@ from kinema.claims.clips import real_clips, world_clips
 from kinema.core.errors import KinemaError
 from kinema.files import write_text
 from kinema.metrics.extractors.extractor import Unreachable
-from kinema.metrics.ladder import IGNORED, Ladder, ladder
+from kinema.metrics.ladder import IGNORED, Ladder, Trial, ladder
 from kinema.metrics.metric import TOPICS, Metric, SetMetric, find, metrics
-from kinema.metrics.viewing import Viewing
 
 KINDS = {"world": world_clips, "real": real_clips}
 GENERATED = "<!-- Below this line everything is written by: python -m kinema.claims.metrics --write docs/metrics.md -->"
@@ -47,23 +47,29 @@ def applies(metric: Metric | SetMetric, kind: str) -> bool:
     return kind == "world" or metric.extractor != "world"
 
 
-def measure(metric: Metric | SetMetric, kind: str, clips: Sequence[Viewing]) -> Row:
-    """The ladder of one metric. `clips` are of the kind."""
+def measure(metric: Metric | SetMetric, kind: str, trial: Trial) -> Row:
+    """The ladder of one metric. The clips of the trial are of the kind."""
     if not applies(metric, kind):
         return Row(metric, kind, None, "its extractor knows the world only")
     try:
-        found = ladder(metric, clips)
+        found = ladder(metric, trial)
     except Unreachable:
         return Row(metric, kind, None, f"needs {metric.extractor}, which has to be fetched")
     return Row(metric, kind, found, "" if found else f"nothing in {kind} clips that it applies to")
 
 
-def rows(chosen: Sequence[Metric | SetMetric], count: int) -> Iterator[Row]:
-    """All of them on world clips and on real ones, with a line of progress on stderr."""
-    begun, done = time.monotonic(), 0
-    for kind, make in KINDS.items():
-        for metric in chosen:
-            yield measure(metric, kind, make(max(count, getattr(metric, "clips", 0))))
+@functools.lru_cache(maxsize=2)
+def trial_of(kind: str, count: int) -> Trial:
+    """Clips of a kind, kept while one metric after the other asks for them."""
+    return Trial(KINDS[kind](count))
+
+
+def tried(chosen: Sequence[Metric | SetMetric], count: int) -> Iterator[Row]:
+    """All of them on world clips and on real ones, those with one fault together; progress goes to stderr."""
+    begun, done, alike = time.monotonic(), 0, sorted(chosen, key=lambda m: (getattr(m, "clips", 0), m.sees))
+    for kind in KINDS:
+        for metric in alike:
+            yield measure(metric, kind, trial_of(kind, max(count, getattr(metric, "clips", 0))))
             done += 1
             left = (time.monotonic() - begun) / done * (2 * len(chosen) - done)
             print(f"\r{done} of {2 * len(chosen)}, {left:.0f} s left  {metric.name:30}", end="", file=sys.stderr)
@@ -144,11 +150,11 @@ def main(
         raise typer.BadParameter("the page holds all metrics; leave the names or --write out")
     chosen = [find(name) for name in names] if names else list(metrics().values())
     found = []
-    for row in rows(chosen, clips):
+    for row in tried(chosen, clips):
         print(text(row))
         found.append(row)
     if write_to is not None:
-        write(write_to, found)
+        write(write_to, sorted(found, key=lambda row: (row.metric.name, row.kind == "real")))
 
 
 if __name__ == "__main__":

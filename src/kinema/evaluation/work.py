@@ -18,7 +18,8 @@ import numpy as np
 
 from kinema.core.errors import KinemaError
 from kinema.evaluation.clips import load, prompt_of
-from kinema.metrics.extractors.extractor import Extractor, load_extractor
+from kinema.metrics.extractors.extractor import load_extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import Metric, find
 from kinema.metrics.viewing import Viewing
 from kinema.video import Video
@@ -99,18 +100,11 @@ def _viewing(video: Video, prompt: str | None = None) -> Viewing:
 
 def _features(task: Task, clip: Viewing, done: Outcome) -> None:
     for name, what in task.features:
-        found = features(load_extractor(name), what, clip)
+        read: np.ndarray = features(clip, load_extractor(name), what)  # type: ignore[arg-type]
+        found = np.asarray(read if what == "frames" else read[None], np.float32)
         if found.size == 0 or not np.isfinite(found).all():
             raise KinemaError(f"extractor {name!r} gives features that are no numbers")
         done.features[f"{name}/{what}"] = found
-
-
-def features(extractor: Extractor, what: str, clip: Viewing) -> np.ndarray:
-    """(N, D) float32: one row for the clip, or one for each frame."""
-    if what == "frames":
-        return np.asarray(extractor.frames(clip.frames), np.float32)
-    read = extractor.clip if what == "clip" else extractor.logits
-    return np.asarray(read(clip.frames, clip.fps), np.float32)[None]
 
 
 def _values(task: Task, clip: Viewing, done: Outcome) -> None:

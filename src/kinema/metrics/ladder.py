@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinema.metrics.corruptions.corruption import GRADES, Corruption, corruptions
+from kinema.metrics.corruptions.corruption import GRADES, corruptions
 from kinema.metrics.extractors.extractor import Extractor, load_extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import Metric, SetMetric
 from kinema.metrics.viewing import Viewing
 
@@ -51,7 +52,30 @@ class Ladder:
         return self.steady and self.moved <= IGNORED
 
 
-def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extractor | None = None) -> Ladder | None:
+class Trial:
+    """Clips without a fault and with every one, each made once: what one metric computes about them serves the next."""
+
+    def __init__(self, clips: Sequence[Viewing], kept: int = 12) -> None:
+        """Each clip becomes its own reference. `kept`: of the clips with a fault, how many sets stay in memory."""
+        self.clean = [clip.but(reference=clip.but(reference=None)) for clip in clips]
+        self.having = functools.lru_cache(maxsize=kept)(self._having)
+
+    def _having(self, fault: str, grade: float) -> list[Viewing]:
+        """The clips with that fault at that grade."""
+        return corruptions()[fault](self.clean, grade)
+
+    @functools.cached_property
+    def thinned(self) -> Trial:
+        """The same with one frame in `EVERY`."""
+        return Trial([clip.but(frames=clip.frames[::EVERY], fps=clip.fps / EVERY) for clip in self.clean])
+
+
+def ladder(
+    metric: Metric | SetMetric,
+    trial: Trial,
+    extractor: Extractor | None = None,
+    grades: Sequence[float] = GRADES,
+) -> Ladder | None:
     """Measures; None when the metric does not apply to any of the clips.
 
     A metric that needs a reference gets each clip without the fault as its own, a metric of sets the set without it.
@@ -59,20 +83,13 @@ def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extr
     """
     if metric.extractor is not None and extractor is None:
         extractor = load_extractor(metric.offline or metric.extractor)
-    if "reference" in metric.needs:
-        clips = [clip.but(reference=clip.but(reference=None)) for clip in clips]
-    clips = [clip for clip in clips if all(getattr(clip, need) is not None for need in metric.needs)]
-    if not clips:
-        return None
     if isinstance(metric, SetMetric) and metric.features == "frames":
-        clips = [clip.but(frames=clip.frames[::EVERY], fps=clip.fps / EVERY) for clip in clips]
-    faults = corruptions()
-    clean = _value(metric, clips, clips, extractor)
+        trial = trial.thinned
+    clean = _value(metric, trial.clean, trial.clean, extractor)
     if clean is None:
         return None
-    sees: Corruption = faults[metric.sees]
-    values = [clean, *(_value(metric, sees(clips, grade), clips, extractor) for grade in GRADES)]
-    ignored = _value(metric, faults[metric.ignores](clips, 1.0), clips, extractor)
+    values = [clean, *(_value(metric, trial.having(metric.sees, g), trial.clean, extractor) for g in grades)]
+    ignored = _value(metric, trial.having(metric.ignores, 1.0), trial.clean, extractor)
     nan = math.nan  # a fault may leave nothing to measure; that holds no claim
     return Ladder(metric, tuple(nan if v is None else v for v in values), nan if ignored is None else ignored)
 
@@ -80,30 +97,24 @@ def ladder(metric: Metric | SetMetric, clips: Sequence[Viewing], extractor: Extr
 def _value(
     metric: Metric | SetMetric, clips: Sequence[Viewing], clean: Sequence[Viewing], extractor: Extractor | None
 ) -> float | None:
-    """The mean over clips, or the number of the set."""
+    """The mean over those clips that have what the metric needs, or the number of the set; None without any."""
     if isinstance(metric, SetMetric):
         assert extractor is not None
-        sets = [features(metric, each, extractor) for each in (clips, clean)]
-        return metric(*sets)
-    found = [value for clip in clips if (value := metric(clip, extractor=extractor)) is not None]
+        return metric(*([rows(clip, extractor, metric) for clip in each] for each in (clips, clean)))
+    there = [clip for clip in clips if all(getattr(clip, need) is not None for need in metric.needs)]
+    found = [value for clip in there if (value := metric(clip, extractor=extractor)) is not None]
     return float(np.mean(found)) if found else None
 
 
-def features(metric: SetMetric, clips: Sequence[Viewing], extractor: Extractor) -> list[np.ndarray]:
-    """What a metric of sets reads of each clip; a clip that is in several sets is read once."""
-
-    def read(clip: Viewing) -> np.ndarray:
-        if metric.features == "frames":
-            return _of_frames(clip.frames, extractor)
-        of = extractor.clip if metric.features == "clip" else extractor.logits
-        return of(clip.frames, clip.fps)
-
-    key = ("features", extractor.label, metric.features)
-    return [clip.once(key, functools.partial(read, clip)) for clip in clips]
+def rows(clip: Viewing, extractor: Extractor, metric: SetMetric) -> np.ndarray:
+    """What a metric of sets reads of a clip; a frame that is in several clips is looked at once."""
+    if metric.features != "frames":
+        return features(clip, extractor, metric.features)  # type: ignore[arg-type]
+    return clip.once(("frames", extractor.label), functools.partial(_of_frames, clip.frames, extractor))
 
 
 def _of_frames(frames: np.ndarray, extractor: Extractor) -> np.ndarray:
-    """Features (T, D) of each frame; a frame that is in several clips is looked at once."""
+    """Features (T, D) of each frame."""
     keys = [(extractor.label, frame.shape, hashlib.sha256(frame.tobytes()).digest()) for frame in frames]
     new = {key: t for t, key in enumerate(keys) if key not in _SEEN}
     if new:

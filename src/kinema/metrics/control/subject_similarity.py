@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import metric
 from kinema.metrics.viewing import Viewing
 
@@ -38,10 +39,5 @@ def subject_similarity(clip: Viewing, extractor: Extractor) -> float:
     The reference may be of any size and length: pictures of the subject alone are best, since what is around it counts
     too. Also a clip that is its own reference stays below 1 where its frames differ.
     """
-    reference = clip.reference
-    assert reference is not None
-
-    def features(view: Viewing) -> np.ndarray:
-        return view.once(("frames", extractor.label), lambda: extractor.frames(view.frames))
-
-    return mean_cosine(features(clip), features(reference))
+    assert clip.reference is not None
+    return mean_cosine(features(clip, extractor), features(clip.reference, extractor))

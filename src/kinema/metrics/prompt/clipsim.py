@@ -8,6 +8,7 @@ import numpy as np
 
 from kinema.metrics.asked import asked
 from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import metric
 from kinema.metrics.viewing import Viewing
 
@@ -30,7 +31,7 @@ def clipsim(clip: Viewing, extractor: Extractor) -> float:
 
     Not times 100, as some papers print it. Times in the prompt are left out of the text.
     """
-    return float(cosines(extractor.frames(clip.frames), extractor.text(asked(clip).text)).mean())
+    return float(cosines(features(clip, extractor), extractor.text(asked(clip).text)).mean())
 
 
 @metric("videoclipsim", source='"X-CLIP", 2022, arXiv:2208.02816, in place of CLIP', extractor="xclip", **TOLD)

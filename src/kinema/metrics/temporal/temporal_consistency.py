@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import metric
 from kinema.metrics.viewing import Viewing
 
@@ -33,5 +34,5 @@ def temporal_consistency(clip: Viewing, extractor: Extractor) -> float | None:
     """Mean cosine of the features of neighbouring frames; None for a single frame. A clip that stands still has 1."""
     if len(clip) < 2:
         return None
-    features = extractor.frames(clip.frames)
-    return float(cosines(features[:-1], features[1:]).mean())
+    found = features(clip, extractor)
+    return float(cosines(found[:-1], found[1:]).mean())

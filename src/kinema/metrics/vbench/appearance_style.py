@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.features import features
 from kinema.metrics.metric import metric
 from kinema.metrics.vbench.claims import asked_style
 from kinema.metrics.vbench.likeness import cosine
@@ -30,5 +31,5 @@ def appearance_style(clip: Viewing, extractor: Extractor) -> float | None:
     style = asked_style(clip)
     if style is None:
         return None
-    frames = clip.once(("frames", extractor.label), lambda: extractor.frames(clip.frames))
+    frames = features(clip, extractor)
     return float(cosine(frames, extractor.text(style)).mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kinema.metrics.extractors.extractor import Extractor
+from kinema.metrics.features import features
 from kinema.metrics.viewing import Viewing
 
 
@@ -26,4 +27,4 @@ def of_clip(clip: Viewing, extractor: Extractor) -> float | None:
     """Of the extractor's features of the frames; None for a single frame."""
     if len(clip) < 2:
         return None
-    return consistency(clip.once(("frames", extractor.label), lambda: extractor.frames(clip.frames)))
+    return consistency(features(clip, extractor))
