@@ -34,12 +34,12 @@ def hover(clip: Viewing, grade: float) -> Viewing:
 
 @corruption("teleport")
 def teleport(clip: Viewing, grade: float) -> Viewing:
-    """Objects are elsewhere from the middle of the clip on, at grade 1 a third of the picture's height to the side."""
+    """Objects are elsewhere from the middle of the clip on, at grade 1 a quarter of the picture's height aside."""
     later = np.arange(len(clip)) >= len(clip) // 2
     mask = _seen(clip)[later]
     columns = np.nonzero(mask)[2]
     way = -1 if len(columns) and columns.mean() > clip.width / 2 else 1
-    moves = np.stack([later * way * grade * clip.height / 3, np.zeros(len(clip))], -1)
+    moves = np.stack([later * way * grade * clip.height / 4, np.zeros(len(clip))], -1)
     return _put(clip, moves, np.ones(len(clip)))
 
 

@@ -50,22 +50,23 @@ def _asks(clip: Viewing, *actions: str) -> int:
     return sum(label.split(" ")[0] in actions for label in asked(clip).words.events)
 
 
-def _flat(clip: Viewing) -> bool:
-    """Whether nothing is to come nearer or go away, which moves it up or down in the picture and changes its size."""
+def _level(clip: Viewing) -> bool:
+    """Whether nothing is to come nearer or to go away, which moves it up or down in the picture."""
     return not any(label.endswith((" towards", " away")) for label in asked(clip).words.events)
+
+
+def _steady(clip: Viewing) -> bool:
+    """Whether things are to keep their size as well: else their lower edge moves though they stand."""
+    return _level(clip) and not _asks(clip, "grow", "shrink")
 
 
 # When the prompt lets a law apply, how far it is broken, and from where on that is too far.
 LAWS: dict[str, tuple[Callable[[Viewing], bool], Rule, float]] = {
-    "gravity": (_flat, lambda path, _: laws.floating(path), laws.FLOATING),
-    "energy": (lambda c: _flat(c) and _asks(c, *HOPS) < 2, lambda path, _: laws.energy(path), laws.ENERGY),
+    "gravity": (_steady, lambda path, _: laws.floating(path), laws.FLOATING),
+    "energy": (lambda c: _level(c) and _asks(c, *HOPS) < 2, lambda path, _: laws.energy(path), laws.ENERGY),
     "momentum": (lambda c: True, lambda path, _: laws.momentum(path), laws.MOMENTUM),
     "permanence": (lambda c: not _asks(c, "appear", "disappear"), laws.missing, laws.MISSING),
-    "growth": (
-        lambda c: c.prompt is not None and _flat(c) and not _asks(c, "grow", "shrink"),
-        laws.growth,
-        laws.GROWTH,
-    ),
+    "growth": (lambda c: c.prompt is not None and _steady(c), laws.growth, laws.GROWTH),
 }
 
 
@@ -89,8 +90,8 @@ def _kept(clip: Viewing, extractor: Extractor, law: str) -> float | None:
 def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
     """1 when things in the air fall: on parabolas, with a third of the acceleration that these need or more.
 
-    None where nothing is in the air for three frames, or the prompt has things come nearer or go away. What hovers from
-    the first frame to the last is not found out: only what was seen on the ground is known to be in the air.
+    None where nothing is in the air for three frames, or the prompt has things change their size or distance. What
+    hovers all the time is not found out: only what was seen on the ground is known to be in the air.
     """
     return _kept(clip, extractor, "gravity")
 
@@ -99,7 +100,8 @@ def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
 def physics_energy(clip: Viewing, extractor: Extractor) -> float | None:
     """1 when no hop is higher than the one before it by more than 15%.
 
-    None where there are not two hops, or where the prompt asks for two things that lift off or for one in depth.
+    None where there are not two hops, or where the prompt has two things lift off, or things come nearer or go
+    away.
     """
     return _kept(clip, extractor, "energy")
 
