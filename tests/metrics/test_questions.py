@@ -56,7 +56,7 @@ def test_chance_of_yes_by_logits():
 
 
 def test_each_wrong_claim_costs_one_share():
-    clip = world_clips(1)[0]  # "A yellow cone grows and then bounces on the water under a night sky, camera tilting up."
+    clip = world_clips(1)[0]  # a yellow cone grows and then bounces on the water under a night sky, camera tilting up
     alignment = find("t2v_alignment")
     assert alignment(clip) == 1.0
     swaps = [("cone", "cube"), ("yellow", "blue"), ("water", "grass"), ("grows", "jumps"), ("bounces", "falls")]
@@ -77,7 +77,12 @@ def test_one_frame_loses_all_questions_on_motion():
 def tiny_vlm(tmp_path_factory) -> Path:
     """A random model of the kind of SmolVLM, with its tokenizer and processor."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3Processor,
+        PreTrainedTokenizerFast,
+    )
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
     folder = tmp_path_factory.mktemp("vlm")
