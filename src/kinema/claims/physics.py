@@ -7,6 +7,10 @@ Scenes of kinema.world are simulated, one thing is changed in the state of their
 falls at one speed, hops ever higher, is suddenly elsewhere, is gone for a while, or grows. A rule's area under the ROC
 curve (AUC) is the chance that it finds the broken clip of a random pair more broken. Paths of objects come from the
 true masks, or from those that kinema's own sight sees.
+
+On 60 scenes from seed 7000 on, with true masks and with those that are read, the AUC is 0.969 and 1.000 for gravity,
+1.000 and 1.000 for energy (11 pairs), 0.986 and 0.984 for momentum, 1.000 and 1.000 for permanence, 0.988 and 0.989 for
+growth. The rules were made while looking at scenes 3000 to 3059 and, for gravity, at the first 50 of these.
 """
 
 from __future__ import annotations
