@@ -66,10 +66,10 @@ def trial_of(kind: str, count: int) -> Trial:
 
 def tried(chosen: Sequence[Metric | SetMetric], count: int) -> Iterator[Row]:
     """All of them on world clips and on real ones, those with one fault together; progress goes to stderr."""
-    begun, done, alike = time.monotonic(), 0, sorted(chosen, key=lambda m: (getattr(m, "clips", 0), m.sees))
+    begun, done, alike = time.monotonic(), 0, sorted(chosen, key=lambda m: (m.clips, m.sees))
     for kind in KINDS:
         for metric in alike:
-            yield measure(metric, kind, trial_of(kind, max(count, getattr(metric, "clips", 0))))
+            yield measure(metric, kind, trial_of(kind, max(count, metric.clips)))
             done += 1
             left = (time.monotonic() - begun) / done * (2 * len(chosen) - done)
             print(f"\r{done} of {2 * len(chosen)}, {left:.0f} s left  {metric.name:30}", end="", file=sys.stderr)

@@ -49,6 +49,7 @@ class Number:
     offline: str | None = None  # another that fits and needs no hub, where the usual one does
     topic: str
     summary: str  # first sentence of the docstring
+    clips: int = 3  # how many it takes to see its faults, when it is tried out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,6 @@ class SetMetric(Number):
     features: Given  # what of the extractor it reads: "clip", "frames" or "logits"
     needs: tuple[Need, ...] = ("reference",)
     least: int = 2  # clips in each set
-    clips: int = 4  # clips in each set that it takes to see its faults, when it is tried out
     function: Callable[..., float]
 
     def __call__(self, made: Features, reference: Features | None = None) -> float:

@@ -96,7 +96,7 @@ def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
     return _kept(clip, extractor, "gravity")
 
 
-@metric("physics_energy", sees="backwards", **TOLD)
+@metric("physics_energy", sees="backwards", clips=4, **TOLD)
 def physics_energy(clip: Viewing, extractor: Extractor) -> float | None:
     """1 when no hop is higher than the one before it by more than 15%.
 
