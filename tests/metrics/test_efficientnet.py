@@ -15,27 +15,24 @@ from safetensors.torch import load_file
 from kinema.core.errors import KinemaError
 from kinema.metrics.extractors.efficientnet import EMBEDDED, Convolution, Lite, LiteConfig, restored
 from kinema.metrics.extractors.extractor import load_extractor
-from kinema.metrics.extractors.pixels import log_mean, resized
+from kinema.metrics.extractors.pixels import resized
 
-CAT, ESPRESSO, TIE = {281, 282, 285}, {967}, {457, 834, 906}  # tabby, tiger, Egyptian; bow tie, suit, Windsor tie
+# Every 32nd feature, by the package efficientnet_lite_pytorch 0.1.0 with the published weights before they are rounded:
+# means over the map of its last block.
+CAT = [1.752, -1.177, 3.083, -3.355, 1.682, 0.636, 2.809, -2.306, 1.601, -0.716]
+COFFEE = [2.850, 0.368, -3.963, -0.336, -3.159, 0.226, 1.107, 0.720, 2.358, -3.951]
 
 
-def likeliest(frames: np.ndarray) -> int:
-    return int(load_extractor("efficientnet").logits(frames, 8.0).argmax())
-
-
-@pytest.mark.parametrize(
-    "picture, classes", [(skimage.data.chelsea, CAT), (skimage.data.coffee, ESPRESSO), (None, TIE)]
-)
-def test_it_names_what_is_in_real_pictures(picture, classes):
-    frames = real_clips()[1].frames if picture is None else picture()[None]  # carphone: a man in a suit
-    assert likeliest(frames) in classes
+@pytest.mark.parametrize("picture, published", [(skimage.data.chelsea, CAT), (skimage.data.coffee, COFFEE)])
+def test_features_are_those_of_the_published_network(picture, published):
+    (found,) = load_extractor("efficientnet").frames(picture()[None])
+    np.testing.assert_allclose(found[::32], published, atol=0.2)  # a tenth of their spread: 8 bits a weight
 
 
 def test_frames_of_one_film_are_nearer_to_each_other_than_to_another_film():
     rabbit, phone = (load_extractor("efficientnet").frames(real_clips()[i].frames[::6]) for i in (0, 1))
     both = np.concatenate([rabbit, phone])
-    assert both.shape == (10, 1280) and both.dtype == np.float32 and both.min() >= 0 and both.max() <= 6
+    assert both.shape == (10, 320) and both.dtype == np.float32 and (both < 0).mean() > 0.3
     unit = both / np.linalg.norm(both, axis=1, keepdims=True)
     near = unit @ unit.T
     assert near[:5, :5].min() > near[:5, 5:].max() and near[5:, 5:].min() > near[:5, 5:].max()
@@ -58,22 +55,14 @@ def test_odd_padding_goes_to_the_right_and_the_bottom():
 def test_rounded_weights_are_restored():
     stored = {
         "a.weight": torch.tensor([[[[2]]], [[[-127]]]], dtype=torch.int8),
-        "a.scale": torch.tensor([[0.5], [2.0]]),
+        "a.scale": torch.tensor([0.5, 2.0]),
         "a.bias": torch.tensor([1.5, 0.25], dtype=torch.float16),
-        "b.weight": torch.tensor([[0x18, 0xF0]], dtype=torch.uint8),  # 8 1 | 0 15, each larger by 8
-        "b.scale": torch.tensor([[1.0, 10.0]]),
-        "c.weight": torch.tensor([[3.0]]),
+        "b.weight": torch.tensor([[[[3.0]]]], dtype=torch.float16),
     }
     found = restored(stored)
     assert found["a.weight"].tolist() == [[[[1.0]]], [[[-254.0]]]]
-    assert found["b.weight"].tolist() == [[0.0, -7.0, -80.0, 70.0]]
-    assert found["a.bias"].tolist() == [1.5, 0.25] and found["c.weight"].tolist() == [[3.0]]
-    assert set(found) == {"a.weight", "a.bias", "b.weight", "c.weight"}
-
-
-def test_the_classes_of_a_clip_are_the_mean_probability_of_its_frames():
-    odds = torch.tensor([[0.0, 0.0], [9.0, 0.0]])
-    torch.testing.assert_close(log_mean(odds).exp(), odds.softmax(1).mean(0))
+    assert found["a.bias"].tolist() == [1.5, 0.25] and found["b.weight"].tolist() == [[[[3.0]]]]
+    assert set(found) == {"a.weight", "a.bias", "b.weight"}
 
 
 def test_squeezing_keeps_a_plain_frame_plain():
@@ -83,8 +72,9 @@ def test_squeezing_keeps_a_plain_frame_plain():
 
 def test_what_ships_is_small_and_near_the_original():
     card = json.loads((EMBEDDED / "card.json").read_text())
-    assert (EMBEDDED / "model.safetensors").stat().st_size < 4 * 2**20
+    assert (EMBEDDED / "model.safetensors").stat().st_size < 3 * 2**20
     assert card["license"] == "Apache-2.0" and card["closeness on 16 real frames"]["least cosine of features"] > 0.99
+    assert card["largest difference of features from the published code, before rounding"] < 1e-4
     assert sum(w.numel() for w in restored(load_file(EMBEDDED / "model.safetensors")).values()) == sum(
         w.numel() for w in Lite(LiteConfig()).parameters()
     )

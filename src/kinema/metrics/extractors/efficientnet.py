@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.pixels import by_chunks, device, log_mean, resized
+from kinema.metrics.extractors.pixels import by_chunks, device, resized
 
 CHUNK = 4  # frames in one pass: twice as fast on a CPU as 16, whose maps do not fit into its cache
 EMBEDDED = Path(__file__).parents[2] / "weights" / "efficientnet"
@@ -29,8 +29,6 @@ class LiteConfig:
 
     size: int = 224  # pixels, edge of the square it looks at
     stem: int = 32  # channels
-    head: int = 1280
-    classes: int = 1000
     # of each stage: blocks, kernel, stride of the first block, expansion, channels
     stages: tuple[tuple[int, int, int, int, int], ...] = (
         (1, 3, 1, 1, 16),
@@ -75,7 +73,10 @@ class Block(nn.Module):
 
 
 class Lite(nn.Module):
-    """EfficientNet-Lite: no squeeze and excitation, relu6; batch normalisations are folded into the convolutions."""
+    """EfficientNet-Lite up to its last block: no squeeze and excitation, relu6.
+
+    Batch normalisations are folded into the convolutions. What classifies, after the last block, is left out.
+    """
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
@@ -89,19 +90,17 @@ class Lite(nn.Module):
         self.blocks = nn.Sequential(
             *(Block(a, b, k, s, e) for (a, b), (k, s, e, _) in zip(pairwise(widths), blocks, strict=True))
         )
-        self.head = Convolution(widths[-1], config.head, 1)
-        self.classifier = nn.Linear(config.head, config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, size, size) in about -1..1 -> (B, head), the features that the classifier reads."""
-        return F.relu6(self.head(self.blocks(F.relu6(self.stem(x))))).mean((2, 3))
+        """(B, 3, size, size) in about -1..1 -> (B, D): means over the map of the last block, of either sign."""
+        found: Tensor = self.blocks(F.relu6(self.stem(x))).mean((2, 3))
+        return found
 
 
 def restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in float32 from what the file holds.
 
-    NAME.weight with NAME.scale (O, G) is quantised, in G groups along each row: int8, or uint8 with two numbers of 4
-    bits in a byte, the low one first and each larger by 8.
+    NAME.weight (O, ...) with NAME.scale (O,) is quantised: int8 times the scale of its output channel.
     """
     weights = {}
     for key, value in stored.items():
@@ -109,24 +108,21 @@ def restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if part == "scale":
             continue
         if part == "weight" and f"{name}.scale" in stored:
-            scale = stored[f"{name}.scale"].float()
-            if value.dtype == torch.uint8:
-                value = torch.stack([value & 15, value >> 4], -1).flatten(1).to(torch.int8) - 8
-            rows = value.float().reshape(*scale.shape, -1) * scale[..., None]
-            value = rows.reshape(value.shape)
+            value = value.float() * stored[f"{name}.scale"].float()[:, None, None, None]
         weights[key] = value.float()
     return weights
 
 
-@extractor("efficientnet", gives=("frames", "logits"))
+@extractor("efficientnet", gives=("frames",))
 class EfficientNet(Extractor):
-    """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: Google 2020), trained on ImageNet; 1280 numbers.
+    """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: Google 2020), trained on ImageNet; 320 numbers.
 
     It ships with kinema and works offline, on real clips as well. Frames are squeezed to 224x224 (bilinear,
-    antialiased) and scaled as (v - 127) / 128. Features are the means over the last map, 0..6, and not unit length.
-    `logits` are of the 1000 ImageNet classes: the logarithm of the mean probability over all frames; `fps` is not used.
-    The weights are rounded to 8 and 4 bits; `weights/efficientnet/card.json` says how near they stay. Its numbers are
-    comparable with each other only, not with those of Inception or CLIP.
+    antialiased) and scaled as (v - 127) / 128. Features are the means over the map of the last block, which is linear,
+    not of unit length. They have either sign: after the relu6 that usually follows, features that are 0 most of the
+    time hide how a clip moves, and STREAM could not tell shuffled frames from blurred ones. The weights are rounded to
+    8 bits; `weights/efficientnet/card.json` says how near they stay. Its numbers are comparable with each other only,
+    not with those of Inception or CLIP.
     """
 
     def __init__(self, model: str) -> None:
@@ -136,10 +132,6 @@ class EfficientNet(Extractor):
 
     def frames(self, frames: np.ndarray) -> np.ndarray:
         return by_chunks(frames, self._features, CHUNK)
-
-    def logits(self, frames: np.ndarray, fps: float) -> np.ndarray:
-        log_odds = by_chunks(frames, lambda some: self.network.classifier(self._features(some)), CHUNK)
-        return log_mean(torch.from_numpy(log_odds)).numpy()
 
     def _features(self, frames: np.ndarray) -> Tensor:
         pixels = resized(frames, self.config.size, antialias=True).to(device())
