@@ -127,9 +127,14 @@ def _values(task: Task, clip: Viewing, done: Outcome) -> None:
                 value = metric(clip, extractor=load_extractor(extractor) if extractor else None)
                 if value is not None and not math.isfinite(value):
                     raise KinemaError(f"it gave {value}, which is no finite number")
-                done.values[label] = value
+                done.values[label] = None if value is None else rounded(value)
             except Exception as error:
                 done.errors[label] = sentence(error)
+
+
+def rounded(value: float) -> float:
+    """To 12 digits: the last bits of a sum may depend on where in memory the numbers lie."""
+    return float(f"{value:.12g}")
 
 
 @functools.cache
