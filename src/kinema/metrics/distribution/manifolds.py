@@ -83,7 +83,7 @@ def recall(made: Features, reference: Features) -> float:
 
 @set_metric(
     "density",
-    unit="1",
+    unit="ratio",
     low=0,
     high=np.inf,
     better="higher",

@@ -90,7 +90,7 @@ def _both(made: Features, reference: Features) -> list[tuple[np.ndarray, np.ndar
 
 @set_metric(
     "stream_t",
-    unit="1",
+    unit="squared correlation",
     low=0,
     high=1,
     better="higher",
