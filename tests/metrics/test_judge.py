@@ -110,7 +110,7 @@ def test_saved_and_loaded_is_the_same_bit_for_bit(tiny: Judge, tmp_path: Path) -
 
 
 def test_load_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no config\.json; train a judge"):
+    with pytest.raises(ValueError, match=r"has no config\.json; make it with `kinema train judge"):
         Judge.load(tmp_path)
     (tmp_path / "config.json").write_text("[1]")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")

@@ -89,7 +89,7 @@ def test_saved_and_loaded_is_the_same_bit_for_bit(tiny: Sight, tmp_path) -> None
     once.save(tmp_path / "b")
     for name in ("model.safetensors", "config.json", "card.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    with pytest.raises(KinemaError, match=r"has no config\.json; train a sight"):
+    with pytest.raises(KinemaError, match=r"has no config\.json; make it with `kinema train sight"):
         Sight.load(tmp_path)
     (tmp_path / "a" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(KinemaError, match="is damaged"):
@@ -220,7 +220,7 @@ def test_event_times_belong_to_one_judge_and_survive_saving(tmp_path) -> None:
 def test_networks_are_loaded_when_they_are_asked_for(tmp_path) -> None:
     nothing = World(str(tmp_path))
     for ask in (nothing.mask, nothing.depth, lambda frames: nothing.clip(frames, 8.0)):
-        with pytest.raises(KinemaError, match=r"has no config\.json; train a"):
+        with pytest.raises(KinemaError, match=r"has no config\.json; make it"):
             ask(noise(2, 16, 16))
     blind = True_(np.zeros((2, 16, 16)))
     with pytest.raises(KinemaError, match="'true' reads no events; use 'world'"):

@@ -9,10 +9,8 @@ It is trained on rendered clips, whose events have exact times (`kinema train ev
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
-from kinema.files import make_folder, replacing, write_text
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.judge import NONE, Judge, JudgeNet
+from kinema.metrics.saved import read_network, write_network
 from kinema.metrics.viewing import Viewing
 
 
@@ -102,31 +100,12 @@ class EventTimer:
 
         Raises: KinemaError when a file is missing or damaged, or belongs to another judge.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(str(resources.files("kinema") / "weights" / "event_times")) if path is None else Path(path)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise KinemaError(f"{folder} has no {name}; train event times with `kinema train event_times`")
-        try:
-            net = TimesNet(TimesConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-            net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-            card = folder / "card.json"
-            told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise KinemaError(f"the event times in {folder} are damaged, or their files are of two networks") from error
-        return cls(net.to(judge.device), judge, told)
+        net, card = read_network("event_times", path, lambda config: TimesNet(TimesConfig(**config)))
+        return cls(net.to(judge.device), judge, card)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
-        from safetensors.torch import save
-
-        folder = make_folder(path)
-        write_text(folder / "config.json", json.dumps(asdict(self.net.config), indent=2) + "\n")
-        write_text(folder / "card.json", json.dumps(self.card, indent=2) + "\n")
-        with replacing(folder / "model.safetensors") as temporary:
-            temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
+        write_network(path, self.net, self.net.config, self.card)
 
     @torch.inference_mode()
     def read(self, clips: Sequence[Any], fps: float) -> list[list[TimedEvent]]:

@@ -8,10 +8,8 @@ measured by something that has not seen its mistakes. Its own accuracy is re-mea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.core.errors import KinemaError
-from kinema.files import make_folder, replacing, write_text
+from kinema.metrics.saved import read_network, write_network
 
 NONE = "none"  # the event word of a slot in which nothing happens
 
@@ -274,33 +271,12 @@ class Judge:
         Without a path: the judge inside the package.
         Raises: KinemaError when a file is missing, damaged or does not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(str(resources.files("kinema") / "weights" / "judge")) if path is None else Path(path)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise KinemaError(f"{folder} has no {name}; train a judge with `kinema train judge`")
-        try:
-            net = JudgeNet(JudgeConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-            net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-            card = folder / "card.json"
-            told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise KinemaError(f"the judge in {folder} is damaged, or its files are of two judges") from error
-        return cls(net.to(device), told)
+        net, card = read_network("judge", path, lambda config: JudgeNet(JudgeConfig.from_dict(config)))
+        return cls(net.to(device), card)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
-        from safetensors.torch import save
-
-        folder = make_folder(path)
-        write_text(folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
-        write_text(folder / "card.json", json.dumps(self.card, indent=2) + "\n")
-        with replacing(
-            folder / "model.safetensors"
-        ) as temporary:  # save_file would make it readable for its owner alone
-            temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
+        write_network(path, self.net, self.config, self.card)
 
     @property
     def device(self) -> torch.device:

@@ -8,9 +8,7 @@ four pixels are folded into the channels of one at its entry and unfolded at its
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.core.errors import KinemaError
-from kinema.files import make_folder, replacing, write_text
 from kinema.metrics.judge import ChannelNorm
+from kinema.metrics.saved import read_network, write_network
 
 METRES = 5.0  # the network's unit of nearness is one over this; what it gives is in 1 / metre
 FOLD = 2  # pixels a side that are folded into one
@@ -129,31 +126,12 @@ class Sight:
         Without a path: the network inside the package.
         Raises: KinemaError when a file is missing, damaged or does not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(str(resources.files("kinema") / "weights" / "sight")) if path is None else Path(path)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise KinemaError(f"{folder} has no {name}; train a sight with `kinema train sight`")
-        try:
-            net = SightNet(SightConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-            net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-            card = folder / "card.json"
-            told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise KinemaError(f"the sight in {folder} is damaged, or its files are of two networks") from error
-        return cls(nn.Module.to(net, device, memory_format=torch.channels_last), told)  # type: ignore[call-overload]
+        net, card = read_network("sight", path, lambda config: SightNet(SightConfig.from_dict(config)))
+        return cls(nn.Module.to(net, device, memory_format=torch.channels_last), card)  # type: ignore[call-overload]
 
     def save(self, path: str | Path) -> None:
         """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
-        from safetensors.torch import save
-
-        folder = make_folder(path)
-        write_text(folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
-        write_text(folder / "card.json", json.dumps(self.card, indent=2) + "\n")
-        with replacing(folder / "model.safetensors") as temporary:
-            temporary.write_bytes(save({k: v.half().contiguous() for k, v in self.net.state_dict().items()}))
+        write_network(path, self.net, self.config, self.card)
 
     @torch.inference_mode()
     def see(self, frames: Any, batch: int = 25) -> tuple[np.ndarray, np.ndarray]:
