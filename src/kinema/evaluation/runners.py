@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from kinema.core.errors import KinemaError
@@ -70,7 +71,7 @@ class Here:
 
 
 class Processes:
-    """Processes of this machine, each started anew with one thread."""
+    """Processes of this machine, each with one thread."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -127,9 +128,7 @@ class Processes:
 
 def _started(count: int) -> ProcessPoolExecutor:
     """A pool whose processes run. Raises: KinemaError when they cannot be started."""
-    import multiprocessing
-
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(count, _context(), initializer=_begin)
     try:
         with _for_children():
             started = pool.submit(os.getpid)
@@ -139,6 +138,17 @@ def _started(count: int) -> ProcessPoolExecutor:
             "no process can be started; in a script call it under `if __name__ == '__main__':`, or use workers=0"
         ) from error
     return pool
+
+
+def _context() -> BaseContext:
+    """Processes are copies of one that has imported everything and done nothing; on Windows each imports anew."""
+    import multiprocessing
+
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kinema.evaluation.ready"])
+    return context
 
 
 @contextmanager
@@ -158,14 +168,13 @@ def _for_children() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """The first thing a process does: quiet, one thread, and an end when the one that started it is gone."""
+    """The first thing a process does: quiet, one thread, no ear for Ctrl-C, and an end when its parent is gone."""
     import multiprocessing
     import warnings
 
-    import torch
-
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread().__enter__()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()

@@ -48,7 +48,10 @@ def some_blurred(clips: list[Viewing], grade: float) -> list[Viewing]:
 
 @corruption("some_shuffled", of="set")
 def some_shuffled(clips: list[Viewing], grade: float) -> list[Viewing]:
-    """In that share of the clips all frames change places."""
+    """In that share of the clips all frames change places.
+
+    Within one clip which frames change places matters more than how many, so that `shuffle` is no steady fault in time.
+    """
     return _some(clips, grade, shuffle)
 
 
