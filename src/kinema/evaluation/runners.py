@@ -54,7 +54,7 @@ def runner(workers: int | str, tasks: int) -> tuple[Runner, int]:
 
 
 def score_on_one_thread(task: Task) -> Outcome:
-    """`score` in a process that has other work than ours."""
+    """`score`, whatever number of threads the process has for other work."""
     with one_thread():
         return score(task)
 
@@ -105,7 +105,7 @@ class Processes:
     def _submit(self, task: Task, processes: int) -> Future[Outcome]:
         if self._pool is None:
             self._pool = _started(processes)
-        return self._pool.submit(score, task)
+        return self._pool.submit(score_on_one_thread, task)
 
     def _alone(self, tasks: list[Task]) -> Iterator[Outcome]:
         self.close()
@@ -168,13 +168,12 @@ def _for_children() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """The first thing a process does: quiet, one thread, no ear for Ctrl-C, and an end when its parent is gone."""
+    """The first thing a process does: quiet, no ear for Ctrl-C, and an end when the one that started it is gone."""
     import multiprocessing
     import warnings
 
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    one_thread().__enter__()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
