@@ -120,7 +120,7 @@ class EfficientNet(Extractor):
     It ships with kinema and works offline, on real clips as well. Frames are squeezed to 224x224 (bilinear,
     antialiased) and scaled as (v - 127) / 128. Features are the means over the map of the last block, which is linear,
     not of unit length. They have either sign: after the relu6 that usually follows, features that are 0 most of the
-    time hide how a clip moves, and STREAM could not tell shuffled frames from blurred ones. The weights are rounded to
+    time hide how a clip moves, and STREAM hardly told shuffled frames from blurred ones. The weights are rounded to
     8 bits; `weights/efficientnet/card.json` says how near they stay. Its numbers are comparable with each other only,
     not with those of Inception or CLIP.
     """
