@@ -9,6 +9,7 @@ from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import poly_mmd
 
+from kinema.claims.stream import Stream, verdicts
 from kinema.core.errors import KinemaError
 from kinema.metrics.corruptions.corruption import corruptions
 from kinema.metrics.corruptions.motion import shuffle
@@ -226,6 +227,20 @@ def test_shuffled_frames_move_t_and_not_f_and_a_blur_moves_f_and_not_t():
     t, f = find("stream_t"), find("stream_f")
     assert t(shuffled, clean) < 0.15 and f(shuffled, clean) == 1
     assert t(blurred, clean) > 0.9 and f(blurred, clean) < 0.2
+
+
+def test_verdicts_of_the_claim():
+    found = {
+        "itself": Stream(1, 1, 1),
+        "other scenes": Stream(0.8, 0.9, 0.9),
+        "shuffled": Stream(0.49, 0.99, 1),
+        "blurred": Stream(0.81, 0.5, 0),
+        "repeated": Stream(0.6, 1, 0.5),
+    }
+    assert all(verdicts(found).values())
+    worse = {"shuffled": Stream(0.51, 0.99, 1), "blurred": Stream(0.79, 0.5, 0), "repeated": Stream(0.6, 0.97, 0.5)}
+    assert not any(verdicts(found | worse).values())
+    assert not any(verdicts({name: Stream(1, 1, 1) for name in found}).values())
 
 
 def test_faults_of_sets():
