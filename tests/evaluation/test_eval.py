@@ -19,9 +19,10 @@ from folders import BAD, NAMES, PROMPT, frames, save_clips, save_reference
 
 from kinema.cli import run
 from kinema.core.errors import KinemaError
-from kinema.evaluation.clips import find_clips, read_prompts
+from kinema.evaluation.clips import find_clips
 from kinema.evaluation.evaluate import evaluate, make_plan
 from kinema.evaluation.journal import Journal, locked
+from kinema.evaluation.prompts import Asked, read_prompts
 from kinema.evaluation.results import Evaluation
 from kinema.evaluation.runners import DIED, Here, OnRay, Processes
 from kinema.metrics import metric as registry

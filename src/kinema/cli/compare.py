@@ -60,7 +60,7 @@ def _print(results: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from kinema.evaluation.report import interval, number
+    from kinema.evaluation.words import interval, number
 
     table = Table()
     for title in ("metric", "better", "A", "B", "B - A", "95% interval", "B wins", "shown", "pairs"):

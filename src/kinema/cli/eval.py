@@ -153,8 +153,9 @@ def _print(results: dict[str, Any], out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from kinema.evaluation.report import interval, number
     from kinema.evaluation.results import WITHOUT
+    from kinema.evaluation.vbench import line
+    from kinema.evaluation.words import interval, number
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
@@ -171,6 +172,8 @@ def _print(results: dict[str, Any], out: Path) -> None:
         table.add_row(escape(label), number(m["value"]), "of the set", m["unit"], m["better"] or "", str(m["n"]))
     if table.row_count:
         console.print(table)
+    if "vbench" in results:
+        say(line(results["vbench"]))
     for row in results["not_measured"]:
         say(f"not measured: {row['metric']}: {row['reason']}")
     for label, m in results["metrics"].items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -190,48 +190,3 @@ def prompt_of(path: Path, metadata: dict[str, Any]) -> str | None:
         if isinstance(asked, str) and asked.strip():
             return asked
     return None
-
-
-def read_prompts(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, str]:
-    """Prompts by clip from a file of JSON lines, {"name": ..., "prompt": ...}; "video" may stand for "name".
-
-    Without names the lines belong to the clips in the order of these.
-    Raises: KinemaError, one sentence, when a line is broken, a name stands twice, or lines and clips do not fit.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise KinemaError(f"cannot read {path}: {reason(error)}") from error
-    except ValueError as error:
-        raise KinemaError(f"{path} is not UTF-8 text; give a line of JSON for each clip") from error
-    lines = [_line(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not any(name for name, _ in lines):
-        if len(lines) != len(names):
-            raise KinemaError(
-                f'{path} has {len(lines)} prompts without names for {len(names)} clips; give each line a "name"'
-            )
-        return dict(zip(names, (prompt for _, prompt in lines), strict=True))
-    found: dict[str, str] = {}
-    for name, prompt in lines:
-        if name is None:
-            raise KinemaError(f'some lines of {path} have a "name" and some have none; give all of them one, or none')
-        bare = name if name in names or not name.lower().endswith(VIDEOS) else str(Path(name).with_suffix(""))
-        if bare in found:
-            raise KinemaError(f"{path} names {name!r} twice; give each clip one prompt")
-        found[bare] = prompt
-    if not set(names) & set(found):
-        raise KinemaError(f"{path} names none of the clips; it has {lines[0][0]!r}, and they are like {names[0]!r}")
-    return found
-
-
-def _line(line: str, number: int, path: str | os.PathLike[str]) -> tuple[str | None, str]:
-    try:
-        data = json.loads(line)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
-        raise KinemaError(f'line {number} of {path} is no JSON object with a "prompt"')
-    name = data.get("name", data.get("video"))
-    if name is not None and not isinstance(name, str):
-        raise KinemaError(f"line {number} of {path} has a name that is no text")
-    return name, data["prompt"]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from kinema.core.errors import KinemaError
-from kinema.evaluation.clips import Source, find_clips, prompt_of, read_header, read_prompts
+from kinema.evaluation.clips import Source, find_clips, prompt_of, read_header
 from kinema.evaluation.journal import Journal, locked, settle
 from kinema.evaluation.measures import Has, Measure, choose, needs
+from kinema.evaluation.prompts import Asked, read_prompts
 from kinema.evaluation.report import write_report
 from kinema.evaluation.results import Evaluation, conclude, feature_key
 from kinema.evaluation.runners import DIED, runner
@@ -30,7 +31,7 @@ class Plan:
 
     clips: list[Source]
     references: list[Source]
-    prompts: dict[str, str]
+    prompts: dict[str, Asked]
     measures: list[Measure]
     left_out: dict[str, str]
     settings: dict[str, Any]
@@ -45,18 +46,18 @@ class Plan:
         of_references = _features([m for m in sets if "reference" in m.metric.needs])
         shared: dict[str, Any] = dict(max_bytes=self.max_bytes)
         for source in self.clips:
-            prompt, partner = self.prompts.get(source.name), partners.get(source.name)
-            mark = [*source.mark, prompt, partner and partner.mark]
+            asked, partner = self.prompts.get(source.name), partners.get(source.name)
+            mark = [*source.mark, asked and asked.mark, partner and partner.mark]
             yield (
                 Task(
-                    kind="clip", name=source.name, path=str(source.path), prompt=prompt,
+                    kind="clip", name=source.name, path=str(source.path), asked=asked,
                     partner=str(partner.path) if partner else None, metrics=single, features=of_clips, **shared,
                 ),
                 mark,
             )  # fmt: skip
         for source in self.references if of_references else ():
             task = Task(
-                kind="reference", name=source.name, path=str(source.path), prompt=None, partner=None,
+                kind="reference", name=source.name, path=str(source.path), asked=None, partner=None,
                 metrics=(), features=of_references, **shared,
             )  # fmt: skip
             yield task, list(source.mark)
@@ -130,7 +131,8 @@ def evaluate(
     Args:
         videos: folder of mp4, webm, gif, mkv, mov, and of folders of pictures.
         reference: folder of clips to compare with: as a set, and those of the same name one by one.
-        prompts: file of JSON lines, {"name": ..., "prompt": ...}; without it the prompts in the files count.
+        prompts: file of JSON lines, {"name": ..., "prompt": ...}, or VBench's prompt file; see `read_prompts`. Without
+            it the prompts in the files count.
         metrics: names, "NAME:EXTRACTOR", presets; several as a list or with commas.
         out: folder for results.json, clips.csv, report.html and the notes that it goes on from when it was ended;
             without one nothing is kept.

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any, TypeVar, overload
 
 import numpy as np
 
@@ -28,18 +30,21 @@ FORMAT = 1
 LOCK = "lock"
 PRODUCTS = ("results.json", "clips.csv", "report.html")
 OURS = (PLAN, JOURNAL, LOCK, "features", "strips", *PRODUCTS)
+NONE: dict[str, Any] = {}  # for all that have none
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Record:
-    """A finished clip, without what lies in other files."""
+    """A finished clip, without what lies in other files. It is small: there may be a million of them."""
 
     mark: list[Any]  # what the clip was when it was measured
     failed: str | None = None
     prompt: str | None = None
-    shape: list[int] | None = None
+    shape: tuple[int, int, int] | None = None
     fps: float | None = None
-    values: dict[str, float | None] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()  # metrics; clips with the same ones share it, and `lacks` and `errors` as well
+    numbers: array[float] = field(default_factory=lambda: array("d"))  # of each label; NaN where there is none
     lacks: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     rows: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of features: first, count, width
@@ -137,6 +142,7 @@ class Journal:
         (folder / "strips").mkdir(exist_ok=True)
         self._ends: dict[str, int] = {}  # rows of each file of features
         self._files: dict[str, IO[bytes]] = {}
+        self._shared: dict[Any, Any] = {}
         self._read()
         self._lines = open(folder / JOURNAL, "ab")  # noqa: SIM115
 
@@ -160,15 +166,13 @@ class Journal:
             data = json.loads(line)
             kind: Kind = data.pop("kind")
             name: str = data.pop("name")
-            record = Record(**data)
+            record = self._record(**data)
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
         for key, (first, count, width) in record.rows.items():
             path = self._feature_path(key)
             if not path.exists() or path.stat().st_size < 4 * width * (first + count):
                 return False
-        record.values = {sys.intern(label): value for label, value in record.values.items()}
-        record.rows = {sys.intern(key): tuple(span) for key, span in record.rows.items()}  # type: ignore[misc]
         for key, (first, count, _) in record.rows.items():
             self._ends[key] = max(self._ends.get(key, 0), first + count)
         self.records[kind, name] = record
@@ -182,14 +186,45 @@ class Journal:
             rows[key] = self._append(key, features)
         if done.strip is not None:
             self.strip_path(done.name).write_bytes(done.strip)
-        record = Record(
-            mark, done.failed, done.prompt, list(done.shape) if done.shape else None, done.fps,
-            done.values, done.lacks, done.errors, rows,
+        told: dict[str, Any] = dict(
+            mark=mark, failed=done.failed, prompt=done.prompt, shape=done.shape, fps=done.fps,
+            values=done.values, lacks=done.lacks, errors=done.errors, rows=rows,
         )  # fmt: skip
-        data = {"kind": done.kind, "name": done.name, **{n: getattr(record, n) for n in Record.__slots__}}
-        self._lines.write(json.dumps(data).encode("ascii") + b"\n")
+        line = json.dumps({"kind": done.kind, "name": done.name, **told})
+        self._lines.write(line.encode("ascii") + b"\n")
         self._lines.flush()
-        self.records[done.kind, done.name] = record
+        self.records[done.kind, done.name] = self._record(**told)
+
+    def _record(
+        self, *, values: dict[str, float | None], lacks: dict[str, str], errors: dict[str, str],
+        rows: dict[str, Sequence[int]], shape: Any, **told: Any,
+    ) -> Record:  # fmt: skip
+        numbers = array("d", (math.nan if value is None else value for value in values.values()))
+        spans: dict[str, Any] = {sys.intern(key): tuple(span) for key, span in rows.items()}
+        return Record(
+            shape=shape and self._once(tuple(shape)), labels=self._once(tuple(values)), numbers=numbers,
+            lacks=self._once(lacks), errors=self._once(errors), rows=spans or NONE, **told,
+        )  # fmt: skip
+
+    def _once(self, value: T) -> T:
+        """The same object for all equal ones, instead of a copy for every clip."""
+        key = tuple(value.items()) if isinstance(value, dict) else value
+        found: T = self._shared.setdefault((type(value), key), value)
+        return found
+
+    def column(self, label: str, names: Sequence[str]) -> np.ndarray:
+        """The numbers of a metric for clips in the order of `names`; NaN where there is none."""
+        places: dict[int, int | None] = {}  # of the label, in each tuple of labels that clips share
+        found = np.full(len(names), math.nan)
+        for index, name in enumerate(names):
+            record = self.records["clip", name]
+            key = id(record.labels)
+            if key not in places:
+                places[key] = record.labels.index(label) if label in record.labels else None
+            place = places[key]
+            if place is not None:
+                found[index] = record.numbers[place]
+        return found
 
     def _append(self, key: str, features: np.ndarray) -> tuple[int, int, int]:
         file = self._files.get(key)

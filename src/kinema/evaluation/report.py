@@ -14,6 +14,8 @@ import numpy as np
 
 from kinema.evaluation.journal import Journal
 from kinema.evaluation.results import WITHOUT, Evaluation
+from kinema.evaluation.vbench import line
+from kinema.evaluation.words import interval, number
 from kinema.files import write_text
 from kinema.metrics.metric import TOPICS
 
@@ -67,6 +69,7 @@ a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .
 <h1>$title</h1>
 <p class="dim">$subtitle</p>
 $summary
+$vbench
 $sets
 $missing
 $failed
@@ -101,6 +104,7 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
         title=html.escape(f"Evaluation of {Path(settings['videos']).name}"),
         subtitle=html.escape(f"{settings['videos']} · {counts} · kinema {settings['kinema']}"),
         summary=_summary(by_topic),
+        vbench=f"<p>{html.escape(line(results['vbench']))}</p>" if "vbench" in results else "",
         sets=_sets(results["sets"]),
         missing=_reasons("Not measured", "metric", results["not_measured"], "metric"),
         failed=_reasons("Clips that failed", "clip", results["failed"], "name")
@@ -108,21 +112,6 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
         sections="\n".join(_section(label, m, done, journal) for label, m in by_topic.items()),
     )
     write_text(path, page)
-
-
-def number(value: float | None) -> str:
-    """Four digits that count, without an exponent where it can be avoided."""
-    if value is None:
-        return "–"
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
-        return f"{value:,.{digits}f}"
-    return f"{value:.3e}"
-
-
-def interval(ends: Sequence[float] | None) -> str:
-    """Two numbers with a dash between."""
-    return "–" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
 
 
 def _anchor(label: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from kinema.core.errors import KinemaError
 from kinema.evaluation.journal import Journal, Record
 from kinema.evaluation.measures import Measure
+from kinema.evaluation.vbench import summarise
 from kinema.evaluation.work import Kind
 from kinema.files import reason, write_text
 from kinema.metrics.metric import SetMetric
@@ -25,7 +26,12 @@ from kinema.metrics.statistics import bootstrap, standard_error
 
 FORMAT = 1
 DRAWS = 2_000  # of the bootstrap
-WITHOUT = {"prompt": "a prompt", "reference": "a clip of its name in the reference", "sound": "sound"}
+WITHOUT = {
+    "prompt": "a prompt",
+    "reference": "a clip of its name in the reference",
+    "sound": "sound",
+    "dimension": "a prompt that VBench measures it on",
+}
 ABOUT = ("name", "prompt", "frames", "height", "width", "fps")  # columns of clips.csv before the metrics
 
 
@@ -108,7 +114,7 @@ def conclude(
             except KinemaError as error:
                 missing[label] = str(error)
             continue
-        column = np.array([_number(records[name].values.get(label)) for name in good])
+        column = journal.column(label, good)
         summary = _of_clips(measure, column, [records[name] for name in good])
         if summary["n"]:
             metrics[label], values[label] = summary, column
@@ -122,16 +128,13 @@ def conclude(
         "references": len(compared),
         "metrics": metrics,
         "sets": sets,
+        **({"vbench": vbench} if (vbench := summarise(metrics)) else {}),
         "not_measured": [{"metric": label, "reason": why} for label, why in sorted(missing.items())],
         "failed": _failed(journal, "clip", clips),
         "failed_references": _failed(journal, "reference", references),
         "values": "clips.csv",
     }
     return Evaluation(results, good, [records[name].prompt for name in good], values)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _failed(journal: Journal, kind: Kind, names: Sequence[str]) -> list[dict[str, str]]:

@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from kinema.core.errors import KinemaError
 from kinema.evaluation.clips import load, prompt_of
+from kinema.evaluation.prompts import Asked
 from kinema.metrics.extractors.extractor import load_extractor
 from kinema.metrics.features import features
 from kinema.metrics.metric import Metric, find
+from kinema.metrics.vbench.total import DIMENSIONS
 from kinema.metrics.viewing import Viewing
 from kinema.video import Video
 
@@ -38,7 +40,7 @@ class Task:
     kind: Kind
     name: str
     path: str
-    prompt: str | None  # None: the one in the file, if any
+    asked: Asked | None  # None: the prompt in the file, if any
     partner: str | None  # path of the reference clip
     metrics: tuple[tuple[str, str, str | None], ...]  # label, metric, extractor
     features: tuple[tuple[str, str], ...]  # extractor, what of it
@@ -56,7 +58,7 @@ class Outcome:
     shape: tuple[int, int, int] | None = None  # frames, rows, columns
     fps: float | None = None
     values: dict[str, float | None] = field(default_factory=dict)  # by label
-    lacks: dict[str, str] = field(default_factory=dict)  # what is missing for a metric: prompt, reference or sound
+    lacks: dict[str, str] = field(default_factory=dict)  # what is missing for a metric, as in `results.WITHOUT`
     errors: dict[str, str] = field(default_factory=dict)  # why a metric gave no number
     features: dict[str, np.ndarray] = field(default_factory=dict)  # by "EXTRACTOR/WHAT": (N, D) float32
     strip: bytes | None = None  # JPEG
@@ -75,8 +77,8 @@ def score(task: Task) -> Outcome:
     try:
         video = load(Path(task.path), task.max_bytes)
         done.shape, done.fps = video.frames.shape[:3], video.fps
-        done.prompt = task.prompt or prompt_of(Path(task.path), video.metadata)
-        clip = _viewing(video, done.prompt)
+        done.prompt = task.asked.prompt if task.asked else prompt_of(Path(task.path), video.metadata)
+        clip = _viewing(video, done.prompt, task.asked.auxiliary if task.asked else None)
         _features(task, clip, done)
         if task.kind == "clip":
             _values(task, clip, done)
@@ -94,8 +96,8 @@ def sentence(error: Exception) -> str:
     return text if isinstance(error, KinemaError) else f"{type(error).__name__}: {text}"
 
 
-def _viewing(video: Video, prompt: str | None = None) -> Viewing:
-    return Viewing(video.frames, video.fps, prompt, None, video.sound, video.sample_rate)
+def _viewing(video: Video, prompt: str | None = None, auxiliary: dict[str, Any] | None = None) -> Viewing:
+    return Viewing(video.frames, video.fps, prompt, None, video.sound, video.sample_rate, auxiliary)
 
 
 def _features(task: Task, clip: Viewing, done: Outcome) -> None:
@@ -116,7 +118,7 @@ def _values(task: Task, clip: Viewing, done: Outcome) -> None:
             wrong = f"its reference: {sentence(error)}"
     for label, name, extractor in task.metrics:
         metric = _metric(name)
-        lacking = next((need for need in metric.needs if getattr(clip, need) is None), None)
+        lacking = _lacking(metric, clip, task.asked)
         done.values[label] = None
         if lacking == "reference" and wrong:
             done.errors[label] = wrong
@@ -130,6 +132,14 @@ def _values(task: Task, clip: Viewing, done: Outcome) -> None:
                 done.values[label] = None if value is None else rounded(value)
             except Exception as error:
                 done.errors[label] = sentence(error)
+
+
+def _lacking(metric: Metric, clip: Viewing, asked: Asked | None) -> str | None:
+    """What the clip does not have that the metric needs."""
+    dimensions = None if asked is None else asked.dimensions
+    if dimensions is not None and metric.name in DIMENSIONS and metric.name.removeprefix("vbench_") not in dimensions:
+        return "dimension"
+    return next((need for need in metric.needs if getattr(clip, need) is None), None)
 
 
 def rounded(value: float) -> float:

@@ -27,7 +27,7 @@ def _errors(clip: Viewing) -> tuple[np.ndarray, np.ndarray] | None:
     source='RotErr of "CameraCtrl", 2024, arXiv:2404.02101, as a mean',
     needs=("reference",),
     sees="turn",
-    ignores="mirror",
+    ignores="pale",
 )
 def rotation_error(clip: Viewing) -> float | None:
     """Mean over frames of the angle between the clip's camera and the reference's, each relative to its own first one.
@@ -49,7 +49,7 @@ def rotation_error(clip: Viewing) -> float | None:
     source='TransErr of "CameraCtrl", 2024, arXiv:2404.02101, as a mean and in another unit',
     needs=("reference",),
     sees="sidestep",
-    ignores="mirror",
+    ignores="pale",
 )
 def translation_error(clip: Viewing) -> float | None:
     """Mean over frames of the distance of the clip's camera from the reference's, each seen from its own first one.

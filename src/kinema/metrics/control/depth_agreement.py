@@ -46,7 +46,7 @@ def agreement(nearness: np.ndarray, true: np.ndarray) -> float | None:
     source='aligned by scale and shift as in "MiDaS", 2019, arXiv:1907.01341; for the aim of "Gen-1", arXiv:2302.03011',
     needs=("reference",),
     sees="offset",
-    ignores="mirror",
+    ignores="flicker",
     extractor="world",
 )
 def depth_agreement(clip: Viewing, extractor: Extractor) -> float | None:

@@ -32,7 +32,7 @@ def f1(found: np.ndarray, true: np.ndarray) -> float:
     source='"Cosmos-Transfer1: Conditional World Generation with Adaptive Multimodal Control", 2025, arXiv:2503.14492',
     needs=("reference",),
     sees="offset",
-    ignores="mirror",
+    ignores="pale",
 )
 def edge_f1(clip: Viewing) -> float:
     """F1 of Canny edges against those of the reference of the same size, pixel by pixel over the whole clip.

@@ -32,7 +32,7 @@ def _first(clip: Viewing) -> Viewing:
     source="Wang et al., 2004, doi:10.1109/TIP.2003.819861, as the baseline",
     needs=("reference",),
     sees="noise",
-    ignores="mirror",
+    ignores="drift",
 )
 def first_frame_psnr(clip: Viewing) -> float | None:
     """10 log10(255^2 / MSE) between the first frames of a clip and of its reference; 100 for equal ones."""
@@ -48,7 +48,7 @@ def first_frame_psnr(clip: Viewing) -> float | None:
     source='Wang et al., "Image Quality Assessment", 2004, doi:10.1109/TIP.2003.819861',
     needs=("reference",),
     sees="noise",
-    ignores="mirror",
+    ignores="drift",
 )
 def first_frame_ssim(clip: Viewing) -> float | None:
     """Structural similarity of the first frames of a clip and of its reference, as `ssim` computes it."""
@@ -64,7 +64,7 @@ def first_frame_ssim(clip: Viewing) -> float | None:
     source='"The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, arXiv:1801.03924',
     needs=("reference",),
     sees="noise",
-    ignores="mirror",
+    ignores="drift",
     extractor="lpips",
 )
 def first_frame_lpips(clip: Viewing, extractor: Extractor) -> float | None:

@@ -54,7 +54,7 @@ def layout_overlap(boxes: np.ndarray, planned: np.ndarray) -> float | None:
     source='box IoU of planned and found layouts as in "LayoutGPT", 2023, arXiv:2305.15393, over the frames of a clip',
     needs=("reference",),
     sees="offset",
-    ignores="mirror",
+    ignores="flicker",
     extractor="world",
 )
 def layout_iou(clip: Viewing, extractor: Extractor) -> float | None:

@@ -25,7 +25,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float | None:
     source="Jaccard index of the objects' masks; as in the structure checks of ControlNet-like methods, our definition",
     needs=("reference",),
     sees="offset",
-    ignores="mirror",
+    ignores="flicker",
     extractor="world",
 )
 def mask_iou(clip: Viewing, extractor: Extractor) -> float | None:

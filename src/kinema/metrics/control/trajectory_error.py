@@ -41,7 +41,7 @@ def centre_distance(centres: np.ndarray, planned: np.ndarray) -> float | None:
     source='ObjMC of "MotionCtrl", 2023, arXiv:2312.03641, in shares of the picture instead of pixels',
     needs=("reference",),
     sees="offset",
-    ignores="mirror",
+    ignores="flicker",
     extractor="world",
 )
 def trajectory_error(clip: Viewing, extractor: Extractor) -> float | None:

@@ -87,7 +87,7 @@ def fvd(made: Features, reference: Features) -> float:
     better="lower",
     source=FID,
     sees="blur",
-    ignores="reordered",
+    ignores="shuffle",
     extractor="inception",
     features="frames",
     offline="efficientnet",

@@ -81,7 +81,7 @@ def kvd(made: Features, reference: Features) -> float:
     better="lower",
     source=SOURCE,
     sees="blur",
-    ignores="reordered",
+    ignores="shuffle",
     extractor="inception",
     features="frames",
     offline="efficientnet",

@@ -12,9 +12,7 @@ from kinema.metrics.features import features
 from kinema.metrics.metric import metric
 from kinema.metrics.viewing import Viewing
 
-TOLD: dict[str, Any] = dict(
-    unit="cosine", low=-1, high=1, better="higher", needs=("prompt",), sees="noise", ignores="none"
-)
+TOLD: dict[str, Any] = dict(unit="cosine", low=-1, high=1, better="higher", needs=("prompt",), sees="noise")
 
 
 def cosines(vectors: np.ndarray, text: np.ndarray) -> np.ndarray:
@@ -25,7 +23,7 @@ def cosines(vectors: np.ndarray, text: np.ndarray) -> np.ndarray:
     return found
 
 
-@metric("clipsim", source='"GODIVA", 2021, arXiv:2104.14806', extractor="clip", **TOLD)
+@metric("clipsim", source='"GODIVA", 2021, arXiv:2104.14806', extractor="clip", ignores="shuffle", **TOLD)
 def clipsim(clip: Viewing, extractor: Extractor) -> float:
     """Mean over frames of the cosine between the frame and the prompt, in CLIP ViT-B/32.
 
@@ -34,7 +32,13 @@ def clipsim(clip: Viewing, extractor: Extractor) -> float:
     return float(cosines(features(clip, extractor), extractor.text(asked(clip).text)).mean())
 
 
-@metric("videoclipsim", source='"X-CLIP", 2022, arXiv:2208.02816, in place of CLIP', extractor="xclip", **TOLD)
+@metric(
+    "videoclipsim",
+    source='"X-CLIP", 2022, arXiv:2208.02816, in place of CLIP',
+    extractor="xclip",
+    ignores="none",
+    **TOLD,
+)
 def videoclipsim(clip: Viewing, extractor: Extractor) -> float:
     """Cosine between the whole clip and the prompt, in X-CLIP: the words of a movement count too."""
     return float(cosines(extractor.clip(clip.frames, clip.fps)[None], extractor.text(asked(clip).text))[0])

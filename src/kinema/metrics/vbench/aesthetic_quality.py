@@ -18,7 +18,7 @@ from kinema.metrics.viewing import Viewing
     source='"VBench", 2023, arXiv:2311.17982, with the linear head of LAION-Aesthetics, 2022',
     extractor="laion",
     sees="blur",
-    ignores="mirror",
+    ignores="shuffle",
 )
 def aesthetic_quality(clip: Viewing, extractor: Extractor) -> float:
     """Mean over frames of LAION's aesthetic score, divided by 10; most lie between 0.3 and 0.7.

@@ -20,7 +20,7 @@ from kinema.metrics.viewing import Viewing
     extractor="clip",
     needs=("prompt",),
     sees="becomes_another",
-    ignores="mirror",
+    ignores="shuffle",
 )
 def appearance_style(clip: Viewing, extractor: Extractor) -> float | None:
     """Mean over frames of the cosine of a frame and the style asked for, by CLIP ViT-B/32.

@@ -18,7 +18,7 @@ from kinema.metrics.viewing import Viewing
     source='"VBench", 2023, arXiv:2311.17982, with "MUSIQ", 2021, arXiv:2108.05997',
     extractor="musiq",
     sees="blur",
-    ignores="mirror",
+    ignores="shuffle",
 )
 def imaging_quality(clip: Viewing, extractor: Extractor) -> float:
     """Mean over frames of the MUSIQ score, trained on SPAQ, divided by 100; most lie between 0 and 1."""

@@ -79,6 +79,7 @@ def test_peaks_of_motion_are_above_both_neighbours():
     flow = np.zeros((6, 4, 4, 2), np.float32)
     flow[:, :, :, 0] = np.array([1, 2, 5, 2, 4, 4])[:, None, None]  # towards frames 1 to 6
     assert motion_peaks(flow, fps=10).tolist() == [0.3]
+    assert motion_peaks(flow / 50, fps=10).tolist() == [0.3] and motion_peaks(flow / 51, fps=10).tolist() == []
 
 
 def test_av_align_of_lists():
@@ -86,6 +87,7 @@ def test_av_align_of_lists():
     assert shared(seen, seen, 10) == 1 and shared(seen + 0.5, seen, 10) == 0
     assert shared(np.array([1.05, 1.5]), seen, 10) == pytest.approx(1 / 3)
     assert shared(np.array([1.125]), np.array([1.0]), 8) == 0  # a whole frame is too late
+    assert shared(np.array([1.95, 2.0, 2.05]), seen, 10) == pytest.approx(1 / 4)  # each in one pair only
     assert shared(np.zeros(0), np.zeros(0), 10) is None
 
 
