@@ -109,7 +109,8 @@ def stream_t(made: Features, reference: Features) -> float:
     The skewness of each feature's spectrum in time, as a histogram of 50 bins over the made clips and one over the
     reference; squared correlation of the two, mean over features. 1 for equal sets. Looks at as many frames as the
     shortest clip has, even or odd. It cannot tell backwards from forwards. Take hundreds of clips: with features of
-    EfficientNet two sets of 80 clips of one distribution reach 0.86, two of 16 only 0.52.
+    EfficientNet two sets of 256 clips of 16 frames of one distribution reach 0.93, two of 128 0.82, two of 32 only
+    0.35. A strong blur costs 0.08 as well (`python -m kinema.claims.stream`).
     """
     (motion, _), (reference_motion, _) = _both(made, reference)
     return histogram_agreement(motion, reference_motion)
