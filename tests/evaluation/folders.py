@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kinema.evaluation.runners import Here
 from kinema.video import Video
+
+FILES = ("results.json", "clips.csv", "report.html")
+ASKED = dict(metrics="flicker,psnr,spread:world", max_gigabytes=3e-5)  # too little for 64x64 pixels
 
 NAMES = ["<b>x&y", "clip", "dark", "s/moving", "shots"]  # what can be measured in `clips`
 BAD = ["broken", "cut", "empty", "long"]
@@ -46,3 +50,20 @@ def save_reference(folder: Path) -> Path:
     Video(frames(4, side=16)).save(folder / "shots")
     Video(frames(6)).save(folder / "other.gif")
     return folder
+
+
+def stopping(count: int) -> type:
+    """Instead of `Here`: Ctrl-C after some clips."""
+
+    class Stopping(Here):
+        def run(self, tasks, in_flight):
+            for index, done in enumerate(super().run(tasks, in_flight)):
+                if index == count:
+                    raise KeyboardInterrupt
+                yield done
+
+    return Stopping
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in FILES}

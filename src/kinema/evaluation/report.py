@@ -99,7 +99,7 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
     counts = f"{results['measured']} of {results['clips']} clips measured"
     if results["references"]:
         counts += f", compared with a set of {results['references']}"
-    by_topic = dict(sorted(results["metrics"].items(), key=lambda item: (TOPICS.index(item[1]["topic"]), item[0])))
+    by_topic = dict(sorted(results["metrics"].items(), key=lambda item: (_rank(item[1]["topic"]), item[0])))
     page = PAGE.substitute(
         title=html.escape(f"Evaluation of {Path(settings['videos']).name}"),
         subtitle=html.escape(f"{settings['videos']} · {counts} · kinema {settings['kinema']}"),
@@ -112,6 +112,11 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
         sections="\n".join(_section(label, m, done, journal) for label, m in by_topic.items()),
     )
     write_text(path, page)
+
+
+def _rank(topic: str) -> tuple[int, str]:
+    """Topics in the order of the list, then those of metrics that are not kinema's own."""
+    return (TOPICS.index(topic) if topic in TOPICS else len(TOPICS), topic)
 
 
 def _anchor(label: str) -> str:
