@@ -55,8 +55,8 @@ def shared(heard: np.ndarray, seen: np.ndarray, fps: float) -> float | None:
 def av_align(clip: Viewing, extractor: Extractor) -> float | None:
     """Intersection over union of onsets of the sound and peaks of optical flow, less than one frame from each other.
 
-    As in the released code: onsets as librosa finds them; peaks of the mean length of Farneback's flow, in pixels of the
-    clip and at least 0.1; each in one pair only. So compare clips of one size and frame rate. None where nothing is
-    heard or seen, which that code divides by.
+    As in the released code: onsets as librosa finds them; peaks of the mean length of Farneback's flow, at least 0.1
+    pixels of the clip; each in one pair only. So compare clips of one size and frame rate. None where nothing is heard
+    or seen, where that code divides by 0.
     """
     return shared(onsets(clip), motion_peaks(flow(clip, extractor), clip.fps), clip.fps)
