@@ -138,22 +138,42 @@ def throughput(clips: int, rounds: int) -> list[dict[str, object]]:
 
 
 PROBE = """
-import resource, sys, kinema
-kinema.evaluate(sys.argv[1], reference=sys.argv[1], metrics="flicker,frechet:world", out=sys.argv[2], workers=2)
-own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(own / 1024, workers / 1024)
+import os, sys
+from pathlib import Path
+import kinema
+
+def held(process):  # VmHWM, the most memory that a process has held; of its workers the largest
+    told = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return int(told["VmHWM"].split()[0]) / 1024
+
+def workers(process):
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        yield child
+        yield from workers(child)
+
+most = 0.0
+def tell(done, count, failed):
+    global most
+    if done and done % 50 == 0:
+        most = max(most, *map(held, workers(os.getpid())))
+
+if __name__ == "__main__":
+    kinema.evaluate(sys.argv[1], reference=sys.argv[1], metrics="flicker,frechet:world", out=sys.argv[2], workers=2,
+                    tell=tell)
+    print(held(os.getpid()), most)
 """
 
 
 def memory(counts: list[int]) -> list[dict[str, float]]:
-    """MiB at most of the process and of its largest worker, for each number of clips."""
+    """MiB at most of the process and of its largest worker, for each number of clips. Reads /proc: Linux only."""
     rows = []
     print(f"{'clips':>7} {'process':>10} {'worker':>10} {'seconds':>8}")
     for count in counts:
         with tempfile.TemporaryDirectory() as place:
             write_clips(Path(place) / "clips", count, 5, 32)
             begun = time.perf_counter()
-            command = [sys.executable, "-c", PROBE, f"{place}/clips", f"{place}/out"]
+            (Path(place) / "probe.py").write_text(PROBE)
+            command = [sys.executable, f"{place}/probe.py", f"{place}/clips", f"{place}/out"]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             took = time.perf_counter() - begun
         own, worker = map(float, said[-2:])

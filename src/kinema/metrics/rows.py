@@ -19,6 +19,8 @@ def blocks(features: Iterable[np.ndarray], size: int = 1024) -> Iterator[np.ndar
     """
     held: list[np.ndarray] = []
     count, width = 0, None
+    if isinstance(features, np.ndarray) and features.ndim == 2 and features.size:  # many rows at once are the same rows
+        features = np.split(features, range(size, len(features), size))
     for feature in features:
         rows = np.atleast_2d(np.asarray(feature, dtype=np.float64))
         width = width or rows.shape[-1]
