@@ -141,6 +141,21 @@ def test_a_pan_is_fast_smooth_and_the_cameras():
     assert find("camera_motion_residual")(Viewing(moving, fps=10.0)) > 0.5 * share * 4 * 10 / 64
 
 
+class Turned(Extractor):
+    """What goes one way comes back from farther the same way: each of its moves turns round."""
+
+    name, gives, usual = "turned", frozenset({"flow"}), ""
+
+    def flow(self, frames):
+        far = np.float32(0.1 if frames[0, 0, 0, 0] < frames[-1, 0, 0, 0] else 0.2)
+        return np.broadcast_to(far * np.array([0.26, 0.25], np.float32), (len(frames) - 1, *frames.shape[1:3], 2))
+
+
+def test_motion_that_turns_round_is_no_less_than_not_smooth():
+    """In float32 |w + b| is more than |w| + |b| here."""
+    assert find("motion_smoothness")(grey(0, 1, 2), extractor=Turned("")) == 0
+
+
 def test_two_clips_glued_together_have_one_cut():
     one, other = (clip.frames[:10] for clip in world_clips(2))
     glued = Viewing(np.concatenate([one, 255 - other[:, ::-1]]))

@@ -35,7 +35,7 @@ def best_cosine(a: np.ndarray, b: np.ndarray) -> float | None:
         sides.append(rays.reshape(len(rays), -1))
         seen.append(known.astype(np.float64))
     agreement = (sides[0] @ sides[1].T) / (seen[0] @ seen[1].T)  # two that last share half of the steps at least
-    return float(agreement.max(1).mean() + agreement.max(0).mean()) / 2
+    return float(np.clip((agreement.max(1).mean() + agreement.max(0).mean()) / 2, -1, 1))
 
 
 @metric(

@@ -51,4 +51,4 @@ def motion_smoothness(clip: Viewing, extractor: Extractor) -> float | None:
         unseen = hidden[t] | inconsistent(back[t - 1], there[t - 1])
         change, path = bend(there[t], back[t - 1], moves & ~unseen)
         changes, paths = changes + change, paths + path
-    return 1 - changes / paths if paths else None
+    return max(0.0, 1 - changes / paths) if paths else None  # |w + b| can round to more than |w| + |b|
