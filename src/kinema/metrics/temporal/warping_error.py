@@ -40,7 +40,8 @@ def warping_error(clip: Viewing, extractor: Extractor) -> float | None:
     single frame, or when the flow explains nothing.
 
     The paper takes flow (FlowNet2) and hidden parts from the unprocessed video, which a generated one has not: both
-    come from the clip itself here, and numbers made with another flow are other numbers.
+    come from the clip itself here, and numbers made with another flow are other numbers. Its code also leaves out the
+    edges of what moves, and counts a pair in which all is hidden as no error; here such a pair does not count.
     """
     frames = clip.frames
     pairs = zip(frames, frames[1:], flow(clip, extractor), occlusion(clip, extractor), strict=False)

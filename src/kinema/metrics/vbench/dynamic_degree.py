@@ -53,8 +53,8 @@ def is_dynamic(flow: np.ndarray) -> bool:
 def dynamic_degree(clip: Viewing, extractor: Extractor) -> float | None:
     """1 when in at least a quarter of 8 pairs a second the fastest 5% of the pixels move by 6 pixels of 256, else 0.
 
-    VBench takes the flow of RAFT with 20 updates: extractor `raft`; the usual one here is `dis`. None for a single
-    frame.
+    VBench takes the flow of RAFT with 20 updates and its authors' weights: extractor `raft@C_T_V1`; the usual one here
+    is `dis`. None for a single frame.
     """
     every = max(1, round(clip.fps / RATE))
     seen = clip if every == 1 else clip.but(frames=clip.frames[::every])

@@ -35,7 +35,7 @@ OFFICIAL = {  # the extractors here that are VBench's own networks; what is not 
     "vbench_background_consistency": "clip",
     "vbench_temporal_flickering": None,
     "vbench_motion_smoothness": "amt",
-    "vbench_dynamic_degree": "raft",
+    "vbench_dynamic_degree": "raft@C_T_V1",  # the weights of RAFT's authors, "things"
     "vbench_aesthetic_quality": "laion",
     "vbench_imaging_quality": "musiq",
     "vbench_appearance_style": "clip",
