@@ -108,6 +108,7 @@ def test_completed_counts_all_answers_but_those_on_presence():
 def test_questions_on_transitions_have_the_clock_of_their_event():
     found = transitions(parse(TIMED), 3.0)
     assert [q.frames for q in found[:4]] == [(1,), (1, 16), (1, 9), (1, 5, 9, 13, 16)]
+    assert [q.frames for q in found[4:]] == [(1, 6), (1, 11), (1, 16), (1,), (1, 6, 11, 16)]
     assert {q.span for q in found[:7]} == {(0.5, 1.0)} and [q.presence for q in found] == [False] * 7 + [True] * 2
     assert found[1].text == "Is the red ball further to the left in the second picture, compared with the first?"
     assert transitions(parse("a red ball jumps"), 3.0) == []
@@ -129,7 +130,12 @@ def test_claims_on_a_path():
     assert not holds(end, None, ends)
     gone = np.where(np.arange(16) < 10, 0.1, np.nan)
     assert holds(Claim(about="end", value="disappear"), moved(gone), ends)
-    assert not holds(Claim(about="same", value="move right"), moved(gone), list(range(16)))
+    same, back = (
+        Claim(about="same", value="move right"),
+        moved(np.where((steady > 0.1) & (steady < 0.2), np.nan, steady)),
+    )
+    assert holds(same, moved(steady), ends) and not holds(same, moved(gone), ends)
+    assert not holds(same, back, ends)  # it is away in between
 
 
 def test_transitions_complete_forwards_only():

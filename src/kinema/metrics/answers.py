@@ -70,9 +70,11 @@ def holds(claim: Claim, path: Path | None, shown: Sequence[int]) -> bool:
 
     start: the object is there (or not yet, for "appear"). end: it has changed by as much as counts. middle: by a
     quarter of that. course: no step between the frames shown goes back by more than a quarter of the change, and no
-    more than 0.6 of it comes at once. same: one object is seen in nearly all of the frames.
+    more than 0.6 of it comes at once. same: one object is seen in nearly all frames from the first shown to the last.
     """
-    seen = path.seen[shown] if path is not None else np.zeros(len(shown), bool)
+    if claim.about == "same":
+        shown = range(shown[0], shown[-1] + 1)
+    seen = path.seen[list(shown)] if path is not None else np.zeros(len(shown), bool)
     if claim.about == "start":
         return bool(seen[0]) != (claim.value == "appear")
     if claim.value in ("appear", "disappear"):
