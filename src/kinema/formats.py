@@ -132,6 +132,7 @@ class ContainerWriter:
 
 def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
     import av
+    from av.video.reformatter import VideoReformatter
 
     try:
         with av.open(str(path)) as container:
@@ -141,10 +142,12 @@ def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate or stream.guessed_rate or 0) or FOLDER_FPS
             frames: list[np.ndarray] = []
+            to_rgb = VideoReformatter()  # of one for each frame, most of the time goes into starting its threads
             for frame in container.decode(stream):
                 turns = round(frame.rotation / 90) % 4  # phones store upright videos lying on their side
                 check_memory(len(frames) + 1, frame.height, frame.width, path, max_bytes)
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24", interpolation="LANCZOS"), turns))
+                picture = to_rgb.reformat(frame, format="rgb24", interpolation="LANCZOS", threads=1)
+                frames.append(np.rot90(picture.to_ndarray(), turns))
             metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
         if not frames:
             raise KinemaError(f"{path} holds no picture that can be read")
