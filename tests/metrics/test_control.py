@@ -11,7 +11,7 @@ from clips import real_clips, scenes
 from kinema.core.errors import KinemaError
 from kinema.metrics.control.colourfulness import colourfulness
 from kinema.metrics.control.depth_agreement import agreement, aligned
-from kinema.metrics.control.edge_f1 import f1
+from kinema.metrics.control.edge_f1 import edge_f1, edges, f1
 from kinema.metrics.control.first_frame import first_frame_psnr, first_frame_ssim
 from kinema.metrics.control.layout_iou import box_iou, layout_iou, layout_overlap
 from kinema.metrics.control.lpips import lpips
@@ -50,6 +50,15 @@ def test_ssim_of_two_flat_pictures():
     for size in (8, 16):
         a, b = (np.full((2, size, size, 3), value, np.uint8) for value in (100, 150))
         assert ssim(a, reference=b) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1), abs=1e-6)
+
+
+def test_psnr_of_known_errors_and_as_skimage(pair):
+    from skimage.metrics import peak_signal_noise_ratio
+
+    grey = np.full((2, 8, 8, 3), 100, np.uint8)
+    assert psnr(grey, reference=grey + 10) == pytest.approx(20 * np.log10(25.5))
+    assert psnr(grey * 0, reference=grey * 0 + 255) == 0 and psnr(grey, reference=grey) == 100
+    assert psnr(pair[0], reference=pair[1]) == pytest.approx(peak_signal_noise_ratio(*pair))
 
 
 def test_first_frames_are_compared_alone(pair):
@@ -126,6 +135,16 @@ def test_f1_and_iou_of_bits():
     assert iou(a, b) == pytest.approx(1 / 4)
     none = np.zeros(5, bool)
     assert (f1(none, none), f1(a, none), iou(none, none), iou(a, none)) == (1, 0, None, 0)
+
+
+def test_edges_are_steps_of_thirty_grey_levels():
+    """3x3 Sobel gradients of a step are four times its height; Canny's upper threshold is 120."""
+    frames = np.full((2, 16, 16, 3), 100, np.uint8)
+    frames[0, :, 8:], frames[1, :, 8:] = 131, 129
+    found = edges(frames)
+    assert found[0, 2:-2].sum(1).tolist() == [1] * 12 and found[0, :, 7:9].any(1)[2:-2].all() and not found[1].any()
+    moved = np.roll(frames[:1], 3, 2)
+    assert edge_f1(frames[:1], reference=frames[:1]) == 1 and edge_f1(frames[:1], reference=moved) == 0
 
 
 def test_depth_is_compared_up_to_scale_and_shift():

@@ -12,7 +12,9 @@ from kinema.core.errors import KinemaError
 from kinema.metrics.answers import holds
 from kinema.metrics.asked import Span, parse
 from kinema.metrics.corruptions.prompt import say, synonyms, wrong_order, wrong_times, wrong_words
+from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.metric import find
+from kinema.metrics.prompt import event_timing
 from kinema.metrics.prompt.clipsim import cosines
 from kinema.metrics.prompt.event_order import pairs_in_order
 from kinema.metrics.prompt.event_timing import iou, matched, precision_recall
@@ -20,6 +22,7 @@ from kinema.metrics.prompt.transitions import completed, mean_answer
 from kinema.metrics.questions import Claim
 from kinema.metrics.still import Path, camera_at
 from kinema.metrics.transitions import transitions
+from kinema.metrics.viewing import Viewing
 from kinema.world.caption import timed_caption
 from kinema.world.reading import parse_caption
 from kinema.world.sample import sample_spec
@@ -87,6 +90,17 @@ def test_times_in_closed_form():
         None,
         found[1],
     ]
+
+
+def test_event_metrics_in_closed_form(monkeypatch):
+    """Of two events asked for one is found, a little off, and two that nobody asked for."""
+    found = [Span("bounce", 0.3, 1.6), Span("fall", 1.6, 2), Span("grow", 2, 3)]
+    monkeypatch.setattr(event_timing, "event_times", lambda clip, extractor: found)
+    clip = world_clips(1)[0].but(prompt=TIMED)
+    wanted = dict(event_start_error=0.3, event_end_error=0.1, event_iou=0.75 / 2, event_f1=2 / (3 + 2))
+    assert {name: find(name)(clip) for name in wanted} == pytest.approx(wanted)
+    monkeypatch.setattr(event_timing, "event_times", lambda clip, extractor: found[1:])
+    assert [find(name)(clip) for name in wanted] == [None, None, 0, 0]
 
 
 def test_event_times_are_near_those_of_the_scene():
@@ -176,3 +190,28 @@ def test_prompts_are_reworded_and_falsified_as_said():
 def test_cosines():
     vectors = np.array([[1.0, 0], [0, 2], [-3, 0], [0, 0]])
     assert cosines(vectors, np.array([2.0, 0])).tolist() == [1, 0, -1, 0]
+
+
+class Turning(Extractor):
+    """Frames that turn by as many degrees as their first pixel's grey level says, from every sentence at 0."""
+
+    name, gives, usual = "turning", frozenset({"frames", "text"}), ""
+
+    def frames(self, frames):
+        angle = np.deg2rad(frames[:, 0, 0, 0].astype(np.float32))
+        return 3 * np.stack([np.cos(angle), np.sin(angle)], -1)
+
+    def text(self, prompt):
+        self.said = prompt
+        return np.array([2.0, 0], np.float32)
+
+
+def test_clipsim_is_the_mean_cosine_with_the_words_alone():
+    frames, turning = np.zeros((3, 8, 8, 3), np.uint8), Turning("")
+    frames[1], frames[2] = 60, 90
+    assert find("clipsim")(Viewing(frames, prompt=TIMED), extractor=turning) == pytest.approx(0.5, abs=1e-6)
+    assert turning.said == parse(TIMED).text and "1.5s" not in turning.said
+    styled = Viewing(frames, prompt="A boat on the river, Van Gogh style")
+    assert find("vbench_appearance_style")(styled, extractor=turning) == pytest.approx(0.5, abs=1e-6)
+    assert turning.said == "Van Gogh style"
+    assert find("vbench_appearance_style")(styled.but(prompt="A boat"), extractor=turning) is None
