@@ -51,7 +51,7 @@ def layout_overlap(boxes: np.ndarray, planned: np.ndarray) -> float | None:
     low=0,
     high=1,
     better="higher",
-    source='box IoU of planned and found layouts as in "LayoutGPT", 2023, arXiv:2305.15393, over the frames of a clip',
+    source='maximum IoU of "Constrained Graphic Layout Generation via Latent Optimization", 2021, arXiv:2108.00871',
     needs=("reference",),
     sees="offset",
     ignores="flicker",
@@ -61,7 +61,8 @@ def layout_iou(clip: Viewing, extractor: Extractor) -> float | None:
     """How well the boxes of the clip's objects cover those of the reference's, mean over frames and objects; 1 is best.
 
     Boxes are in shares of the picture, so the two may differ in size, not in length. `layout_overlap` takes planned
-    boxes as well. None where neither clip has an object.
+    boxes as well. None where neither clip has an object. Departures: the paper pairs boxes of one class and as many on
+    both sides; here kinds play no part, a box without another counts 0, and a pair is one for all frames.
     """
     found = []
     for view in (clip, same_length(clip)):
