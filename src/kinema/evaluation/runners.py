@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.context import BaseContext
 from typing import Any, Protocol
@@ -105,7 +105,7 @@ class Processes:
     def _submit(self, task: Task, processes: int) -> Future[Outcome]:
         if self._pool is None:
             self._pool = _started(processes)
-        return self._pool.submit(score_on_one_thread, task)
+        return self._pool.submit(score, task)
 
     def _alone(self, tasks: list[Task]) -> Iterator[Outcome]:
         self.close()
@@ -168,12 +168,20 @@ def _for_children() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """The first thing a process does: quiet, no ear for Ctrl-C, and an end when the one that started it is gone."""
+    """The first thing a process does: quiet, one thread, no ear for Ctrl-C, and an end when its parent is gone."""
     import multiprocessing
     import warnings
 
+    import torch
+
+    from kinema.metrics.optional import library
+
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # for what is loaded later
+    torch.set_num_threads(1)
+    with suppress(KinemaError):  # not installed: then what is loaded later, and what inherited one thread, keeps to it
+        library("threadpoolctl").threadpool_limits(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
