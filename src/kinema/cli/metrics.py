@@ -24,6 +24,7 @@ def _metrics(
 
     Example: kinema metrics flicker
     """
+    from kinema.evaluation.measures import presets
     from kinema.metrics.metric import find, metrics
 
     if name is not None:
@@ -32,13 +33,16 @@ def _metrics(
         return
     rows = [describe(each) for each in metrics().values()]
     if as_json:
-        print(json.dumps({"metrics": rows}))
+        print(json.dumps({"metrics": rows, "presets": presets()}))
         return
     width = max(len(row["name"]) for row in rows)
     for row in sorted(rows, key=lambda row: (row["topic"], row["name"])):
         needs = ", ".join(row["needs"])
         print(f"{row['name']:<{width}}  {row['topic']:<13}{needs:<19}{row['extractor'] or '':<12}{row['says'][0]}")
-    print("Formula, unit, range and source of one: kinema metrics NAME")
+    print("\nPresets, names that stand for several:")
+    for preset, meaning in presets().items():
+        print(f"{preset:<{width}}  {meaning}")
+    print("\nFormula, unit, range and source of one: kinema metrics NAME")
 
 
 def describe(metric: Metric | SetMetric) -> dict[str, Any]:
