@@ -16,7 +16,7 @@ from kinema.metrics.viewing import Viewing
     better=None,
     source='"Measuring Colourfulness in Natural Images", Hasler and Suesstrunk, 2003, doi:10.1117/12.477378',
     sees="pale",
-    ignores="mirror",
+    ignores="wobble",
 )
 def colourfulness(clip: Viewing) -> float:
     """sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 + m_yb^2), mean over frames; 0 for grey, about 100 is very colourful.

@@ -29,7 +29,7 @@ def palette(frames: np.ndarray) -> np.ndarray:
     better="lower",
     source='start-end contrast of "FramePack", 2025, arXiv:2504.12626, of colours instead of a quality score',
     sees="drift",
-    ignores="mirror",
+    ignores="blur",
 )
 def colour_drift(clip: Viewing) -> float | None:
     """Distance of the colours of the first and the last 15% of the frames; None for a single frame.

@@ -15,7 +15,7 @@ from kinema.metrics.viewing import Viewing
     better=None,
     source="PySceneDetect's content detector, threshold 27",
     sees="spliced",
-    ignores="mirror",
+    ignores="drift",
 )
 def cuts(clip: Viewing) -> float:
     """Number of hard cuts, pairs of frames whose hue, saturation and value differ by more than 27 of 255 in the mean.

@@ -60,7 +60,7 @@ def _nothing(count: int) -> float:
     better=None,
     source='diagnosis of "FreeLong", 2024, arXiv:2407.19918, on grey frames instead of latents',
     sees="soften",
-    ignores="mirror",
+    ignores="darker",
 )
 def spatial_high_frequency(clip: Viewing) -> float | None:
     """Share of each frame's energy above a quarter of the highest spatial frequency; it fades as a clip blurs.
@@ -79,7 +79,7 @@ def spatial_high_frequency(clip: Viewing) -> float | None:
     better=None,
     source='diagnosis of "FreeLong", 2024, arXiv:2407.19918, on grey frames instead of latents',
     sees="flicker",
-    ignores="mirror",
+    ignores="darker",
 )
 def temporal_high_frequency(clip: Viewing) -> float | None:
     """Share of the energy of changes over time above a quarter of the highest frequency; it rises as a clip flickers.

@@ -25,7 +25,7 @@ def laplacian_variance(frames: np.ndarray) -> float:
     better=None,
     source="Pech-Pacheco et al., 2000, doi:10.1109/ICPR.2000.903548",
     sees="blur",
-    ignores="mirror",
+    ignores="pale",
 )
 def sharpness(clip: Viewing) -> float:
     """Variance of the Laplacian of the grey frames, in the mean over frames; noise counts as sharp."""
@@ -40,7 +40,7 @@ def sharpness(clip: Viewing) -> float:
     better=None,
     source='start-end contrast of "FramePack", 2025, arXiv:2504.12626, of sharpness instead of a quality score',
     sees="soften",
-    ignores="mirror",
+    ignores="darker",
 )
 def sharpness_drift(clip: Viewing) -> float | None:
     """log2 of the sharpness of the last 15% of the frames over that of the first; below 0 the picture blurs.
