@@ -17,7 +17,7 @@ from kinema.evaluation.measures import Has, Measure, choose, needs
 from kinema.evaluation.prompts import Asked, read_prompts
 from kinema.evaluation.report import write_report
 from kinema.evaluation.results import Evaluation, conclude, feature_key
-from kinema.evaluation.runners import DIED, runner
+from kinema.evaluation.runners import DIED, prepare, runner
 from kinema.evaluation.work import Kind, Task
 from kinema.metrics.metric import Metric, SetMetric
 
@@ -144,6 +144,7 @@ def evaluate(
     Raises:
         KinemaError: one sentence, for what cannot be done, most of it before the first clip is read.
     """
+    prepare(workers)
     plan = make_plan(videos, reference, prompts, metrics, max_gigabytes)
     with _folder(out) as folder:
         settle(folder, plan.settings, restart)

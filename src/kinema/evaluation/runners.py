@@ -53,6 +53,15 @@ def runner(workers: int | str, tasks: int) -> tuple[Runner, int]:
     return Processes(count), 2 * count
 
 
+def prepare(workers: int | str) -> None:
+    """Lets the process that workers are copies of import what they need, while other things are done here."""
+    if isinstance(workers, int) and workers > 0 and _context().get_start_method() == "forkserver":
+        from multiprocessing.forkserver import ensure_running
+
+        with _for_children():
+            ensure_running()
+
+
 def score_on_one_thread(task: Task) -> Outcome:
     """`score`, whatever number of threads the process has for other work."""
     with one_thread():
