@@ -64,6 +64,8 @@ def test_every_command_is_understood(page, line):
             parse([*words, "--help"] if named else words)
         if words[0] == "train":
             check_training(words)
+        if "--metrics" in words:
+            check_metrics(words[words.index("--metrics") + 1])
     elif first == "make":
         assert f"\n{words[0]}:" in (ROOT / "Makefile").read_text()
     elif first == "python" and words[0] == "-m":
@@ -72,6 +74,19 @@ def test_every_command_is_understood(page, line):
     elif first == "python":
         source = (ROOT / words[0]).read_text()
         assert all(f'"{word}"' in source for word in words if word.startswith("--"))
+
+
+def check_metrics(names: str) -> None:
+    """The metrics, presets and extractors that a command names are there."""
+    from kinema.evaluation.measures import presets
+    from kinema.metrics.extractors.extractor import find_extractor
+    from kinema.metrics.metric import find
+
+    for name in set(names.split(",")) - set(presets()):
+        metric, _, extractor = name.partition(":")
+        find(metric)
+        if extractor:
+            find_extractor(extractor)
 
 
 def check_training(words: list[str]) -> None:
