@@ -7,12 +7,12 @@ import numpy as np
 from kinema.metrics.corruptions.corruption import corruption
 from kinema.metrics.viewing import Viewing
 
-LATE = 0.5  # seconds
+LATE = 0.2  # seconds; later ones fall together with what comes next
 
 
 @corruption("late_sound")
 def late_sound(clip: Viewing, grade: float) -> Viewing:
-    """The sound comes later, at grade 1 by half a second; before it there is silence, and its end is cut."""
+    """The sound comes later, at grade 1 by a fifth of a second; before it there is silence, and its end is cut."""
     if clip.sound is None:
         return clip
     late = min(round(LATE * grade * clip.sample_rate), len(clip.sound))

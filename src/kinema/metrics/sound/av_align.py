@@ -57,6 +57,7 @@ def av_align(clip: Viewing, extractor: Extractor) -> float | None:
 
     As in the released code: onsets as librosa finds them; peaks of the mean length of Farneback's flow, at least 0.1
     pixels of the clip; each in one pair only. So compare clips of one size and frame rate. None where nothing is heard
-    or seen, where that code divides by 0.
+    or seen, where that code divides by 0. What comes a fifth of a second late is told on rendered clips (of 24, 0.19
+    falls to 0.04), in a film with music over it not at all.
     """
     return shared(onsets(clip), motion_peaks(flow(clip, extractor), clip.fps), clip.fps)

@@ -41,7 +41,7 @@ def f_measure(heard: np.ndarray, seen: np.ndarray, near: float) -> float | None:
     source='onsets and F-measure as MIREX defines them; "Visual rhythm and beat", 2018, doi:10.1145/3197517.3201371',
     extractor="dis",
     needs=("sound",),
-    sees="unseen_sound",
+    sees="late_sound",
     ignores="quieter",
 )
 def onset_agreement(clip: Viewing, extractor: Extractor) -> float | None:
