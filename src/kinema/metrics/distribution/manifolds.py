@@ -6,6 +6,8 @@ k-th nearest neighbour in its own set; k is 5 for all four.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kinema.metrics.metric import Features, set_metric
@@ -35,19 +37,17 @@ def share_reached(points: np.ndarray, centres: np.ndarray, k: int = K) -> float:
     return float(reached.mean())
 
 
+TOLD: dict[str, Any] = dict(low=0, better="higher", extractor="world", features="clip", least=K + 1, clips=32)
+
+
 @set_metric(
     "precision",
     unit="share",
-    low=0,
     high=1,
-    better="higher",
     source=PRECISION,
     sees="mixed",
     ignores="fewer_modes",
-    extractor="world",
-    features="clip",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def precision(made: Features, reference: Features) -> float:
     """Share of the made clips that lie in the ball of a reference clip: whether what is made looks right.
@@ -61,16 +61,11 @@ def precision(made: Features, reference: Features) -> float:
 @set_metric(
     "recall",
     unit="share",
-    low=0,
     high=1,
-    better="higher",
     source=PRECISION,
     sees="fewer_modes",
     ignores="reordered",
-    extractor="world",
-    features="clip",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def recall(made: Features, reference: Features) -> float:
     """Share of the reference clips that lie in the ball of a made clip: whether all there is gets made.
@@ -84,16 +79,11 @@ def recall(made: Features, reference: Features) -> float:
 @set_metric(
     "density",
     unit="ratio",
-    low=0,
     high=np.inf,
-    better="higher",
     source=DENSITY,
     sees="mixed",
     ignores="reordered",
-    extractor="world",
-    features="clip",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def density(made: Features, reference: Features) -> float:
     """Mean number of balls of reference clips that a made clip lies in, divided by k = 5; 1 for equal distributions.
@@ -107,16 +97,11 @@ def density(made: Features, reference: Features) -> float:
 @set_metric(
     "coverage",
     unit="share",
-    low=0,
     high=1,
-    better="higher",
     source=DENSITY,
     sees="fewer_modes",
     ignores="reordered",
-    extractor="world",
-    features="clip",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def coverage(made: Features, reference: Features) -> float:
     """Share of the balls of reference clips that a made clip lies in, k = 5: whether all there is gets made.

@@ -7,6 +7,8 @@ Its mean tells what the clip looks like, how fast its spectrum falls tells how i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kinema.core.errors import KinemaError
@@ -19,6 +21,17 @@ DINO = "dino@facebook/dinov2-small"  # ViT-S/14; the paper takes it or the ResNe
 K = 5  # neighbours
 BINS = 50  # of a histogram
 FEWEST = 4  # frames that a spectrum can be fitted to
+TOLD: dict[str, Any] = dict(
+    low=0,
+    high=1,
+    better="higher",
+    source=SOURCE,
+    extractor=DINO,
+    offline="efficientnet",
+    features="frames",
+    least=K + 1,
+    clips=32,
+)
 
 
 def amplitudes(signal: np.ndarray) -> np.ndarray:
@@ -61,7 +74,8 @@ def histogram_agreement(a: np.ndarray, b: np.ndarray) -> float:
         counts = np.bincount(flat.ravel(), minlength=BINS * values.shape[1]).reshape(-1, BINS) / len(values)
         centred.append(counts - counts.mean(1, keepdims=True))
     one, other = centred
-    correlation = (one * other).sum(1) / np.sqrt(np.square(one).sum(1) * np.square(other).sum(1))
+    spread = np.sqrt(np.square(one).sum(1) * np.square(other).sum(1))
+    correlation = np.divide((one * other).sum(1), spread, out=np.zeros(len(spread)), where=spread > 0)  # 0 where flat
     return float(np.square(correlation).mean())
 
 
@@ -91,17 +105,9 @@ def _both(made: Features, reference: Features) -> list[tuple[np.ndarray, np.ndar
 @set_metric(
     "stream_t",
     unit="squared correlation",
-    low=0,
-    high=1,
-    better="higher",
-    source=SOURCE,
     sees="some_shuffled",
     ignores="backwards",
-    extractor=DINO,
-    offline="efficientnet",
-    features="frames",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def stream_t(made: Features, reference: Features) -> float:
     """STREAM-T: whether the made clips move like the reference, by the spectra of the features of their frames.
@@ -119,17 +125,9 @@ def stream_t(made: Features, reference: Features) -> float:
 @set_metric(
     "stream_f",
     unit="share",
-    low=0,
-    high=1,
-    better="higher",
-    source=SOURCE,
     sees="some_blurred",
     ignores="shuffle",
-    extractor=DINO,
-    offline="efficientnet",
-    features="frames",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def stream_f(made: Features, reference: Features) -> float:
     """STREAM-F, fidelity: the share of made clips that look like the reference, whatever the order of their frames.
@@ -144,17 +142,9 @@ def stream_f(made: Features, reference: Features) -> float:
 @set_metric(
     "stream_d",
     unit="share",
-    low=0,
-    high=1,
-    better="higher",
-    source=SOURCE,
     sees="fewer_modes",
     ignores="shuffle",
-    extractor=DINO,
-    offline="efficientnet",
-    features="frames",
-    least=K + 1,
-    clips=32,
+    **TOLD,
 )
 def stream_d(made: Features, reference: Features) -> float:
     """STREAM-D, diversity: the share of reference clips that some made clip looks like.
