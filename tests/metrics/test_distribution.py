@@ -46,7 +46,7 @@ def test_moments_of_parts_are_those_of_the_whole(unbiased):
     for moments in (whole, first):
         assert moments.count == 5000
         np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
-        np.testing.assert_allclose(moments.covariance(unbiased), expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(moments.covariance(unbiased), expected, rtol=1e-8, atol=1e-8)
 
 
 def test_rows_are_read_in_blocks_and_spread_evenly():
