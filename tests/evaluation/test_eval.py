@@ -16,6 +16,7 @@ from kinema.cli import run
 from kinema.core.errors import KinemaError
 from kinema.evaluation.clips import find_clips
 from kinema.evaluation.evaluate import evaluate
+from kinema.evaluation.report import _ends as ends_of
 from kinema.evaluation.results import Evaluation
 from kinema.metrics import metric as registry
 from kinema.metrics.extractors import extractor
@@ -87,6 +88,15 @@ def test_the_page_stands_alone_and_escapes_names(whole):
     assert all(word in page for word in ("flicker", "psnr", "spread:world", "broken", "too long to hold in memory"))
     assert page.count("data:image/jpeg;base64,/9j/") == 6  # five clips by flicker, one by psnr
     assert "<rect" in page
+
+
+def test_clips_of_the_best_value_are_not_among_the_worst():
+    nan = float("nan")
+    values = np.array([1.0, 1.0, 0.0, 1.0, nan, 1.0])
+    assert ends_of(values, "higher") == [("Best", [0, 1, 3], 4), ("Worst", [2], 1)]
+    assert ends_of(values, "lower") == [("Best", [2], 1), ("Worst", [0, 1, 3], 4)]
+    assert ends_of(values[:2], None) == [("All alike", [0, 1], 2)]
+    assert ends_of(np.array([3.0, 1.0, 2.0]), None) == [("Lowest", [1, 2], 1), ("Highest", [0], 1)]
 
 
 @pytest.mark.parametrize(

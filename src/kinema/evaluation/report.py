@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
@@ -56,6 +55,7 @@ section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: 1.
 svg { display: block; flex: 0 0 auto; }
 .clips { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: .25rem 2rem; }
 h4 { font-size: .9rem; margin: .75rem 0 .25rem; }
+h4 .dim { font-weight: 400; }
 figure { margin: 0 0 .75rem; break-inside: avoid; }
 figure img { display: block; max-width: 100%; border-radius: 3px; }
 figcaption { overflow-wrap: anywhere; }
@@ -205,21 +205,30 @@ def _section(label: str, m: dict[str, Any], done: Evaluation, journal: Journal) 
 
 
 def _columns(done: Evaluation, label: str, better: str | None, journal: Journal) -> str:
-    """The clips at both ends, each with its frames; of few clips every one stands on one side only."""
-    values = done.values[label]
-    order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
-    if better == "higher":
-        order.reverse()
-    shown = min(SHOWN, (len(order) + 1) // 2)
+    """The clips at both ends, each with its frames."""
+    found = []
+    for title, chosen, alike in _ends(done.values[label], better):
+        many = f' <span class="dim">{len(chosen)} of {alike} alike</span>' if alike > len(chosen) else ""
+        figures = "".join(_figure(done, label, i, journal) for i in chosen)
+        found.append(f"<div><h4>{title}{many}</h4>{figures}</div>")
+    return "".join(found)
+
+
+def _ends(values: np.ndarray, better: str | None) -> list[tuple[str, list[int], int]]:
+    """Title, clips, and how many clips have the first one's value, of both ends.
+
+    Of few clips every one stands on one side only, and none with the best value among the worst.
+    """
+    there = np.flatnonzero(~np.isnan(values))
+    rank = (-values if better == "higher" else values)[there]
+    order, back = ([int(i) for i in there[np.argsort(sign * rank, kind="stable")]] for sign in (1, -1))
+    best, worst = values[order[0]], values[back[0]]
+    if best == worst:
+        return [("All alike", order[:SHOWN], len(order))]
     first, last = ("Lowest", "Highest") if better is None else ("Best", "Worst")
-    sides = [(first, order[:shown]), (last, order[::-1][: min(SHOWN, len(order) - shown)])]
-    if values[order[0]] == values[order[-1]]:
-        sides = [("All alike", order[:SHOWN])]
-    return "".join(
-        f"<div><h4>{title}</h4>{''.join(_figure(done, label, i, journal) for i in chosen)}</div>"
-        for title, chosen in sides
-        if chosen
-    )
+    top = [i for i in order[: min(SHOWN, (len(order) + 1) // 2)] if values[i] != worst]
+    bottom = [i for i in back[:SHOWN] if values[i] != best and i not in top]
+    return [(first, top, int((values == best).sum())), (last, bottom, int((values == worst).sum()))]
 
 
 def _figure(done: Evaluation, label: str, index: int, journal: Journal) -> str:
@@ -236,23 +245,30 @@ def _figure(done: Evaluation, label: str, index: int, journal: Journal) -> str:
 
 
 def _histogram(values: np.ndarray, unit: str, width: int = 280, height: int = 72) -> str:
-    """How the values are spread, as an inline picture; the ends of the axis below."""
+    """How many clips have which values, as an inline picture.
+
+    Below are the ends of the axis, above the highest bar its clips; of two values, the clips of both.
+    """
     low, high = float(values.min()), float(values.max())
     if low == high:
         return ""
-    counts, _ = np.histogram(values, bins=min(BINS, max(6, len(values))), range=(low, high))
-    step = width / len(counts)
-    bars = "".join(
-        f'<rect x="{i * step:.1f}" y="{height - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"/>'
-        for i, count in enumerate(counts)
-        if (tall := height * count / counts.max())
-    )
-    ends = (
-        f'<text x="0" y="{height + 15}">{number(low)}</text>'
-        f'<text x="{width}" y="{height + 15}" text-anchor="end">{number(high)} {html.escape(unit)}</text>'
-    )
+    two = bool(((values == low) | (values == high)).all())
+    counts, _ = np.histogram(values, bins=2 if two else min(BINS, max(6, len(values))), range=(low, high))
+    step, floor = width / len(counts), height + 16
+    bars, told = [], []
+    for i, count in enumerate(counts):
+        tall = height * count / counts.max()
+        bars.append(f'<rect x="{i * step:.1f}" y="{floor - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"/>')
+        if two or i == counts.argmax():
+            middle = min(max((i + 0.5) * step, 22), width - 22)
+            words = f"{count} clip{'s' if count > 1 else ''}"
+            told.append(f'<text x="{middle:.1f}" y="{floor - tall - 4:.1f}" text-anchor="middle">{words}</text>')
+    shown = "" if two else f" {html.escape(unit)}"
+    edge = step / 2 if two else 0
+    for x, side, end in ((edge, "start", number(low)), (width - edge, "end", number(high) + shown)):
+        told.append(f'<text x="{x:g}" y="{floor + 15}" text-anchor="{"middle" if two else side}">{end}</text>')
     return (
-        f'<svg width="{width}" height="{height + 20}" viewBox="0 0 {width} {height + 20}" role="img" '
-        f'aria-label="histogram" font-size="12"><g fill="#5b7db1">{bars}</g>'
-        f'<path d="M0 {height}H{width}" stroke="#dcdce1"/><g fill="#63636b">{ends}</g></svg>'
+        f'<svg width="{width}" height="{floor + 20}" viewBox="0 0 {width} {floor + 20}" role="img" '
+        f'aria-label="how many clips have which values" font-size="12"><g fill="#5b7db1">{"".join(bars)}</g>'
+        f'<path d="M0 {floor}H{width}" stroke="#dcdce1"/><g fill="#63636b">{"".join(told)}</g></svg>'
     )

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 
 def number(value: float | None) -> str:
-    """Four digits that count, without an exponent where it can be avoided."""
+    """Four digits that count, without an exponent where it can be avoided; whole numbers as they are."""
     if value is None:
         return "–"
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
+    if value == round(value) and abs(value) < 1e6:
+        return f"{value:,.0f}"
+    if 1e-4 <= abs(value) < 1e6:
+        digits = max(0, 3 - math.floor(math.log10(abs(value))))
         return f"{value:,.{digits}f}"
     return f"{value:.3e}"
 
