@@ -8,7 +8,7 @@ Clips of kinema.world, 16 frames of 128x128, each set beside the same reference,
 - `other scenes`: as many independent clips of the same distribution. Its T is the floor: what a set of this size
   reaches when nothing is wrong with it. It grows with the size.
 - `shuffled`: the reference with the frames of each clip in an order of its own, drawn at random.
-- `blurred`: the reference under the corruption `blur` at grade 1, a Gaussian of sigma 1/25 of the edge.
+- `blurred`: the reference under the corruption `blur`, unless told otherwise at grade 1: sigma 1/25 of the edge.
 - `repeated`: a tenth of the clips of the reference, again and again.
 
 Bars: shuffled, F within 0.02 of that of `itself` and T below the floor by at least 0.3; blurred, F lower by at least
@@ -64,12 +64,12 @@ def compare(made: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Stre
     return Stream(*(metric(made, reference) for metric in (stream_t, stream_f, stream_d)))
 
 
-def measure(count: int, extractor: Extractor) -> dict[str, Stream]:
+def measure(count: int, extractor: Extractor, grade: float = 1.0) -> dict[str, Stream]:
     """Every set beside the reference. Features are of single frames, so that other orders need no second look."""
     clean, blurred = [], []
     for frames in rendered(0, count):
         clean.append(extractor.frames(frames))
-        blurred.append(extractor.frames(blur(Viewing(frames), 1.0).frames))
+        blurred.append(extractor.frames(blur(Viewing(frames), grade).frames))
     rng = np.random.default_rng(0)
     made = {
         "itself": clean,
@@ -94,9 +94,10 @@ def verdicts(found: dict[str, Stream]) -> dict[str, bool]:
 
 def main(
     clips: Annotated[int, typer.Option(min=20, help="Clips in each set.")] = 256,
+    grade: Annotated[float, typer.Option("--blur", min=0.05, max=1.0, help="Grade of the blur.")] = 1.0,
 ) -> None:
     """Measure STREAM on sets with known faults; exit code 1 when it does not tell them apart."""
-    found = measure(clips, load_extractor("efficientnet"))
+    found = measure(clips, load_extractor("efficientnet"), grade)
     print(f"{clips} clips a set, {FRAMES} frames\n\n| set | T | F | D |\n|---|---|---|---|")
     for name, each in found.items():
         print(f"| {name} | {each.t:.3f} | {each.f:.3f} | {each.d:.3f} |")
