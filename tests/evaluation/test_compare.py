@@ -10,6 +10,7 @@ from folders import frames
 
 import kinema
 from kinema.cli import run
+from kinema.cli.tables import fitting
 from kinema.core.errors import KinemaError
 from kinema.evaluation.compare import difference
 from kinema.metrics.statistics import bootstrap, standard_error, wilson
@@ -98,3 +99,10 @@ def test_refusals(sides, tmp_path):
     (tmp_path / "a" / "results.json").write_text("{}")
     with pytest.raises(KinemaError, match="damaged; evaluate again"):
         kinema.compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_columns_that_do_not_fit_are_left_out():
+    titles, widths = ("metric", "mean", "unit"), (6, 4, 10)
+    assert fitting(titles, widths, ("unit", "mean"), 24) == [] == fitting(titles, widths, ("unit", "mean"), None)
+    assert fitting(titles, widths, ("unit", "mean"), 23) == ["unit"]
+    assert fitting(titles, widths, ("unit", "mean"), 11) == ["unit", "mean"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +56,23 @@ def compare(
 
 def _print(results: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
+    from kinema.cli.tables import show
     from kinema.evaluation.words import interval, number
 
-    table = Table()
-    for title in ("metric", "better", "A", "B", "B - A", "95% interval", "B wins", "shown", "pairs"):
-        plain = title in ("metric", "better", "shown")
-        table.add_column(title, justify="left" if plain else "right", no_wrap=True)
+    titles = ("metric", "better", "A", "B", "B - A", "95% interval", "B wins", "shown", "pairs")
+    columns = [(title, "left" if title in ("metric", "better", "shown") else "right") for title in titles]
+    rows = []
     for label, m in results["metrics"].items():
         wins = "" if m["win_rate"] is None else f"{m['win_rate']:.0%} ({_shares(m['win_rate_interval'])})"
         numbers = number(m["a"]), number(m["b"]), number(m["difference"]), interval(m["interval"])
-        table.add_row(escape(label), m["better"] or "", *numbers, wins, _verdict(m), str(m["n"]))
+        rows.append((label, m["better"] or "", *numbers, wins, _verdict(m), str(m["n"])))
     for label, m in results["sets"].items():
         values = number(m["a"]), number(m["b"]), number(m["b"] - m["a"])
-        table.add_row(escape(label), m["better"] or "", *values, "of the sets", "", "", "")
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    if table.row_count:
-        console.print(table)
+        rows.append((label, m["better"] or "", *values, "of the sets", "", "", ""))
+    if rows:
+        show(columns, rows, spare=("better", "pairs", "B wins", "95% interval"))
+    console = Console()
     for row in results["not_measured"]:
         console.print(f"not measured: {row['metric']}: {row['reason']}", markup=False, highlight=False, soft_wrap=True)
     for sentence in results["warnings"]:

@@ -150,28 +150,24 @@ def _time(seconds: float) -> str:
 
 def _print(results: dict[str, Any], out: Path) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
+    from kinema.cli.tables import show
     from kinema.evaluation.results import WITHOUT
     from kinema.evaluation.vbench import line
     from kinema.evaluation.words import interval, number
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    table = Table()
-    for title in ("metric", "mean", "95% interval", "unit", "better", "clips"):
-        numeric = title in ("mean", "95% interval", "clips")
-        table.add_column(
-            title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or title == "metric"
-        )
-    for label, m in results["metrics"].items():
-        told = number(m["mean"]), interval(m["interval"]), m["unit"], m["better"] or "", str(m["n"])
-        table.add_row(escape(label), *told)
-    for label, m in results["sets"].items():
-        table.add_row(escape(label), number(m["value"]), "of the set", m["unit"], m["better"] or "", str(m["n"]))
-    if table.row_count:
-        console.print(table)
+    say = partial(Console().print, markup=False, highlight=False, soft_wrap=True)
+    left, right = ("metric", "better", "unit"), ("mean", "95% interval", "clips")
+    columns = [(title, "left" if title in left else "right") for title in (*left[:2], *right, left[2])]
+    rows = [
+        (label, m["better"] or "", number(m["mean"]), interval(m["interval"]), str(m["n"]), m["unit"])
+        for label, m in results["metrics"].items()
+    ] + [
+        (label, m["better"] or "", number(m["value"]), "of the set", str(m["n"]), m["unit"])
+        for label, m in results["sets"].items()
+    ]
+    if rows:
+        show(columns, rows, spare=("unit", "better", "clips"))
     if "vbench" in results:
         say(line(results["vbench"]))
     for row in results["not_measured"]:

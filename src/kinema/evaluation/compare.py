@@ -170,7 +170,7 @@ def _warnings(a: Evaluation, b: Evaluation, common: Sequence[tuple[int, int]]) -
         one, two = a.results["settings"][what], b.results["settings"][what]
         if one != two:
             noun = "the reference" if what == "reference" else "the version of kinema"
-            found.append(f"{noun} of the first is {one}, that of the other {two}")
+            found.append(f"{noun} of the first is {one or 'none'}, that of the other {two or 'none'}")
     for side, name in ((a, "first"), (b, "other")):
         if side.results["failed"]:
             found.append(f"{len(side.results['failed'])} clips of the {name} failed and are left out")
