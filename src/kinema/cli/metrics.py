@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -35,14 +38,33 @@ def _metrics(
     if as_json:
         print(json.dumps({"metrics": rows, "presets": presets()}))
         return
-    width = max(len(row["name"]) for row in rows)
-    for row in sorted(rows, key=lambda row: (row["topic"], row["name"])):
-        needs = ", ".join(row["needs"])
-        print(f"{row['name']:<{width}}  {row['topic']:<13}{needs:<19}{row['extractor'] or '':<12}{row['says'][0]}")
-    print("\nPresets, names that stand for several:")
+    width = max(len(row["name"]) for row in rows) + 2
+    topic = None
+    for row in sorted(rows, key=lambda row: (*_rank(row["topic"]), row["name"])):
+        if row["topic"] != topic:
+            print(f"{chr(10) if topic else ''}{row['topic'].upper()}")
+            topic = row["topic"]
+        looks = [f"through {row['extractor']}"] if row["extractor"] else []
+        asks = ", ".join([f"needs {need}" for need in row["needs"]] + looks)
+        _row(row["name"], row["summary"] + (f" ({asks})" if asks else ""), width)
+    print("\nPRESETS, names that stand for several")
     for preset, meaning in presets().items():
-        print(f"{preset:<{width}}  {meaning}")
+        _row(preset, meaning, width)
     print("\nFormula, unit, range and source of one: kinema metrics NAME")
+
+
+def _rank(topic: str) -> tuple[int, str]:
+    """Topics in the order of the list, then those of metrics that are not kinema's own."""
+    from kinema.metrics.metric import TOPICS
+
+    return (TOPICS.index(topic) if topic in TOPICS else len(TOPICS), topic)
+
+
+def _row(name: str, words: str, width: int) -> None:
+    """A name and what it means, broken at the terminal's edge; one line where stdout is no terminal."""
+    room = max(shutil.get_terminal_size().columns - width, 30) if sys.stdout.isatty() else len(words)
+    first, *others = textwrap.wrap(words, room, break_long_words=False, break_on_hyphens=False)
+    print(f"{name:<{width}}{first}", *(" " * width + line for line in others), sep="\n")
 
 
 def describe(metric: Metric | SetMetric) -> dict[str, Any]:
@@ -54,6 +76,7 @@ def describe(metric: Metric | SetMetric) -> dict[str, Any]:
         "name": metric.name,
         "topic": metric.topic,
         "of": "set" if isinstance(metric, SetMetric) else "clip",
+        "summary": metric.summary,
         "says": inspect.cleandoc(metric.function.__doc__ or "").splitlines(),
         "unit": metric.unit,
         "range": ends,
