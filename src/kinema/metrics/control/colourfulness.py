@@ -19,9 +19,10 @@ from kinema.metrics.viewing import Viewing
     ignores="wobble",
 )
 def colourfulness(clip: Viewing) -> float:
-    """sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 + m_yb^2), mean over frames; 0 for grey, about 100 is very colourful.
+    """How colourful the frames are: 0 for grey, about 100 for very colourful.
 
-    s and m are standard deviation and mean over the pixels of a frame of rg = R - G and yb = (R + G) / 2 - B.
+    Mean over frames of sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 + m_yb^2), where s and m are standard deviation and mean
+    over the pixels of a frame of rg = R - G and yb = (R + G) / 2 - B.
     """
     found = []
     for frame in clip.frames:

@@ -35,9 +35,10 @@ def f1(found: np.ndarray, true: np.ndarray) -> float:
     ignores="pale",
 )
 def edge_f1(clip: Viewing) -> float:
-    """F1 of Canny edges against those of the reference of the same size, pixel by pixel over the whole clip.
+    """How many edges lie on the very pixels on which the reference has them, and the other way round; 1 for all.
 
-    The harmonic mean of how many edges are right and how many are found. Departure: the thresholds of Canny's edges,
-    which the paper does not tell, are our own.
+    F1 of Canny edges against those of the reference of the same size, over the whole clip: the harmonic mean of how
+    many edges are right and how many are found. Departure: the thresholds of Canny's edges, which the paper does not
+    tell, are our own.
     """
     return f1(edges(clip.frames), edges(same_size(clip).frames))

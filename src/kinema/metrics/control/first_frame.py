@@ -35,7 +35,7 @@ def _first(clip: Viewing) -> Viewing:
     ignores="drift",
 )
 def first_frame_psnr(clip: Viewing) -> float | None:
-    """10 log10(255^2 / MSE) between the first frames of a clip and of its reference; 100 for equal ones."""
+    """How close the first frame's pixels are to those of the reference's first frame, as `psnr` computes it."""
     return psnr.function(_first(clip))
 
 

@@ -40,6 +40,9 @@ def decibels(a: Tensor, b: Tensor, span: float = 255.0) -> Tensor:
     ignores="mirror",
 )
 def psnr(clip: Viewing) -> float:
-    """10 log10(255^2 / MSE) over the whole clip and its reference of the same size; 100 for equal clips."""
+    """How close the pixels are to those of the reference, from about 10 for other pictures to 100 for equal ones.
+
+    10 log10(255^2 / MSE) over the whole clip and its reference of the same size, at most 100.
+    """
     a, b = (torch.from_numpy(v.frames)[None] for v in (clip, same_size(clip)))
     return min(float(decibels(a, b)), MOST)

@@ -43,8 +43,9 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     ignores="mirror",
 )
 def ssim(clip: Viewing) -> float:
-    """Mean over frames of the structural similarity of a frame and that of the reference of the same size.
+    """How alike the frames and those of the reference are in light, contrast and structure; 1 when equal.
 
-    Departure: the paper measures grey pictures; as is usual today it is the mean over red, green and blue.
+    Mean over frames of the structural similarity of a frame and that of the reference of the same size. Departure: the
+    paper measures grey pictures; as is usual today it is the mean over red, green and blue.
     """
     return float(np.mean([similarity(a, b) for a, b in zip(clip.frames, same_size(clip).frames, strict=True)]))

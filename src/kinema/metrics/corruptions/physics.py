@@ -1,6 +1,7 @@
 """Faults of physics: objects cut out of their frames and put back elsewhere, larger, or not at all.
 
-They work on what kinema's own sight takes for objects, so on clips of the world; in others they change little.
+They work on what kinema's own sight takes for objects, so on clips of the world; elsewhere they move, enlarge and take
+away whatever it takes for one.
 """
 
 from __future__ import annotations

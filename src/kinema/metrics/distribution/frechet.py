@@ -48,11 +48,12 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     features="clip",
 )
 def frechet(made: Features, reference: Features) -> float:
-    """Frechet distance between features of two sets of clips, |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)).
+    """How far apart two sets of clips are in mean and spread of their features; small sets are far apart by themselves.
 
-    Covariances are over N - 1. Two sets of one distribution are not at distance 0 but at a floor that falls with their
-    sizes: for unit normal features of width 400, about 301 with 256 clips a set and about 40 with 2048. Compare only
-    numbers of one extractor and of sets of one size, or use `frechet_infinity`.
+    Frechet distance |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)). Covariances are over N - 1. Two sets of one
+    distribution are not at distance 0 but at a floor that falls with their sizes: for unit normal features of width
+    400, about 301 with 256 clips a set and about 40 with 2048. Compare only numbers of one extractor and of sets of one
+    size, or use `frechet_infinity`.
     """
     return frechet_distance(Moments.of(made), Moments.of(reference))
 

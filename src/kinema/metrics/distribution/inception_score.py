@@ -45,10 +45,11 @@ def split_score(logits: Features, splits: int = 1) -> float:
     clips=32,
 )
 def inception_score(made: Features) -> float:
-    """exp of the mean of KL(p(y|x) || p(y)) over the set, p the classes that the extractor sees in each clip.
+    """How many classes the clips show, surely and equally often; it knows no reference.
 
-    1 where all clips are taken for the same, the number of classes where each is surely of one and all are as frequent.
-    The classes are what kinema's judge sees happen; with the extractor inception they are those of published scores.
-    One part, not ten: small parts make it smaller. It knows no reference and cannot tell clips from copies of them.
+    exp of the mean of KL(p(y|x) || p(y)) over the set, p the classes that the extractor sees in each clip. 1 where all
+    clips are taken for the same, the number of classes where each is surely of one and all are as frequent. The classes
+    are what kinema's judge sees happen; with the extractor inception they are those of published scores. One part, not
+    ten: small parts make it smaller. It cannot tell clips from copies of them.
     """
     return split_score(made)

@@ -47,11 +47,11 @@ def _distance(made: Features, reference: Features) -> float:
     features="clip",
 )
 def kernel_distance(made: Features, reference: Features) -> float:
-    """Unbiased squared MMD between features of two sets of clips, with the kernel (a.b / D + 1)^3.
+    """How far apart two sets of clips are in their features; about 0 when they are alike, however few they are.
 
-    Its mean over sets of one distribution is 0 whatever their sizes, so a single value may be below 0. One estimate
-    over all clips (of more than 10,000 that many, evenly spread) instead of the usual mean over 100 random subsets of
-    1,000: the expected value is the same, and it varies less.
+    Unbiased squared MMD with the kernel (a.b / D + 1)^3. Its mean over sets of one distribution is 0 whatever their
+    sizes, so a single value may be below 0. One estimate over all clips (of more than 10,000 that many, evenly spread)
+    instead of the usual mean over 100 random subsets of 1,000: the expected value is the same, and it varies less.
     """
     return _distance(made, reference)
 

@@ -68,7 +68,7 @@ def precision(made: Features, reference: Features) -> float:
     **TOLD,
 )
 def recall(made: Features, reference: Features) -> float:
-    """Share of the reference clips that lie in the ball of a made clip: whether all there is gets made.
+    """Share of the reference clips that lie in the ball of a made clip: whether all that there is gets made.
 
     Clips and neighbours as in `precision`. It is fooled by made clips far from all others, whose balls are large;
     `coverage` is not.
@@ -104,7 +104,7 @@ def density(made: Features, reference: Features) -> float:
     **TOLD,
 )
 def coverage(made: Features, reference: Features) -> float:
-    """Share of the balls of reference clips that a made clip lies in, k = 5: whether all there is gets made.
+    """Share of the balls of reference clips that a made clip lies in, k = 5: whether all that there is gets made.
 
     For two sets of N clips of one distribution 1 - 2^-k on average, 0.97. Edge and clips as in `density`.
     """

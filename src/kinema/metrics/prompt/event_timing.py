@@ -67,7 +67,7 @@ CHAPTERS = '"VidChapters-7M", 2023, arXiv:2309.13952'
 
 @metric("event_start_error", unit="s", low=0, high=float("inf"), better="lower", source=CHAPTERS, **TOLD)
 def event_start_error(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean of |start read - start asked for| over the events that are found.
+    """How far events start from when the prompt asks for them, in the mean over those that are found.
 
     VidChapters counts boundaries within some seconds; this is the error itself. None where the prompt says no times or
     no event is found: look at `event_iou` beside it, where an event that is missing counts as 0.
@@ -77,7 +77,7 @@ def event_start_error(clip: Viewing, extractor: Extractor) -> float | None:
 
 @metric("event_end_error", unit="s", low=0, high=float("inf"), better="lower", source=CHAPTERS, **TOLD)
 def event_end_error(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean of |end read - end asked for| over the events that are found, as `event_start_error`."""
+    """How far events end from when the prompt asks for it, in the mean over those that are found."""
     return _error(clip, extractor, "end")
 
 

@@ -88,10 +88,12 @@ def _kept(clip: Viewing, extractor: Extractor, law: str) -> float | None:
 
 @metric("physics_gravity", sees="hover", **TOLD)
 def physics_gravity(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 when things in the air fall: on parabolas, with a third of the acceleration that these need or more.
+    """1 when things in the air fall as gravity has it, 0 when they hover, jerk or climb.
 
-    None where nothing is in the air for three frames, or the prompt has things change their size or distance. What
-    hovers all the time is not found out: only what was seen on the ground is known to be in the air.
+    They have to fall on parabolas, with a third of the acceleration that these need or more. None where nothing is in
+    the air for three frames, or the prompt has things change their size or distance. What hovers all the time is not
+    found out: only what was seen on the ground is known to be in the air. Where the camera moves, a floor whose pattern
+    does not move along makes things on it seem to rise.
     """
     return _kept(clip, extractor, "gravity")
 
@@ -123,17 +125,19 @@ def physics_permanence(clip: Viewing, extractor: Extractor) -> float | None:
 
 @metric("physics_growth", sees="swell", **TOLD)
 def physics_growth(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 when things keep their size, within a factor of 1.4 over the clip.
+    """1 when things keep their size, within a factor of 1.4 over the clip, after the camera's motion is taken away.
 
-    None where the prompt asks for a change of size or of depth, or where there is no prompt.
+    Where the camera zooms a picture that is not sharp, what is left of its motion counts as growth. None where the
+    prompt asks for a change of size or of depth, or where there is no prompt.
     """
     return _kept(clip, extractor, "growth")
 
 
 @metric("physics", sees="teleport", **TOLD)
 def physics(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 when all laws that are seen at work are kept: gravity, energy, momentum, permanence and size.
+    """1 when no law of physics that can be seen at work is broken: gravity, energy, momentum, permanence and size.
 
+    In clips where nothing leaves the ground these are few: see on how many each of the laws was measured.
     With an extractor that only answers questions, 1 when it says that the clip follows the laws of the real world.
     """
     if "mask" not in extractor.gives:

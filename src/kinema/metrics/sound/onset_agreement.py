@@ -45,10 +45,11 @@ def f_measure(heard: np.ndarray, seen: np.ndarray, near: float) -> float | None:
     ignores="quieter",
 )
 def onset_agreement(clip: Viewing, extractor: Extractor) -> float | None:
-    """2 matched / (onsets heard + impacts seen), pairs within 50 ms or one frame, each onset in one pair only.
+    """How well sounds begin when things are seen to hit something: 1 when each does, 0 when none does.
 
-    An impact is seen where motion ends at once: see `kinema.metrics.impacts`. MIREX compares two lists of sounds; that
-    one of them is seen is ours. Most impacts make no sound: compare clips of the same scenes only. None where nothing
-    is heard or seen.
+    2 matched / (onsets heard + impacts seen), pairs within 50 ms or one frame, each onset in one pair only. An impact
+    is seen where motion ends at once: see `kinema.metrics.impacts`. MIREX compares two lists of sounds; that one of
+    them is seen is ours. Most impacts make no sound: compare clips of the same scenes only. None where nothing is heard
+    or seen.
     """
     return f_measure(onsets(clip), impacts(clip, extractor), max(NEAR, 1 / clip.fps))

@@ -61,11 +61,12 @@ def residual(moves: np.ndarray, seen: np.ndarray) -> float:
     ignores="mirror",
 )
 def camera_motion_residual(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean length of what is left of the flow after the best homography, over all pixels that are not hidden.
+    """How much motion is not the camera's: how fast the picture moves besides turning, zooming and sliding as one.
 
-    0 when all motion is the camera's: turning, zooming, or passing a flat scene. Objects that move, depth seen by a
-    camera that travels, and a picture that melts leave something. A homography that leaves more than a camera at rest
-    would is not used. None for a single frame, or when the flow explains nothing.
+    Mean length of what is left of the flow after the best homography, over all pixels that are not hidden. 0 when all
+    motion is the camera's: turning, zooming, or passing a flat scene. Objects that move, depth seen by a camera that
+    travels, and a picture that melts leave something. A homography that leaves more than a camera at rest would is not
+    used. None for a single frame, or when the flow explains nothing.
     """
     seen = ~occlusion(clip, extractor)
     count = seen.sum()  # a pair with a cut between has few, and counts as little

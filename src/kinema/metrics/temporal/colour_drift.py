@@ -32,10 +32,11 @@ def palette(frames: np.ndarray) -> np.ndarray:
     ignores="blur",
 )
 def colour_drift(clip: Viewing) -> float | None:
-    """Distance of the colours of the first and the last 15% of the frames; None for a single frame.
+    """How far the colours of the end are from those of the start; what comes into view or goes counts as well.
 
-    Colours are six numbers: mean and standard deviation of lightness, green-red and blue-yellow in CIELAB. About 2 is
-    just seen. What comes into view and goes counts as well: compare clips of the same scenes.
+    Distance of the colours of the first and the last 15% of the frames; None for a single frame. Colours are six
+    numbers: mean and standard deviation of lightness, green-red and blue-yellow in CIELAB. About 2 is just seen.
+    Compare clips of the same scenes.
     """
     parts = ends(clip)
     return None if parts is None else float(np.linalg.norm(palette(parts[1]) - palette(parts[0])))

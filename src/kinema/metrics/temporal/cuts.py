@@ -18,8 +18,9 @@ from kinema.metrics.viewing import Viewing
     ignores="drift",
 )
 def cuts(clip: Viewing) -> float:
-    """Number of hard cuts, pairs of frames whose hue, saturation and value differ by more than 27 of 255 in the mean.
+    """Number of hard cuts: neighbouring frames that are very unlike; a fast camera can look like one.
 
-    Fades are not counted, and a flash of one frame is two cuts.
+    Pairs of frames whose hue, saturation and value differ by more than 27 of 255 in the mean. Fades are not counted,
+    and a flash of one frame is two cuts.
     """
     return float(len(shots(clip)) - 1)

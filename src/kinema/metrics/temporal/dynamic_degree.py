@@ -31,11 +31,12 @@ def fastest(moves: np.ndarray, seen: np.ndarray) -> float:
     ignores="backwards",
 )
 def dynamic_degree(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean length of the fastest 5% of flow vectors that hold there and back, over all pairs of frames.
+    """How fast the fastest parts of the picture move; 0 when nothing does.
 
-    Lengths are in shorter sides of the picture and seconds, so that neither size nor frame rate counts. VBench's
-    dynamic degree asks of each clip only whether enough pairs are above a threshold, and looks at all of the flow: the
-    longest vectors of an estimator are often its errors. None for a single frame, or when the flow explains nothing.
+    Mean length of the fastest 5% of flow vectors that hold there and back, over all pairs of frames. Lengths are in
+    shorter sides of the picture and seconds, so that neither size nor frame rate counts. VBench's dynamic degree asks
+    of each clip only whether enough pairs are above a threshold, and looks at all of the flow: the longest vectors of
+    an estimator are often its errors. None for a single frame, or when the flow explains nothing.
     """
     pairs = zip(flow(clip, extractor), occlusion(clip, extractor), strict=True)
     per_pair = [fastest(moves, ~hidden) for moves, hidden in pairs if not hidden.all()]

@@ -24,7 +24,10 @@ from kinema.metrics.viewing import Viewing
     ignores="backwards",
 )
 def feature_drift(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 - cosine of the mean features of the first and of the last 15% of the frames; None for a single frame."""
+    """How far what is shown at the end is from what was shown at the start; 0 when alike.
+
+    1 - cosine of the mean features of the first and of the last 15% of the frames; None for a single frame.
+    """
     parts = ends(clip)
     if parts is None:
         return None

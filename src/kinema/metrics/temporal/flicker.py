@@ -21,9 +21,10 @@ from kinema.metrics.viewing import Viewing
     ignores="mirror",
 )
 def flicker(clip: Viewing) -> float | None:
-    """Mean of |I_t+1 - I_t| over all pixels, channels and pairs of frames; None for a single frame.
+    """How much the picture changes from frame to frame; motion counts as well as flicker.
 
-    Motion counts as well as flicker: compare clips of the same scene only.
+    Mean of |I_t+1 - I_t| over all pixels, channels and pairs of frames; None for a single frame. Compare clips of the
+    same scene only.
     """
     if len(clip) < 2:
         return None

@@ -35,12 +35,12 @@ def bend(onward: np.ndarray, backward: np.ndarray, counted: np.ndarray) -> tuple
     ignores="backwards",
 )
 def motion_smoothness(clip: Viewing, extractor: Extractor) -> float | None:
-    """1 - sum |a| / sum(|w| + |b|): 1 for steady motion, 0 when everything stops, starts or turns back at every frame.
+    """How steady motion is: 1 at one speed, 0 when everything stops, starts or turns back at every frame.
 
-    w is the flow to the next frame, b the one to the last, a = w + b the acceleration in pixels per frame^2, over all
-    frames but the first and the last and all pixels that both neighbours show. It needs no network that interpolates
-    frames, as VBench's motion smoothness does. As a share of the way it does not grow when a clip stands still; None
-    when nothing moves, or with fewer than three frames.
+    1 - sum |a| / sum(|w| + |b|), where w is the flow to the next frame, b the one to the last, a = w + b the
+    acceleration in pixels per frame^2, over all frames but the first and the last and all pixels that both neighbours
+    show. It needs no network that interpolates frames, as VBench's motion smoothness does. As a share of the way it
+    does not grow when a clip stands still; None when nothing moves, or with fewer than three frames.
     """
     least = STILL * min(clip.height, clip.width)
     there, back = flow(clip, extractor), back_flow(clip, extractor)

@@ -44,9 +44,9 @@ def seam(changes: Sequence[float] | np.ndarray, borders: Sequence[int] | None = 
     ignores="mirror",
 )
 def seam_score(clip: Viewing) -> float | None:
-    """The largest mean |I_t+1 - I_t| of a clip over the median one; 1 when no pair of frames stands out.
+    """How far the largest change between two frames stands out; 1 when none does. A fast event stands out, too.
 
-    It needs not be told where the chunks meet; where that is known, `seam(jumps(frames), borders)` measures there.
-    A fast event or a cut stands out too. None with fewer than five frames.
+    The largest mean |I_t+1 - I_t| of a clip over the median one. It needs not be told where the chunks meet; where that
+    is known, `seam(jumps(frames), borders)` measures there. A cut stands out as well. None with fewer than five frames.
     """
     return max(1.0, seam(jumps(clip.frames))) if len(clip) >= 5 else None

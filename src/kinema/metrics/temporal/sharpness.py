@@ -19,7 +19,7 @@ def laplacian_variance(frames: np.ndarray) -> float:
 
 @metric(
     "sharpness",
-    unit="grey levels^2",
+    unit="squared grey levels",
     low=0,
     high=float("inf"),
     better=None,
@@ -28,7 +28,10 @@ def laplacian_variance(frames: np.ndarray) -> float:
     ignores="pale",
 )
 def sharpness(clip: Viewing) -> float:
-    """Variance of the Laplacian of the grey frames, in the mean over frames; noise counts as sharp."""
+    """How much fine detail the frames hold; noise counts as detail.
+
+    Variance of the Laplacian of the grey frames, in the mean over frames.
+    """
     return laplacian_variance(clip.frames)
 
 
@@ -43,9 +46,10 @@ def sharpness(clip: Viewing) -> float:
     ignores="darker",
 )
 def sharpness_drift(clip: Viewing) -> float | None:
-    """log2 of the sharpness of the last 15% of the frames over that of the first; below 0 the picture blurs.
+    """Whether the end is less sharp than the start: below 0 it is; -1 is half as sharp. What comes near counts, too.
 
-    Sharpness is the variance of the Laplacian, plus 1 so that a flat picture has a logarithm. None for a single frame.
+    log2 of the sharpness of the last 15% of the frames over that of the first. Sharpness is the variance of the
+    Laplacian, plus 1 so that a flat picture has a logarithm. None for a single frame.
     """
     parts = ends(clip)
     if parts is None:

@@ -31,7 +31,10 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ignores="mirror",
 )
 def temporal_consistency(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean cosine of the features of neighbouring frames; None for a single frame. A clip that stands still has 1."""
+    """How alike neighbouring frames are to a network; 1 for a clip that stands still.
+
+    Mean cosine of the features of neighbouring frames; None for a single frame.
+    """
     if len(clip) < 2:
         return None
     found = features(clip, extractor)

@@ -34,8 +34,9 @@ def difference(one: np.ndarray, other: np.ndarray, moves: np.ndarray, hidden: np
     ignores="mirror",
 )
 def warping_error(clip: Viewing, extractor: Extractor) -> float | None:
-    """Mean squared difference of each frame and the next one moved back along the flow, where nothing is hidden.
+    """How much the picture changes besides moving: flicker, and things that melt or are drawn anew.
 
+    Mean squared difference of each frame and the next one moved back along the flow, where nothing is hidden.
     Intensities are 0..1; the mean is over channels, pixels that both frames show, then pairs of frames. None for a
     single frame, or when the flow explains nothing.
 

@@ -42,10 +42,11 @@ def smoothness(frames: np.ndarray, made: np.ndarray) -> float:
     ignores="mirror",
 )
 def motion_smoothness(clip: Viewing, extractor: Extractor) -> float | None:
-    """(255 - mean |I - I_made|) / 255 over every second frame, made again from the frames beside it.
+    """How well every second frame can be made again from the two beside it; 1 when it is the same.
 
-    VBench makes them with the network AMT-S: extractor `amt`. The usual one here is not VBench's, and its numbers are
-    not comparable with published ones: along the optical flow of `dis` (or `raft`). None for fewer than 3 frames.
+    (255 - mean |I - I_made|) / 255 over those frames. VBench makes them with the network AMT-S: extractor `amt`. The
+    usual one here is not VBench's, and its numbers are not comparable with published ones: along the optical flow of
+    `dis` (or `raft`). None for fewer than 3 frames.
     """
     if len(clip) < 3:
         return None

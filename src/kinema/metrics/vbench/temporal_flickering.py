@@ -18,10 +18,11 @@ from kinema.metrics.viewing import Viewing
     ignores="mirror",
 )
 def temporal_flickering(clip: Viewing) -> float | None:
-    """(255 - mean |I_t+1 - I_t|) / 255; 1 is no flicker. None for a single frame.
+    """How little the picture changes from frame to frame; 1 for a still picture, and motion counts as flicker.
 
-    VBench asks it only of prompts for a still scene, and only of those clips that its static filter lets through, since
-    motion counts as flicker; choosing such clips is left to the caller.
+    (255 - mean |I_t+1 - I_t|) / 255; None for a single frame. VBench asks it only of prompts for a still scene, and
+    only of those clips that its static filter lets through, since motion counts as flicker; choosing such clips is left
+    to the caller.
     """
     change = flicker(clip)
     return None if change is None else (255 - change) / 255
