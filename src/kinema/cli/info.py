@@ -10,7 +10,7 @@ import typer
 
 LIBRARIES = (
     "kinema", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "safetensors", "av", "numpy",
-    "pillow",
+    "pillow", "opencv-python-headless", "scipy", "scenedetect-headless", "ray",
 )  # fmt: skip
 
 models = typer.Typer(add_completion=False)
@@ -86,21 +86,21 @@ def _doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
         print(json.dumps(found))
         return
     for title in ("python", "platform"):
-        print(f"{title:<13}{found[title]}")
+        print(f"{title:<23}{found[title]}")
     for name, version in found["libraries"].items():
-        print(f"{name:<13}{version or 'not installed'}")
+        print(f"{name:<23}{version or 'not installed'}")
     for device in found["devices"]:
         free = f", {_gb(device['free_gb'])} free" if device["free_gb"] is not None else ""
-        print(f"{'device':<13}{device['name']} ({device['kind']}, {device['memory_gb']:.1f} GB{free})")
+        print(f"{'device':<23}{device['name']} ({device['kind']}, {device['memory_gb']:.1f} GB{free})")
         speeds = ", ".join(f"{name} {value:.0f}" for name, value in found["speeds"][device["name"]].items())
-        print(f"{'':<13}{speeds} GFLOP/s")
+        print(f"{'':<23}{speeds} GFLOP/s")
     default = found["default"]
-    print(f"{'default':<13}--device {default['device']} --dtype {default['dtype']}: {default['why']}")
-    print(f"{'threads':<13}{found['threads']} of {found['cpus']} CPUs, load {found['load']}")
-    print(f"{'memory':<13}{_gb(found['memory_free_gb'])} free of {_gb(found['memory_gb'])}")
-    print(f"{'disk':<13}{found['disk_free_gb']:.1f} GB free here")
-    print(f"{'video':<13}{', '.join(f'{name} {state}' for name, state in found['encoders'].items())}")
-    print(f"{'models':<13}{', '.join(found['models']) or 'none embedded'}")
+    print(f"{'default':<23}--device {default['device']} --dtype {default['dtype']}: {default['why']}")
+    print(f"{'threads':<23}{found['threads']} of {found['cpus']} CPUs, load {found['load']}")
+    print(f"{'memory':<23}{_gb(found['memory_free_gb'])} free of {_gb(found['memory_gb'])}")
+    print(f"{'disk':<23}{found['disk_free_gb']:.1f} GB free here")
+    print(f"{'video':<23}{', '.join(f'{name} {state}' for name, state in found['encoders'].items())}")
+    print(f"{'models':<23}{', '.join(found['models']) or 'none embedded'}")
     for line in found["advice"]:
         print(f"- {line}")
 
