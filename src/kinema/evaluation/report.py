@@ -22,6 +22,10 @@ SHOWN = 3  # best clips of a metric, and worst
 BINS = 24  # of a histogram
 FAILED = 200  # failed clips that are listed
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+LEGEND = (
+    '<p class="dim">↑ higher is better, ↓ lower is better, no arrow: neither. After a colon stands the network or the '
+    "method that looked. Clips that a metric does not apply to are left out.</p>"
+)
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -104,7 +108,7 @@ def write_report(path: Path, done: Evaluation, journal: Journal) -> None:
         title=html.escape(f"Evaluation of {Path(settings['videos']).name}"),
         subtitle=html.escape(f"{settings['videos']} · {counts} · kinema {settings['kinema']}"),
         summary=_summary(by_topic),
-        vbench=f"<p>{html.escape(line(results['vbench']))}</p>" if "vbench" in results else "",
+        vbench=f'<p class="dim">{html.escape(line(results["vbench"]))}</p>' if "vbench" in results else "",
         sets=_sets(results["sets"]),
         missing=_reasons("Not measured", "metric", results["not_measured"], "metric"),
         failed=_reasons("Clips that failed", "clip", results["failed"], "name")
@@ -126,7 +130,7 @@ def _anchor(label: str) -> str:
 Cell = tuple[str, str]  # its class in the page, and its HTML
 
 
-def _table(title: str, columns: Sequence[Cell], rows: Iterable[Sequence[str] | str]) -> str:
+def _table(title: str, columns: Sequence[Cell], rows: Iterable[Sequence[str] | str], note: str = "") -> str:
     """A table; `columns` are its titles with the class of their cells. A row that is a text stands across all."""
     head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in columns)
     lines = []
@@ -138,7 +142,7 @@ def _table(title: str, columns: Sequence[Cell], rows: Iterable[Sequence[str] | s
             lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)
     table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-    return f'<h2>{title}</h2><div class="wide">{table}</div>'
+    return f'<h2>{title}</h2>{note}<div class="wide">{table}</div>'
 
 
 def _amount(value: float | None, unit: str) -> str:
@@ -159,8 +163,7 @@ def _summary(metrics: dict[str, dict[str, Any]]) -> str:
         link = f'<a href="#{_anchor(label)}">{html.escape(label)}</a>'
         told = html.escape(m["summary"]), ARROWS[m["better"]], _amount(m["mean"], m["unit"]), interval(m["interval"])
         rows.append((link, *told, str(m["n"])))
-    legend = '<p class="dim">↑ higher is better, ↓ lower is better</p>'
-    return _table("Clip by clip", columns, rows) + legend if rows else ""
+    return _table("Clip by clip", columns, rows, LEGEND) if rows else ""
 
 
 def _sets(sets: dict[str, dict[str, Any]]) -> str:
