@@ -33,7 +33,7 @@ def parse_metadata(text: str | None) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"comment": text}
     return data if isinstance(data, dict) else {"comment": text}
 

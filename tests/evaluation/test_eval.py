@@ -35,6 +35,9 @@ def test_clips_are_found_by_name(clips, tmp_path):
         (tmp_path / name).touch()
     assert [source.name for source in find_clips(tmp_path)] == ["a.gif", "a.mp4", "c", "d/e/clip", "pictures"]
     assert [source.name for source in find_clips(tmp_path / "pictures")] == ["pictures"]
+    for name in (b"\xfe.mp4", b"\xff.mp4"):
+        (tmp_path / "d" / os.fsdecode(name)).touch()
+    assert [source.name for source in find_clips(tmp_path / "d")] == ["\\xfe", "\\xff", "e/clip"]
 
 
 def test_numbers_are_those_of_the_metrics(clips, reference, whole, spread):

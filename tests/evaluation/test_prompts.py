@@ -25,10 +25,11 @@ def test_prompts_by_name_or_by_order(tmp_path):
     file = tmp_path / "prompts.jsonl"
 
     def read(text: str) -> dict[str, Asked]:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         return read_prompts(file, ["a", "b/c"])
 
     assert read('{"prompt": "x"}\n\n{"prompt": "y"}\n') == {"a": Asked("x"), "b/c": Asked("y")}
+    assert read('\ufeff{"name": "a", "prompt": "x"}') == {"a": Asked("x")}
     assert read('{"video": "b/c.mp4", "prompt": "y"}') == {"b/c": Asked("y")}
     for text, says in {
         '{"prompt": "x"}': "has 1 prompts without names for 2 clips",
@@ -36,6 +37,8 @@ def test_prompts_by_name_or_by_order(tmp_path):
         '{"name": "a", "prompt": "x"}\n{"name": "a.gif", "prompt": "y"}': "names 'a.gif' twice",
         '{"name": "d", "prompt": "x"}': "names none of the clips; it has 'd', and they are like 'a'",
         '{"name": 3, "prompt": "x"}': "line 1 of .* has a name that is no text",
+        '{"prompt": "a \\ud800"}': "line 1 of .* has a prompt with half a character",
+        "[" * 100_000: "line 1 of .* is no JSON object",
         "[]": "holds no prompt",
         "[1]": "entry 1 of .* is no JSON object",
         "3": "line 1 of .* is no JSON object",
@@ -45,6 +48,16 @@ def test_prompts_by_name_or_by_order(tmp_path):
     }.items():
         with pytest.raises(KinemaError, match=says):
             read(text)
+
+
+def test_damaged_words_beside_a_clip_do_not_end_the_evaluation(tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name, beside in (("deep", "[" * 100_000), ("half", '{"caption": "a \\ud800 ball"}')):
+        Video(frames(0)).save(clips / f"{name}.gif")
+        (clips / f"{name}.json").write_text(beside)
+    done = evaluate(clips, metrics="flicker", out=tmp_path / "out")
+    assert done.prompts == [None, "a ? ball"] == Evaluation.read(tmp_path / "out").prompts
 
 
 def test_the_prompt_file_of_vbench(tmp_path):

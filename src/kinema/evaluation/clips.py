@@ -82,9 +82,9 @@ def _paths(root: Path) -> Iterator[Path]:
 
 
 def _name(path: Path, root: Path) -> str:
-    """A name that can be written in any file; bytes that are no UTF-8 become question marks."""
+    """A name that can be written in any file; bytes that are no UTF-8 are spelt out, as \\xff."""
     text = root.name if path == root else path.relative_to(root).as_posix()
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -170,7 +170,12 @@ def load(path: Path, max_bytes: int) -> Video:
             check_memory(*header.shape, path, max_bytes)
         return Video.load(path, max_bytes)
     except KinemaError as error:
-        raise KinemaError(str(error).replace(str(path), "it")) from error
+        raise KinemaError(str(error).replace(f"{path}{os.sep}", "").replace(str(path), "it")) from error
+
+
+def whole(text: str) -> str:
+    """The text with question marks for halves of characters, as "\\ud800" in JSON: no file can hold those."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def prompt_of(path: Path, metadata: dict[str, Any]) -> str | None:
@@ -180,7 +185,7 @@ def prompt_of(path: Path, metadata: dict[str, Any]) -> str | None:
     if path.is_file() and beside.is_file():
         try:
             data = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             data = None
         told += [data] if isinstance(data, dict) else []
     for card in told:
@@ -188,5 +193,5 @@ def prompt_of(path: Path, metadata: dict[str, Any]) -> str | None:
         request = made.get("request") if isinstance(made, dict) else None
         asked = request.get("prompt") if isinstance(request, dict) else card.get("caption")
         if isinstance(asked, str) and asked.strip():
-            return asked
+            return whole(asked)
     return None

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kinema.core.errors import KinemaError
-from kinema.evaluation.clips import VIDEOS
+from kinema.evaluation.clips import VIDEOS, whole
 from kinema.files import reason
 
 Place = str | os.PathLike[str]
@@ -49,7 +49,7 @@ def read_prompts(path: Place, names: Sequence[str]) -> dict[str, Asked]:
     Raises: KinemaError, one sentence, when a line is broken, a name stands twice, or lines and clips do not fit.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
     except OSError as error:
         raise KinemaError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:
@@ -72,14 +72,14 @@ def _parsed(text: str) -> list[tuple[str, Any]]:
         whole = json.loads(text)
         if isinstance(whole, list):
             return [(f"entry {number}", data) for number, data in enumerate(whole, 1)]
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     found: list[tuple[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 found.append((f"line {number}", json.loads(line)))
-            except ValueError:
+            except (ValueError, RecursionError):
                 found.append((f"line {number}", None))
     return found
 
@@ -89,6 +89,8 @@ def _row(data: Any, where: str) -> tuple[str | None, Asked, bool]:
     key = "prompt_en" if isinstance(data, dict) and "prompt" not in data else "prompt"
     if not isinstance(data, dict) or not isinstance(data.get(key), str) or not data[key].strip():
         raise KinemaError(f'{where} is no JSON object with a "prompt"')
+    if data[key] != whole(data[key]):
+        raise KinemaError(f"{where} has a prompt with half a character, a \\ud... without its partner; write it whole")
     name = data.get("name", data.get("video"))
     if name is not None and not isinstance(name, str):
         raise KinemaError(f"{where} has a name that is no text")
