@@ -88,7 +88,7 @@ def page(found: Sequence[Row]) -> str:
             lines += [_described(m) for m in here]
     lines += ["", "## What each metric sees and ignores", "", _explained(found), ""]
     lines += ["| metric | clips | sees | 0 | 1 | 2 | 3 | 4 | 5 | steady | ignores | moved |", "|" + "---|" * 12]
-    return "\n".join([*lines, *(_measured(row) for row in found)]) + "\n"
+    return "\n".join([*lines, *(_measured(row) for row in found if applies(row.metric, row.kind))]) + "\n"
 
 
 def _described(metric: Metric | SetMetric) -> str:
@@ -107,7 +107,8 @@ def _explained(found: Sequence[Row]) -> str:
     return (
         f"{sum(held)} of {len(held)} ladders hold. Columns 0 to 5 are the mean over the clips (or the number of the "
         "set) without the fault and with its five grades; moved is how far the fault that should be ignored changes it "
-        "at its worst, relative to its value or, where that is more, to what the fifth grade changes."
+        "at its worst, relative to its value or, where that is more, to what the fifth grade changes. What uses "
+        "`world` is tried on clips of the world alone."
     )
 
 
