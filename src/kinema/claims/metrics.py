@@ -13,10 +13,10 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -24,6 +24,7 @@ import typer
 from kinema.claims.clips import real_clips, world_clips
 from kinema.core.errors import KinemaError
 from kinema.files import write_text
+from kinema.metrics.corruptions.corruption import corruptions
 from kinema.metrics.extractors.extractor import Unreachable
 from kinema.metrics.ladder import IGNORED, Ladder, Trial, ladder
 from kinema.metrics.metric import TOPICS, Metric, SetMetric, find, metrics
@@ -77,7 +78,7 @@ def tried(chosen: Sequence[Metric | SetMetric], count: int) -> Iterator[Row]:
 
 
 def page(found: Sequence[Row]) -> str:
-    """The tables in Markdown: what each metric is, and what it sees and ignores."""
+    """The tables in Markdown: what each metric is, what it sees and ignores, and what the faults are."""
     lines: list[str] = []
     chosen = {row.metric.name: row.metric for row in found}
     for topic in TOPICS:
@@ -88,7 +89,14 @@ def page(found: Sequence[Row]) -> str:
             lines += [_described(m) for m in here]
     lines += ["", "## What each metric sees and ignores", "", _explained(found), ""]
     lines += ["| metric | clips | sees | 0 | 1 | 2 | 3 | 4 | 5 | steady | ignores | moved |", "|" + "---|" * 12]
-    return "\n".join([*lines, *(_measured(row) for row in found if applies(row.metric, row.kind))]) + "\n"
+    lines += [_measured(row) for row in found if applies(row.metric, row.kind)]
+    lines += ["", "## The faults", "", "| fault | what it does |", "|---|---|"]
+    lines += [f"| `{name}` | {_first_paragraph(each.function)} |" for name, each in corruptions().items()]
+    return "\n".join(lines) + "\n"
+
+
+def _first_paragraph(function: Callable[..., Any]) -> str:
+    return " ".join((function.__doc__ or "").partition("\n\n")[0].split()).replace("|", "&#124;")
 
 
 def _described(metric: Metric | SetMetric) -> str:
