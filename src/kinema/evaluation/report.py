@@ -64,7 +64,7 @@ figure { margin: 0 0 .75rem; break-inside: avoid; }
 figure img { display: block; max-width: 100%; border-radius: 3px; }
 figcaption { overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); font-weight: 600; }
-td.name { min-width: 8rem; }
+td.name { min-width: 12rem; }
 @media (max-width: 40rem) { .meaning, .unit { display: none; } }
 a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .2em; }
 </style>
