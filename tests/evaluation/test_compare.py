@@ -96,9 +96,18 @@ def test_refusals(sides, tmp_path):
     Video(frames(0)).save(tmp_path / "c" / "other.gif")
     with pytest.raises(KinemaError, match="no clip has the same name in both; the first has clips like '0', .*'other'"):
         kinema.compare(sides / "a", tmp_path / "c", metrics="flicker")
-    (tmp_path / "a" / "results.json").write_text("{}")
-    with pytest.raises(KinemaError, match="damaged; evaluate again"):
-        kinema.compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(KinemaError, match=r"holds other things \(other.gif\); name a new one"):
+        kinema.compare(tmp_path / "a", sides / "b", out=tmp_path / "c")
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    for name, text in (
+        ("clips.csv", "name,prompt\n"),
+        ("results.json", json.dumps({**results, "measured": 0, "settings": {}})),
+        ("results.json", "[]"),
+        ("results.json", "{}"),
+    ):
+        (tmp_path / "a" / name).write_text(text)
+        with pytest.raises(KinemaError, match="damaged; evaluate again"):
+            kinema.compare(tmp_path / "a", tmp_path / "b")
 
 
 def test_columns_that_do_not_fit_are_left_out():

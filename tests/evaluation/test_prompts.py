@@ -18,6 +18,7 @@ from kinema.metrics import metric as registry
 from kinema.metrics.vbench.total import DIMENSIONS, OFFICIAL, totals
 from kinema.video import Video
 
+LONG = "a ball " * 30_000
 RED = {"color": {"color": "red"}}
 
 
@@ -53,11 +54,15 @@ def test_prompts_by_name_or_by_order(tmp_path):
 def test_damaged_words_beside_a_clip_do_not_end_the_evaluation(tmp_path):
     clips = tmp_path / "clips"
     clips.mkdir()
-    for name, beside in (("deep", "[" * 100_000), ("half", '{"caption": "a \\ud800 ball"}')):
+    for name, beside in (
+        ("deep", "[" * 100_000),
+        ("long", json.dumps({"caption": LONG})),
+        ("half", '{"caption": "a \\ud800 ball"}'),
+    ):
         Video(frames(0)).save(clips / f"{name}.gif")
         (clips / f"{name}.json").write_text(beside)
     done = evaluate(clips, metrics="flicker", out=tmp_path / "out")
-    assert done.prompts == [None, "a ? ball"] == Evaluation.read(tmp_path / "out").prompts
+    assert done.prompts == [None, "a ? ball", LONG] == Evaluation.read(tmp_path / "out").prompts
 
 
 def test_the_prompt_file_of_vbench(tmp_path):

@@ -71,6 +71,9 @@ def test_other_settings_are_refused_until_restart(clips, reference, tmp_path):
     with pytest.raises(KinemaError, match=r"other settings \(metrics: psnr is new\); name another --out"):
         evaluate(clips, reference=reference, metrics="flicker,psnr", out=out)
     assert evaluate(clips, reference=reference, metrics="psnr", out=out, restart=True).values.keys() == {"psnr"}
+    (out / "plan.json").write_text("[]")
+    with pytest.raises(KinemaError, match="plan.json cannot be read; begin anew with --restart"):
+        evaluate(clips, reference=reference, metrics="psnr", out=out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(KinemaError, match="holds other things .thesis.txt"):

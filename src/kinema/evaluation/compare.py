@@ -18,6 +18,8 @@ from kinema.files import make_folder, write_text
 from kinema.metrics.statistics import bootstrap, wilson
 
 FORMAT = 1
+PRODUCT = "compare.json"
+OURS = ("a", "b", PRODUCT)
 LEAST_PAIRS = 6  # with fewer, even one sign throughout is no proof: 2 / 2^5 is above 0.05
 
 Place = str | os.PathLike[str]
@@ -61,7 +63,7 @@ def compare(
     ready = {side: Evaluation.read(place) for side, place in (("a", a), ("b", b)) if _is_evaluation(place)}
     wanted = metrics or next((list(_measured(each)) for each in ready.values()), "quick")
     if out is not None:
-        make_folder(out)
+        _refuse_others(make_folder(out))
 
     def side(name: str, place: Place) -> Evaluation:
         kept = None if out is None else Path(out) / name
@@ -73,8 +75,15 @@ def compare(
     first, other = side("a", a), side("b", b)
     results = paired(first, other, _labels((first, other), metrics if len(ready) == 2 else None))
     if out is not None:
-        write_text(Path(out) / "compare.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+        write_text(Path(out) / PRODUCT, json.dumps(results, indent=1, allow_nan=False) + "\n")
     return Comparison(results)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raises: KinemaError when the folder holds what no comparison has written."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in OURS and not path.name.startswith("."))
+    if others and not (folder / PRODUCT).exists():
+        raise KinemaError(f"the folder {folder} holds other things ({others[0]}); name a new one with --out")
 
 
 def _is_evaluation(place: Place) -> bool:

@@ -112,6 +112,8 @@ def clear(folder: Path) -> None:
 def _read_plan(path: Path) -> dict[str, Any] | None:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plan, dict) or not isinstance(plan.get("settings"), dict):
+            raise ValueError("it is no plan")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -62,13 +62,14 @@ class Evaluation:
             results = json.loads((path / "results.json").read_text(encoding="utf-8"))
             if results["format"] != FORMAT:
                 raise KinemaError(f"{path} has results of format {results['format']}; this version reads {FORMAT}")
-            with open(path / "clips.csv", encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = _rows(path / "clips.csv")
+            if len(rows) != results["measured"] or not {"videos", "reference", "kinema"} <= results["settings"].keys():
+                raise ValueError("results.json and clips.csv do not belong together")
             values = {label: np.array([float(row[label] or "nan") for row in rows]) for label in results["metrics"]}
             return cls(results, [row["name"] for row in rows], [row["prompt"] or None for row in rows], values, path)
         except OSError as error:
             raise KinemaError(f"cannot read the results in {path}: {reason(error)}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise KinemaError(f"the results in {path} are damaged; evaluate again") from error
 
     def write(self, folder: Path, records: dict[str, Record]) -> None:
@@ -83,6 +84,15 @@ class Evaluation:
             shown = ["" if math.isnan(number) else repr(float(number)) for number in numbers]
             lines.writerow([name, prompt or "", *(record.shape or ()), record.fps, *shown])
         write_text(folder / "clips.csv", text.getvalue())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    before = csv.field_size_limit(2**31 - 1)  # prompts may be longer than the 128 KiB that it allows
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(before)
 
 
 def conclude(
