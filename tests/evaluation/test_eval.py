@@ -110,7 +110,7 @@ def test_clips_of_the_best_value_are_not_among_the_worst():
         (["nothing"], "nothing holds no clip"),
         (["clips", "--reference", "none"], "there is no folder none"),
         (["clips", "--metrics", "fliker"], "there is no metric 'fliker'; did you mean 'flicker'?"),
-        (["clips", "--metrics", "flicker,"], "there is no metric ''"),
+        (["clips", "--metrics", "flicker,"], "there is no metric ''; `kinema metrics` lists"),
         (["clips", "--metrics", "flicker:world"], "flicker uses no extractor; leave ':world' out"),
         (["clips", "--metrics", "spread:wrld"], "there is no extractor 'wrld'; did you mean 'world'?"),
         (["clips", "--metrics", "spread:"], "names no extractor after the colon"),
@@ -129,6 +129,7 @@ def test_clips_of_the_best_value_are_not_among_the_worst():
         (["clips", "--metrics", "flicker", "--max-gigabytes", "0"], "max_gigabytes is 0; use a number above 0"),
         (["clips", "--metrics", "flicker", "--out", "bad.jsonl"], "it is a file; name a folder"),
         (["clips", "--out="], "--out is empty"),
+        ([""], "an argument of kinema eval is empty; give it a value"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_before_a_clip_is_read(clips, tmp_path, capsys, monkeypatch, words, says):

@@ -79,7 +79,7 @@ def run(words: list[str], debug: bool = False) -> int:
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """An option that is given and empty, as a shell's variable without a value makes it, is not as if left out."""
+    """What is given and empty, as a shell's variable without a value makes it, is not as if left out."""
     from kinema.core.errors import KinemaError
 
     given = [word[:-1] for word in words if re.fullmatch(r"--[\w-]+=", word)]
@@ -87,6 +87,9 @@ def _refuse_empty(words: list[str]) -> None:
     for option in given:
         if option not in ("--", "--prompt", "--negative-prompt"):
             raise KinemaError(f"{option} is empty; give it a value, or leave it out")
+    alone = any(word == "" and not before.startswith("--") for before, word in itertools.pairwise(words))
+    if alone and words[0] != "generate":  # which says itself what an empty prompt is
+        raise KinemaError(f"an argument of kinema {words[0]} is empty; give it a value")
 
 
 def process() -> tuple[int, int]:

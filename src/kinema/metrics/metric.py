@@ -166,5 +166,5 @@ def find(name: str) -> Metric | SetMetric:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    hint = f"did you mean {near[0]!r}?" if near else "`kinema metrics` lists all metrics and presets"
     raise KinemaError(f"there is no metric {name!r}; {hint}")
