@@ -1,4 +1,4 @@
-"""Faults of a clip that should follow another: its picture slides, turns, grows or leans, or its time is slower."""
+"""Faults of a clip that should follow another: its picture slides or turns, or its camera does."""
 
 from __future__ import annotations
 
@@ -26,18 +26,6 @@ def turn(clip: Viewing, grade: float) -> Viewing:
     return _warped(clip, turns)
 
 
-@corruption("zoomed")
-def zoomed(clip: Viewing, grade: float) -> Viewing:
-    """The picture grows steadily about its centre, at grade 1 by half in the last frame."""
-    return _warped(clip, [_about_centre(clip, np.diag([1 + 0.5 * g, 1 + 0.5 * g, 1])) for g in grade * _progress(clip)])
-
-
-@corruption("stretched")
-def stretched(clip: Viewing, grade: float) -> Viewing:
-    """Every frame is wider about its centre, at grade 1 by half."""
-    return _warped(clip, [_about_centre(clip, np.diag([1 + 0.5 * grade, 1, 1]))] * len(clip))
-
-
 @corruption("sidestep")
 def sidestep(clip: Viewing, grade: float) -> Viewing:
     """The lower half slides sideways, the more the lower it is, as a floor does under a camera that steps aside.
@@ -52,12 +40,6 @@ def sidestep(clip: Viewing, grade: float) -> Viewing:
         for f, u in zip(clip.frames, _progress(clip), strict=True)
     ]
     return clip.but(frames=np.stack(moved))
-
-
-@corruption("slower")
-def slower(clip: Viewing, grade: float) -> Viewing:
-    """Everything takes longer, at grade 1 five times as long, from the first frame on; as many frames as before."""
-    return clip.but(frames=clip.frames[np.rint(np.arange(len(clip)) * (1 - 0.8 * grade)).astype(int)])
 
 
 def _progress(clip: Viewing) -> np.ndarray:

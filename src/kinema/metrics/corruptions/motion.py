@@ -33,13 +33,6 @@ def freeze(clip: Viewing, grade: float) -> Viewing:
     return clip.but(frames=clip.frames[np.minimum(np.arange(len(clip)), last)])
 
 
-@corruption("stutter")
-def stutter(clip: Viewing, grade: float) -> Viewing:
-    """Frames are held, at grade 1 six in a row."""
-    held = 1 + round(5 * grade)
-    return clip.but(frames=clip.frames[np.arange(len(clip)) // held * held])
-
-
 @corruption("shake")
 def shake(clip: Viewing, grade: float) -> Viewing:
     """The picture jumps from frame to frame, at grade 1 by as much as a tenth of its shorter side."""

@@ -1,8 +1,6 @@
-"""Faults of single pictures: noise, blur, blocks, light and colour."""
+"""Faults of single pictures: noise, blur, light and colour."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 
@@ -36,19 +34,6 @@ def blur(clip: Viewing, grade: float) -> Viewing:
     cv2 = opencv()
     sigma = grade * min(clip.height, clip.width) / 25
     return clip.but(frames=np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in clip.frames]))
-
-
-@corruption("blocks")
-def blocks(clip: Viewing, grade: float) -> Viewing:
-    """JPEG compression of every frame, at grade 1 of quality 2."""
-    from PIL import Image
-
-    def pressed(frame: np.ndarray) -> np.ndarray:
-        data = io.BytesIO()
-        Image.fromarray(frame).save(data, format="JPEG", quality=round(80 - 78 * grade))
-        return np.asarray(Image.open(data))
-
-    return clip.but(frames=np.stack([pressed(f) for f in clip.frames]))
 
 
 @corruption("darker")

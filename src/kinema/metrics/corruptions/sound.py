@@ -1,4 +1,4 @@
-"""Faults of the sound: too late, gone, or going on where nothing is to be seen."""
+"""Faults of the sound: too late, too soft, or going on where nothing is to be seen."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ def late_sound(clip: Viewing, grade: float) -> Viewing:
         return clip
     late = min(round(LATE * grade * clip.sample_rate), len(clip.sound))
     return clip.but(sound=np.concatenate([np.zeros_like(clip.sound[:late]), clip.sound[: len(clip.sound) - late]]))
-
-
-@corruption("no_sound")
-def no_sound(clip: Viewing, grade: float) -> Viewing:
-    """That share of the sound, from its end on, is silence."""
-    if clip.sound is None:
-        return clip
-    sound = clip.sound.copy()
-    sound[len(sound) - round(grade * len(sound)) :] = 0
-    return clip.but(sound=sound)
 
 
 @corruption("unseen_sound")
