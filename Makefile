@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 PROMPT ?= a red ball bounces on the grass, then rolls to the left
 # Where there is no NVIDIA GPU the CPU build is enough; set TORCH to choose another build of torch.
 TORCH  ?= torch==2.13.0
