@@ -36,7 +36,7 @@ def world_clips(count: int = 4, curriculum: str = "first", size: int = 128) -> l
     made = scenes(count, curriculum, size=size)
     prompts = [timed_caption(c.spec) if i % 2 else c.caption for i, c in enumerate(made)]
     return [
-        Viewing(c.frames.numpy(), c.spec.fps, prompt, None, np.asarray(c.sound), SAMPLE_RATE)
+        Viewing(c.frames.numpy(), c.spec.fps, np.asarray(c.sound), SAMPLE_RATE, prompt)
         for c, prompt in zip(made, prompts, strict=True)
     ]
 
@@ -53,7 +53,7 @@ def real_clips(count: int = 4) -> list[Viewing]:
         pieces = -(-(count - i % len(REAL)) // len(REAL))  # of this video
         start = (i // len(REAL)) * (len(frames) - LENGTH) // max(pieces - 1, 1)
         heard = None if sound is None else sound[round(start / fps * rate) : round((start + LENGTH) / fps * rate)]
-        found.append(Viewing(frames[start : start + LENGTH], fps, None, None, heard, rate))
+        found.append(Viewing(frames[start : start + LENGTH], fps, heard, rate))
     return found
 
 

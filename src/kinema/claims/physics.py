@@ -112,7 +112,7 @@ def scores(specs: Sequence[SceneSpec], seen: Seen = "true") -> Iterator[Score]:
         state, _ = simulate([spec])
         for fault, each in (("", state), *broken(spec, state, np.random.default_rng(spec.seed))):
             rendered = render(each)
-            clip = Viewing(rendered.frames[0].numpy(), spec.fps, caption(spec, spec.seed))
+            clip = Viewing(rendered.frames[0].numpy(), spec.fps, prompt=caption(spec, spec.seed))
             first = _first(clip, rendered.mask[0].numpy() > 0, spec.camera.move == "still", seen)
             for law, (_, rule, _) in LAWS.items():
                 told = rule(first[1], at_border(first[0], clip)) if first and applies(clip, law) else None

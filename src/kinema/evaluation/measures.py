@@ -153,6 +153,6 @@ def _trial() -> Viewing:
     for time, frame in enumerate(frames):
         frame[24:40, 40 - 2 * time : 56 - 2 * time] = (200, 30, 30)
     sound = np.sin(np.arange(34_000, dtype=np.float32) / 6)
-    clip = Viewing(frames, 8.0, TRIAL_PROMPT, None, sound, 16_000)
+    clip = Viewing(frames, 8.0, sound, 16_000, prompt=TRIAL_PROMPT)
     clip.reference = clip.but()
     return clip

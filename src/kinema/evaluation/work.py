@@ -97,7 +97,7 @@ def sentence(error: Exception) -> str:
 
 
 def _viewing(video: Video, prompt: str | None = None, auxiliary: dict[str, Any] | None = None) -> Viewing:
-    return Viewing(video.frames, video.fps, prompt, None, video.sound, video.sample_rate, auxiliary)
+    return Viewing(video.frames, video.fps, video.sound, video.sample_rate, prompt=prompt, auxiliary=auxiliary)
 
 
 def _features(task: Task, clip: Viewing, done: Outcome) -> None:

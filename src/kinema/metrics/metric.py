@@ -80,7 +80,7 @@ class Metric(Number):
         Raises:
             KinemaError: when something that the metric needs is missing or has a wrong shape.
         """
-        clip = frames if isinstance(frames, Viewing) else Viewing(frames, fps, prompt, None, sound, sample_rate)
+        clip = frames if isinstance(frames, Viewing) else Viewing(frames, fps, sound, sample_rate, prompt)
         if reference is not None:
             clip.reference = reference if isinstance(reference, Viewing) else Viewing(reference, fps)
         for need in self.needs:

@@ -6,60 +6,27 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
 from kinema.core.errors import KinemaError
+from kinema.core.footage import Footage
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
-class Viewing:
+class Viewing(Footage):
     """A clip, what was asked for, and what it is compared with.
 
-    `frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` frames per second, `sound` None, (S,) or (S, 2) float32
-    in -1..1 with `sample_rate` samples per second. `reference` is the clip that this one is compared with, of any size
-    and length; a metric that wants the same says so. `auxiliary` is what a prompt file in the form of VBench's says
-    beside the prompt (`auxiliary_info`), by dimension: {"color": {"color": "red"}}. What several metrics need (optical
-    flow, features, what the judge read) is computed once: `once`.
-    Raises: KinemaError when a shape, a type or a rate is another one.
+    `reference` is the clip that this one is compared with, of any size and length; a metric that wants the same says
+    so. `auxiliary` is what a prompt file in the form of VBench's says beside the prompt (`auxiliary_info`), by
+    dimension: {"color": {"color": "red"}}. What several metrics need (optical flow, features, what the judge read) is
+    computed once: `once`.
+    Raises: KinemaError when a shape, a type or a rate is none of Footage's.
     """
 
-    frames: np.ndarray
-    fps: float = 8.0
     prompt: str | None = None
     reference: Viewing | None = None
-    sound: np.ndarray | None = None
-    sample_rate: int = 16000
     auxiliary: Mapping[str, Any] | None = None
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        self.frames = np.asarray(self.frames)
-        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or 0 in self.frames.shape:
-            raise KinemaError(f"frames have shape {self.frames.shape}; give (T, H, W, 3) with at least one frame")
-        if self.frames.dtype != np.uint8:
-            raise KinemaError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
-        if not 0.001 <= self.fps <= 1000:
-            raise KinemaError(f"fps is {self.fps}; use 0.001 to 1000")
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    @property
-    def height(self) -> int:
-        """Rows, pixels."""
-        return int(self.frames.shape[1])
-
-    @property
-    def width(self) -> int:
-        """Columns, pixels."""
-        return int(self.frames.shape[2])
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return len(self) / self.fps
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make()` gives, computed at the first call with this key and kept as long as the viewing."""

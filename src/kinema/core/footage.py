@@ -1,0 +1,59 @@
+"""Frames with their rate and perhaps a sound: what a video is, whoever looks at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kinema.core.errors import KinemaError
+
+
+@dataclass(eq=False)
+class Footage:
+    """`frames` is (T, H, W, 3) uint8 sRGB with T at least 1, `fps` is frames per second, `sound` is None, (S,) mono or
+    (S, 2) stereo float32 in -1..1 with `sample_rate` samples per second.
+
+    Raises: KinemaError, when a shape, a type or a rate is none of these.
+    """
+
+    frames: np.ndarray
+    fps: float = 8.0
+    sound: np.ndarray | None = None
+    sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        self.frames = np.asarray(self.frames)
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or 0 in self.frames.shape:
+            raise KinemaError(f"frames have shape {self.frames.shape}; give (T, H, W, 3) with at least one frame")
+        if self.frames.dtype != np.uint8:
+            raise KinemaError(f"frames are {self.frames.dtype}; give uint8 in 0..255")
+        self.fps = float(self.fps)
+        if not 0.001 <= self.fps <= 1000:
+            raise KinemaError(f"fps is {self.fps}; use 0.001 to 1000")
+        if self.sound is not None:
+            self.sound = np.asarray(self.sound, dtype=np.float32)
+            if self.sound.ndim not in (1, 2) or (self.sound.ndim == 2 and self.sound.shape[1] not in (1, 2)):
+                raise KinemaError(f"sound has shape {self.sound.shape}; give (S,) for mono or (S, 2) for stereo")
+            if not np.isfinite(self.sound).all():
+                raise KinemaError("sound holds values that are not numbers; give float32 in -1..1")
+            if not 8000 <= self.sample_rate <= 96000:
+                raise KinemaError(f"sample_rate is {self.sample_rate}; use 8000 to 96000 samples per second")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def height(self) -> int:
+        """Rows, pixels."""
+        return int(self.frames.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Columns, pixels."""
+        return int(self.frames.shape[2])
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self) / self.fps
