@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import parallel, reuse, solvers, texts, watched
+from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.sizes import check_multiple, defaults_of
@@ -364,15 +365,11 @@ class PipelineBackbone(DiffusersBackbone):
     def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
         self.pipeline, self.transformer = pipeline, pipeline.transformer
         vae, config = pipeline.vae, self.transformer.config
-        self.channels = int(vae.config.latent_channels)
-        self.frames_per_latent, self.pixels_per_cell = self.compression(vae)
+        self.codec = Codec.of(vae)
+        self.channels, self.frames_per_latent = self.codec.channels, self.codec.frames_per_latent
+        self.pixels_per_cell = self.codec.pixels_per_cell
         self.patch = (getattr(config, "patch_size_t", None) or 1, config.patch_size, config.patch_size)
         super().__init__(folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(), **parts)
-
-    @staticmethod
-    def compression(vae: Any) -> tuple[int, int]:
-        """Frames of a latent frame, and pixels of a latent cell."""
-        return int(vae.temporal_compression_ratio), int(vae.spatial_compression_ratio)
 
     @abstractmethod
     def recommended(self) -> Defaults:

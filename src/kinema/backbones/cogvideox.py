@@ -4,6 +4,8 @@ Yang et al., "CogVideoX: Text-to-Video Diffusion Models with An Expert Transform
 network reads z = a x0 + s noise and a whole training step, and gives a noise - s x0; the border changes the scale (see
 core/path.py) and finds the training step of t. Latents and frames equal those of diffusers' CogVideoX pipelines. The
 guidance that grows over the steps, which the authors use with the DPM scheduler, is no part of the model and left out.
+
+A small model may have kinema's autoencoder and a UMT5 encoder with few words in the place of the family's own (`mini-mm`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from kinema.backbones import decoding, rotary
 from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
+from kinema.backbones.codec import Codec
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
@@ -26,6 +29,7 @@ from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving
 from kinema.core.schedule import Clock, NoiseSolver
+from kinema.models.text import encode_prompts
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -40,14 +44,17 @@ CHECKPOINTS = (  # the layouts this file is written for
     "THUDM/CogVideoX1.5-5B",
     "THUDM/CogVideoX1.5-5B-I2V",
 )
-GROUP = 8  # the autoencoder decodes two latent frames at once: 8 frames, and one more in the first group
+PAIR = 2  # latent frames that the family's autoencoder decodes at once, after one or three
 OFFSET = 2.0  # the "ofs" that diffusers tells CogVideoX 1.5 image to video
 
 
 def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> CogVideoXBackbone:
     """Reads a model folder. Raises: KinemaError when a part is missing, damaged or of an unknown kind."""
     import diffusers
-    from transformers import T5EncoderModel
+    from diffusers.video_processor import VideoProcessor
+    from transformers import T5EncoderModel, UMT5EncoderModel
+
+    from kinema.models.autoencoder import AutoencoderKLKinema
 
     module = folder.reader(device, dtype)
 
@@ -57,13 +64,17 @@ def open_folder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Cog
             f"scheduler of model {folder.name!r} has the prediction_type {scheduler.config.prediction_type!r}; the "
             "CogVideoX family knows epsilon, sample and v_prediction"
         )
+    vae = module("vae", diffusers.AutoencoderKLCogVideoX, AutoencoderKLKinema, dtype=torch.float32)
     pipeline = getattr(diffusers, folder.pipeline)(
         tokenizer=folder.tokenizer(),
-        text_encoder=module("text_encoder", T5EncoderModel),
+        text_encoder=module("text_encoder", T5EncoderModel, UMT5EncoderModel),
         transformer=module("transformer", diffusers.CogVideoXTransformer3DModel),
-        vae=module("vae", diffusers.AutoencoderKLCogVideoX, dtype=torch.float32),
+        vae=None,  # of which it only asks how far it compresses
         scheduler=scheduler,
     )
+    pipeline.vae = vae
+    pipeline.vae_scale_factor_spatial = Codec.of(vae).pixels_per_cell
+    pipeline.video_processor = VideoProcessor(vae_scale_factor=pipeline.vae_scale_factor_spatial)
     return CogVideoXBackbone(folder=folder, pipeline=pipeline, device=device, dtype=dtype)
 
 
@@ -103,10 +114,6 @@ class CogVideoXBackbone(PipelineBackbone):
         if self.patch[0] not in (1, 2):
             raise KinemaError(f"patch_size_t is {self.patch[0]} in model {self.name!r}; kinema knows 1 and 2")
 
-    @staticmethod
-    def compression(vae: Any) -> tuple[int, int]:
-        return int(vae.config.temporal_compression_ratio), 2 ** (len(vae.config.block_out_channels) - 1)
-
     def recommended(self) -> Defaults:
         """What the authors recommend (README and inference/cli_demo.py of CogVideo): 50 steps, guidance 6.
 
@@ -124,8 +131,9 @@ class CogVideoXBackbone(PipelineBackbone):
     # Sizes.
 
     def settle(self, requests: Sequence[Request]) -> tuple[int, int, int, int, float]:
+        group = self.frames_per_latent * (PAIR if type(self.vae).__name__ == "AutoencoderKLCogVideoX" else 1)
         for r in requests:
-            check_multiple("num_frames", (r.num_frames or self.defaults.num_frames) - 1, GROUP, None, add=1)
+            check_multiple("num_frames", (r.num_frames or self.defaults.num_frames) - 1, group, None, add=1)
         frames, height, width, steps, fps = super().settle(requests)
         if self.transformer.config.use_learned_positional_embeddings:
             d = self.defaults
@@ -204,10 +212,14 @@ class CogVideoXBackbone(PipelineBackbone):
 
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        length = self.transformer.config.max_text_seq_length
+        if type(self.pipeline.text_encoder).__name__ == "UMT5EncoderModel":
+            tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
+            return {"text": encode_prompts(tokenizer, encoder, prompts, length).to(self.dtype)}
         text, _ = self.pipeline.encode_prompt(
             list(prompts),
             do_classifier_free_guidance=False,
-            max_sequence_length=self.transformer.config.max_text_seq_length,
+            max_sequence_length=length,
             device=self.device,
             dtype=self.dtype,
         )
@@ -242,4 +254,4 @@ class CogVideoXBackbone(PipelineBackbone):
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         frames_first = x[:, :, self.padding :].to(self.vae.dtype).transpose(1, 2).contiguous()  # in memory, as theirs
-        return decoding.pieces(self.vae, 1 / self.vae.config.scaling_factor * frames_first.transpose(1, 2))
+        return decoding.pieces(self.vae, self.codec.latents(frames_first.transpose(1, 2)))

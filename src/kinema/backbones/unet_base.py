@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
+from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions
 from kinema.backbones.unet_attention import UNetTapped, attentions
@@ -19,7 +20,7 @@ from kinema.core.schedule import Clock, NoiseSolver, Solver, on_sigmas
 
 
 class UNetBackbone(DiffusersBackbone):
-    """A video UNet in kinema's convention: a latent frame is a frame, x is in the units of the scaled latents.
+    """A video UNet in kinema's convention: a latent frame of its own autoencoder is a frame, x is in the units of the scaled latents.
 
     Where a frame stands is a fixed table added to its tokens, so positions cannot be moved. All frames of a clip have
     one noise level.
@@ -38,8 +39,9 @@ class UNetBackbone(DiffusersBackbone):
                 f"scheduler of model {folder.name!r} begins with noise alone, from which no clean sample follows for "
                 "a model that predicts the noise; turn rescale_betas_zero_snr off, or take v_prediction"
             )
+        self.codec = Codec.of(vae)
         self.channels = int(unet.config.out_channels)
-        self.pixels_per_cell = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.frames_per_latent, self.pixels_per_cell = self.codec.frames_per_latent, self.codec.pixels_per_cell
         super().__init__(scheduler=scheduler, vae=vae, folder=folder, **parts)
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:

@@ -8,8 +8,6 @@ token its own time where the model wants it. Latents and frames equal those of d
 from __future__ import annotations
 
 import dataclasses
-import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,7 @@ from kinema.backbones.solvers import FLOW
 from kinema.backbones.wan_attention import WanTapped, attentions
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
-from kinema.models.text import encode_text, tokenize
+from kinema.models.text import encode_prompts
 
 if TYPE_CHECKING:
     from kinema.request import Request
@@ -256,21 +254,11 @@ class WanBackbone(DiffusersBackbone):
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings (B, P, D), zero behind the end of each prompt, as diffusers' WanPipeline makes them."""
-        length = min(MAX_TOKENS, self.tokenizer.model_max_length)
-        ids, mask = tokenize(self.tokenizer, [clean_prompt(p) for p in prompts], length)
-        text = encode_text(self.text_encoder, ids.to(self.device), mask.to(self.device)).to(self.dtype)
+        text = encode_prompts(self.tokenizer, self.text_encoder, prompts, MAX_TOKENS).to(self.dtype)
         if self.transformer.config.added_kv_proj_dim is not None:
             # Behind image tokens diffusers counts 512 text tokens from the end, whatever the tokenizer says.
             text = torch.nn.functional.pad(text, (0, 0, 0, MAX_TOKENS - text.shape[1]))
         return text
-
-
-def clean_prompt(text: str) -> str:
-    """Repairs broken characters and HTML entities and folds white space, as Wan's authors do."""
-    import ftfy
-
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return re.sub(r"\s+", " ", text).strip()
 
 
 def _defaults(backbone: WanBackbone, config: Any) -> Defaults:

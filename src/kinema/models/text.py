@@ -8,6 +8,8 @@ interface, not the same size: a few hundred words and a three-layer encoder. `en
 
 from __future__ import annotations
 
+import html
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -131,6 +133,20 @@ def tokenize(tokenizer: Any, prompts: Sequence[str], max_tokens: int | None = No
         return_tensors="pt",
     )
     return found.input_ids, found.attention_mask
+
+
+def clean_prompt(text: str) -> str:
+    """Repairs broken characters and HTML entities and folds white space, as Wan's authors do."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def encode_prompts(tokenizer: Any, encoder: Any, prompts: Sequence[str], length: int) -> Tensor:
+    """Embeddings (B, P, D) of prompts, P the smaller of `length` and the tokenizer's own; see `encode_text`."""
+    ids, mask = tokenize(tokenizer, [clean_prompt(p) for p in prompts], min(length, tokenizer.model_max_length))
+    return encode_text(encoder, ids.to(encoder.device), mask.to(encoder.device))
 
 
 def encode_text(encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
