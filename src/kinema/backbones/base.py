@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.backbones import parallel, reuse, solvers, texts, watched
+from kinema.backbones import encoding, parallel, reuse, solvers, texts, watched
 from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
@@ -54,11 +54,13 @@ class DiffusersBackbone(ABC):
     solver_kind: ClassVar[Callable[..., Solver]] = Solver
     schedulers: Mapping[str, str] = {}
     transformer: Any
+    codec: Codec
     expert_boundary: float | None = None
     joint_branches: bool = True
     takes_image = False
     needs_image = False
     takes_last_image = False
+    coded_apart: ClassVar[bool] = False  # its autoencoder takes one sample at a time
     always_conditioned = False  # `condition` has something to enter for text alone, too
     reads_text = True
     context_parallel: ClassVar[bool] = False  # its networks can share the tokens of a video; see backbones/parallel.py
@@ -296,6 +298,25 @@ class DiffusersBackbone(ABC):
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, 1 + k (T - 1), H', W', 3) uint8."""
         return torch.cat(list(self.decode_pieces(x, conditions)), dim=1)
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """Video (B, 3, 1 + k n, H', W') in -1..1 -> latents (B, C, T, H, W) float32, which `pixels` makes video of.
+
+        The mode of the autoencoder's posterior, as x0 of the path. Raises: KinemaError for another size.
+        """
+        if video.ndim != 5 or video.shape[1] != 3:
+            raise KinemaError(f"a video has the shape {tuple(video.shape)}; give (batch, 3, frames, height, width)")
+        check_multiple("num_frames", video.shape[2] - 1, self.frames_per_latent, None, add=1)
+        for name, value in zip(("height", "width"), video.shape[3:], strict=True):
+            check_multiple(name, value, self.pixels_per_cell, None, least=self.pixels_per_cell)
+        with self._coding:
+            z = encoding.modes(self.vae, video.to(self.device, self.vae.dtype), self.coded_apart)
+        return self.scaled(z.float())
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """Latents in the units of the autoencoder -> x."""
+        return self.codec.scaled(z)
 
     def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
         """Waves (B, channels, samples) float32 in -1..1 and samples per second; None, as the model makes no sound."""

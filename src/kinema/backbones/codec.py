@@ -27,6 +27,8 @@ class Codec:
         mean, deviation = torch.zeros(channels), torch.ones(channels)
         if getattr(config, "latents_mean", None) is not None:
             mean, deviation = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
+        elif "latents_mean" in vae._buffers:  # LTX's
+            mean, deviation = vae.latents_mean, vae.latents_std
         if getattr(config, "scaling_factor", None) is not None:
             deviation = deviation * (1 / config.scaling_factor)
         frames, pixels = _compression(vae, "temporal"), _compression(vae, "spatial")

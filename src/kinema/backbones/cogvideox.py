@@ -255,3 +255,8 @@ class CogVideoXBackbone(PipelineBackbone):
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         frames_first = x[:, :, self.padding :].to(self.vae.dtype).transpose(1, 2).contiguous()  # in memory, as theirs
         return decoding.pieces(self.vae, self.codec.latents(frames_first.transpose(1, 2)))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """As for any model; the padding is the first latent frame once more, as in diffusers' training of 1.5."""
+        x = super().encode(video)
+        return torch.cat([x[:, :, :1].expand(-1, -1, self.padding, -1, -1), x], dim=2)

@@ -77,7 +77,6 @@ class HunyuanBackbone(PipelineBackbone):
 
     family = "hunyuan"
     tapped_processor = HunyuanTapped
-    decoded_apart = False
     schedulers = EULER_AND_UNIPC
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
@@ -164,7 +163,7 @@ class HunyuanBackbone(PipelineBackbone):
     # Pixels and text.
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
-        return decoding.pieces(self.vae, x.to(self.vae.dtype) / self.vae.config.scaling_factor, self.decoded_apart)
+        return decoding.pieces(self.vae, x.to(self.vae.dtype) / self.vae.config.scaling_factor, self.coded_apart)
 
     @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -239,6 +238,11 @@ class HunyuanImageBackbone(HunyuanBackbone):
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
         return decoding.without(self.frames_per_latent * self.padding, super().pixels(x, conditions))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """As for any model; before the video its first frame stands still for as long as is not shown."""
+        still = video[:, :, :1].repeat_interleave(self.frames_per_latent * self.padding, dim=2)
+        return super().encode(torch.cat([still, video], dim=2))
 
     def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
         """The text encoder sees the picture too; beside the negative prompt it sees a black one."""

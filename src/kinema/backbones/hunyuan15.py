@@ -93,7 +93,7 @@ class Hunyuan15Backbone(HunyuanBackbone):
 
     family = "hunyuan15"
     tapped_processor = Hunyuan15Tapped
-    decoded_apart = True  # the attention mask of diffusers' autoencoder (0.42) does not fit a batch
+    coded_apart = True  # the attention mask of diffusers' autoencoder (0.42) does not fit a batch
     concatenates = True  # zeros where there is no picture
 
     def __init__(self, *, guidance: float, **parts: Any) -> None:

@@ -175,7 +175,7 @@ class LTXBackbone(PipelineBackbone):
             pixels = self.prepared(open_picture(r.image, "image"), height, width)
             posteriors.append(self.vae.encode(pixels.to(self.device, self.vae.dtype)[:, :, None]).latent_dist)
         conditions.known = torch.zeros(conditions.shape, device=self.device)
-        conditions.known[:, :, :1] = self._normalised(torch.cat([p.mode() for p in posteriors]))
+        conditions.known[:, :, :1] = self.scaled(torch.cat([p.mode() for p in posteriors]))
         conditions.known_frames = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=self.device)
         conditions.known_frames[:, :, 0] = True
         conditions.extra["posteriors"] = posteriors
@@ -195,7 +195,7 @@ class LTXBackbone(PipelineBackbone):
         posteriors = conditions.extra.get("posteriors")
         if posteriors is not None and conditions.known is not None:
             drawn = [p.sample(g) for p, g in zip(posteriors, generators, strict=True)]
-            conditions.known[:, :, :1] = self._normalised(torch.cat(drawn))
+            conditions.known[:, :, :1] = self.scaled(torch.cat(drawn))
         return super().noise(conditions, generators) if noise is None else noise
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
@@ -204,7 +204,7 @@ class LTXBackbone(PipelineBackbone):
         z = x * deviation / self.vae.config.scaling_factor + mean
         return ltx_decoder.pieces(self.vae, z, conditions.extra.get("generators") if conditions else None)
 
-    def _normalised(self, z: Tensor) -> Tensor:
+    def scaled(self, z: Tensor) -> Tensor:
         mean, deviation = self._statistics(z)
         normalised: Tensor = (z - mean) * self.vae.config.scaling_factor / deviation
         return normalised

@@ -144,7 +144,7 @@ class SVDBackbone(UNetBackbone):
         return self.network_velocity(output.transpose(1, 2), x, t)
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
-        return decoding.pieces(self.vae, 1 / self.vae.config.scaling_factor * x.to(self.vae.dtype), apart=True)
+        return decoding.pieces(self.vae, self.codec.latents(x.to(self.vae.dtype)), apart=True)
 
 
 def _picture_noise(conditions: Conditions, generator: torch.Generator, pixels_per_cell: int) -> Tensor:

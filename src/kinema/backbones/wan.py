@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kinema.backbones import decoding, wan_images
 from kinema.backbones.base import DiffusersBackbone
+from kinema.backbones.codec import Codec
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import FLOW
@@ -112,9 +113,9 @@ class WanBackbone(DiffusersBackbone):
         boundary = folder.index.get("boundary_ratio")
         self.expert_boundary = None if boundary is None else float(boundary)
         self.time_per_frame = self.is_time_per_frame(folder)
-        self.channels = int(vae.config.z_dim)
-        self.frames_per_latent = int(vae.config.scale_factor_temporal)
-        self.pixels_per_cell = int(vae.config.scale_factor_spatial)
+        self.codec = Codec.of(vae)
+        self.channels, self.frames_per_latent = self.codec.channels, self.codec.frames_per_latent
+        self.pixels_per_cell = self.codec.pixels_per_cell
         self.patch = tuple(transformer.config.patch_size)
         self.most_tokens = (transformer.config.rope_max_seq_len,) * 3
         # Image-to-video only: the image comes as channels beside the latents.
@@ -222,13 +223,9 @@ class WanBackbone(DiffusersBackbone):
         mean, scale = self._latent_statistics
         return decoding.pieces(self.vae, x.to(self.vae.dtype) / scale + mean)
 
-    @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """Video (B, 3, 1 + 4k, H', W') in -1..1 -> normalised latents (B, C, 1 + k, H, W) float32, without sampling."""
+    def scaled(self, z: Tensor) -> Tensor:
         mean, scale = self._latent_statistics
-        with self._coding:
-            z: Tensor = self.vae.encode(video.to(self.device, self.vae.dtype)).latent_dist.mode()
-        return (z.float() - mean) * scale
+        return (z - mean) * scale
 
     def check_images(self, requests: Sequence[Request]) -> None:
         super().check_images(requests)
