@@ -25,13 +25,13 @@ ALLOWED = {
     "layers": {"core"},
     **{topic: {"core", "layers"} for topic in TOPICS},
     "models": {"core", "layers"},
-    "backbones": {"core", "files", "layers", "models", "pictures", "request"},
+    "backbones": {"core", "files", "layers", "models", "pictures", "request", "video"},
     "world": {"core", "files", "video"},
     "metrics": {"core", "files", "timeline", "world"},
     "evaluation": {"core", "files", "formats", "metrics", "recipe", "video", "__version__"},
     "training": {"core", "backbones", "files", "guidance", "metrics", "models", "request", "video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
-    | {"training", "world"},
+    | {"training", "video", "world"},
     "cli": {"core", "backbones", "evaluation", "files", "metrics", "pipeline", "recipe", "request", "training", "video"}
     | {"world", "__version__"},
     **FILES,

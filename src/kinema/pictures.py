@@ -29,8 +29,7 @@ def open_picture(source: Any, what: str = "image") -> Image.Image:
     text = str(source)
     shown = text if len(text) <= 80 else text[:60] + "..."
     try:
-        data = io.BytesIO(_data(text)) if text.startswith("data:") else Path(text)
-        with Image.open(data) as picture:
+        with opened(text) as picture:
             return upright(picture)
     except FileNotFoundError:
         raise KinemaError(f"{what} {shown!r} does not exist; give the path of a picture") from None
@@ -38,6 +37,11 @@ def open_picture(source: Any, what: str = "image") -> Image.Image:
         raise KinemaError(f"{what} {shown!r} is a folder; give the path of a picture") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise KinemaError(f"{what} {shown!r} cannot be read as a picture; use PNG, JPEG or WebP") from error
+
+
+def opened(source: str) -> Image.Image:
+    """A path or a `data:` address as Pillow opens it; what it raises for a bad one is the caller's to tell."""
+    return Image.open(io.BytesIO(_data(source)) if source.startswith("data:") else Path(source))
 
 
 def _data(address: str) -> bytes:

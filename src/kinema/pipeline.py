@@ -20,7 +20,7 @@ from kinema.pictures import open_picture
 from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
 from kinema.take import Progress, Take
 from kinema.timeline import Timeline
-from kinema.video import Video
+from kinema.video import DATA, Video, clip_address, open_clip
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -32,6 +32,8 @@ def generate(
     *,
     image: str | os.PathLike[str] | np.ndarray | Any | None = None,
     last_image: str | os.PathLike[str] | np.ndarray | Any | None = None,
+    video: str | os.PathLike[str] | np.ndarray | Video | Sequence[Any] | None = None,
+    keep: str | None = None,
     negative_prompt: str = "",
     num_frames: int | None = None,
     height: int | None = None,
@@ -59,7 +61,8 @@ def generate(
     """Makes one video; what is None takes the model's default, a seed is drawn.
 
     `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
-    and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `model` is "mini", a folder in diffusers layout,
+    and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `video` is a clip of which the frames in `keep`
+    stay ("0:5", "-4:", "0:5,-4:"): a path, a `Video`, an array (T, H, W, 3) uint8 or PIL pictures. `model` is "mini", a folder in diffusers layout,
     a hub id, or what `kinema.load` returned (quicker when called often). `lora` is a LoRA file or a list
     of them, each a path, "PATH:weight" or (path, weight). `offload`, `quantization`, `text_quantization`,
     `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md. `context_parallel` "ulysses": several
@@ -90,6 +93,8 @@ def generate(
         negative_prompt=negative_prompt,
         image=_address(image),
         last_image=_address(last_image),
+        video=_clip_address(video),
+        keep=keep,
         num_frames=num_frames,
         height=height,
         width=width,
@@ -121,7 +126,7 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
 def take(request: Request, progress: Progress | None = None, backbone: Backbone | None = None) -> Take:
     """The same up to its latents: `Take.video` and `Take.write` decode them, the second straight into a file."""
     tell = progress or (lambda phase, done, count: None)
-    if not request.prompt and request.image is None:  # a model that reads no words makes video from an image
+    if not request.prompt and request.image is None and request.video is None:  # some make video from pictures alone
         raise KinemaError("prompt is empty, and there is no image; say what the video shows")
     request = request.seeded()
     techniques = [build_technique(part) for part in request.techniques]
@@ -130,6 +135,8 @@ def take(request: Request, progress: Progress | None = None, backbone: Backbone 
     for field in ("image", "last_image"):
         if getattr(request, field) is not None:
             open_picture(getattr(request, field), field)
+    if request.video is not None:
+        open_clip(request.video)
     tell("load", 0, 1)
 
     from kinema.core.loop import denoise
@@ -208,7 +215,19 @@ def _address(picture: Any) -> str | None:
         raise KinemaError(f"image is a {type(picture).__name__}; give a path, a PIL picture or an array")
     data = io.BytesIO()
     picture.save(data, format="PNG")
-    return recipe.DATA + base64.b64encode(data.getvalue()).decode("ascii")
+    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def _clip_address(clip: Any) -> str | None:
+    """A clip in memory becomes part of the request, as a picture does."""
+    if clip is None or isinstance(clip, str | os.PathLike):
+        return None if clip is None else os.fspath(clip)
+    frames = clip.frames if isinstance(clip, Video) else clip
+    if isinstance(frames, Sequence):
+        frames = np.stack([np.asarray(open_picture(picture, "video")) for picture in frames])
+    if not isinstance(frames, np.ndarray):
+        raise KinemaError(f"video is a {type(clip).__name__}; give a path, a Video, an array or PIL pictures")
+    return clip_address(Video(frames, fps=1.0).frames)  # a Video says what is wrong with frames
 
 
 def _part(technique: str | Mapping[str, Any] | Part | Technique) -> Any:

@@ -22,7 +22,6 @@ from kinema.request import Request
 FORMAT = 1
 LIBRARIES = ("kinema", "torch", "diffusers", "transformers", "av", "numpy")
 KEY = "kinema"  # where the recipe stands in a video's metadata
-DATA = "data:image/png;base64,"  # how a picture stands inside a request
 
 
 def build(
@@ -79,17 +78,27 @@ def hash_weights(folder: Path) -> dict[str, str]:
 
 
 def hash_inputs(request: Request) -> dict[str, str]:
-    """SHA-256 of the pictures a request names. Raises: KinemaError when one is gone."""
+    """SHA-256 of the pictures and clips a request names. Raises: KinemaError when one is gone."""
     found = {}
-    for name in ("image", "last_image"):
+    for name in ("image", "last_image", "video"):
         value = getattr(request, name)
         if value is None:
             continue
         try:
-            found[name] = hashlib.sha256(value.encode()).hexdigest() if value.startswith("data:") else sha256(value)
+            found[name] = _hash(value)
         except OSError as error:
             raise KinemaError(f"cannot read {name} {value}: {reason(error)}") from error
     return found
+
+
+def _hash(value: str) -> str:
+    """SHA-256 of a data: address, a file, or the files of a folder in the order of their names."""
+    if value.startswith("data:"):
+        return hashlib.sha256(value.encode()).hexdigest()
+    if not os.path.isdir(value):
+        return sha256(value)
+    files = [path for path in sorted(Path(value).iterdir()) if path.is_file()]
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
 def write(recipe: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -144,7 +153,7 @@ def sidecar(path: str | os.PathLike[str]) -> Path | None:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is not as it was, each as a short sentence; empty when the video must come out the same bit for bit."""
     found = []
-    for table, noun in (("versions", ""), ("weights", "the file "), ("inputs", "the picture of ")):
+    for table, noun in (("versions", ""), ("weights", "the file "), ("inputs", "what is given as ")):
         old, new = before[table], now[table]
         found += list(_changes(old, new, noun, exact=table == "versions"))
     nouns = {

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from kinema.core import keep
 from kinema.core.errors import KinemaError
 from kinema.timeline import Timeline
 
@@ -171,6 +172,14 @@ class Request(BaseModel):
     negative_prompt: str = Field("", max_length=20_000, description="what the video should not show")
     image: str | None = Field(None, min_length=1, description="first frame: path of a picture, or a data: address")
     last_image: str | None = Field(None, min_length=1, description="last frame: path of a picture, or a data: address")
+    video: str | None = Field(
+        None, min_length=1, description="clip of which frames are kept: path of a video or folder, or a data: address"
+    )
+    keep: str | None = Field(
+        None,
+        min_length=1,
+        description="which frames of video stay, from 0 or from the end: '0:5', '-4:', '0:5,-4:'; None is all of it",
+    )
     num_frames: int | None = Field(None, ge=1, le=100_000, description="length in frames; most models want 4k + 1")
     height: int | None = Field(None, ge=8, le=8192, description="rows, pixels")
     width: int | None = Field(None, ge=8, le=8192, description="columns, pixels")
@@ -216,7 +225,7 @@ class Request(BaseModel):
             Timeline.parse(value)
         return value
 
-    @field_validator("image", "last_image", mode="before")
+    @field_validator("image", "last_image", "video", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
         return str(value) if hasattr(value, "__fspath__") else value
@@ -261,6 +270,16 @@ class Request(BaseModel):
     def _length(self) -> Request:
         if self.last_image is not None and self.num_frames == 1:
             raise ValueError("last_image needs a video of at least 2 frames, num_frames is 1")
+        return self
+
+    @model_validator(mode="after")
+    def _keep(self) -> Request:
+        if self.keep is not None:
+            keep.check(self.keep)
+        if self.keep is not None and self.video is None:
+            raise ValueError("keep says which frames of video stay, and there is no video; give one")
+        if self.video is not None and (self.image or self.last_image) is not None:
+            raise ValueError("a video and a picture are both given; keep a frame of the video in place of the picture")
         return self
 
     @model_validator(mode="after")

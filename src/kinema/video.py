@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+DATA = "data:image/png;base64,"  # how pictures stand inside a request
 CONTAINERS = (".mp4", ".webm", ".gif")  # what `Video.save` writes, besides a folder (a path without extension)
 
 
@@ -129,6 +131,34 @@ def load_picture(path: str | os.PathLike[str]) -> np.ndarray:
             return np.asarray(upright(opened))
     except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
         raise KinemaError(f"{path} is not a picture that can be read") from error
+
+
+def open_clip(source: str | os.PathLike[str], what: str = "video") -> np.ndarray:
+    """The frames (T, H, W, 3) uint8 of a video, a folder of pictures, or a `data:` address of an animated PNG.
+
+    `what` names the field in errors. Raises: KinemaError, one sentence, when it is not there or cannot be read.
+    """
+    from PIL import ImageSequence, UnidentifiedImageError
+
+    from kinema.pictures import opened
+
+    if not str(source).startswith("data:"):
+        return Video.load(source).frames
+    try:
+        with opened(str(source)) as pictures:
+            return np.stack([np.asarray(picture.convert("RGB")) for picture in ImageSequence.Iterator(pictures)])
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise KinemaError(f"{what} is a data: address that holds no pictures; use an animated PNG") from error
+
+
+def clip_address(frames: np.ndarray) -> str:
+    """Frames (T, H, W, 3) uint8 as a `data:` address of an animated PNG, which keeps every bit."""
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    data = io.BytesIO()
+    first.save(data, format="PNG", save_all=True, append_images=rest)
+    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def _columns(count: int, shape: float) -> int:

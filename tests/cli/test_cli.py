@@ -236,7 +236,7 @@ def test_pictures_count_too(here, tiny_wan, capsys):
     assert run(["generate", "--from", "a.mp4", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["path"] == "a-again.mp4" and answer["same_frames"] is False
-    assert answer["differences"] == ["the picture of image has changed"]
+    assert answer["differences"] == ["what is given as image has changed"]
     os.remove("first.png")
     assert run(["generate", "--from", "a.mp4"]) == 2
 

@@ -60,6 +60,7 @@ class DiffusersBackbone(ABC):
     takes_image = False
     needs_image = False
     takes_last_image = False
+    takes_video = False  # parts of a clip, at any place that the model has learned
     coded_apart: ClassVar[bool] = False  # its autoencoder takes one sample at a time
     always_conditioned = False  # `condition` has something to enter for text alone, too
     reads_text = True
@@ -125,17 +126,19 @@ class DiffusersBackbone(ABC):
 
     def check_words(self, requests: Sequence[Request]) -> None:
         """Raises: KinemaError when a model that reads prompts gets none, or one that reads none gets some."""
-        if self.reads_text and not all(r.prompt for r in requests):
+        if self.reads_text and not all(r.prompt or r.video is not None for r in requests):
             raise KinemaError(f"prompt is empty, and model {self.name!r} reads one; say what the video shows")
         if not self.reads_text and any(r.prompt or r.negative_prompt for r in requests):
             raise KinemaError(f"model {self.name!r} reads no words; leave prompt and negative_prompt out or empty")
 
     def check_images(self, requests: Sequence[Request]) -> None:
         """Raises: KinemaError when the pictures of a batch are not those this model wants."""
-        given = {(r.image is not None, r.last_image is not None) for r in requests}
+        given = {(r.image is not None, r.last_image is not None, r.video is not None) for r in requests}
         if len(given) != 1:
             raise KinemaError("the requests of a batch differ in their images; give each of them the same kinds")
-        image, last_image = given.pop()
+        image, last_image, video = given.pop()
+        if video and not self.takes_video:
+            raise KinemaError(f"model {self.name!r} keeps no frames of a clip; leave video out")
         if image and not self.takes_image:
             raise KinemaError(f"model {self.name!r} makes video from text alone; leave image out")
         if self.needs_image and not image:
@@ -177,7 +180,7 @@ class DiffusersBackbone(ABC):
             prompts=[r.prompt for r in requests],
             negative_prompts=[r.negative_prompt or "" for r in requests],
         )
-        if requests[0].image is not None or self.always_conditioned:
+        if requests[0].image is not None or requests[0].video is not None or self.always_conditioned:
             with self._coding:
                 self.condition(conditions, requests, (frames, height, width))
         self.text(conditions, frozenset())  # behind the pictures: some text encoders look at them

@@ -150,11 +150,26 @@ class WanBackbone(DiffusersBackbone):
     def takes_last_image(self) -> bool:  # type: ignore[override]
         """Two pictures: where the card of a model with a time per frame says so, FLF2V, VACE, A14B image to video."""
         if self.time_per_frame:
-            return bool(self.folder.card.get("takes_last_image", False))
+            return bool({"any", "first and last"} & set(self.learned_frames))
         config = self.transformer.config
         if self.vace_layers:
             return True
         return self.needs_image and (config.image_dim is None or config.pos_embed_seq_len is not None)
+
+    @property
+    def takes_video(self) -> bool:  # type: ignore[override]
+        """Parts of a clip: models with a time per frame, where their card says so, and VACE."""
+        return self.time_per_frame or self.vace_layers > 0
+
+    @property
+    def learned_frames(self) -> tuple[str, ...]:
+        """Where a model with a time per frame has learned to be given clean latent frames, see `core.keep.pattern`.
+
+        A card without a word of it is that of a model like TI2V-5B, which has seen its first frame.
+        """
+        card = self.folder.card
+        older = ("first", "first and last") if card.get("takes_last_image", False) else ("first",)
+        return tuple(card.get("known_frames", older))
 
     @cached_property
     def _latent_statistics(self) -> tuple[Tensor, Tensor]:

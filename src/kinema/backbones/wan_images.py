@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kinema.backbones import given
 from kinema.backbones.wan_vace import control_latents
 from kinema.pictures import open_picture
 
@@ -23,31 +24,22 @@ def condition(
     """Enters the pictures of a batch into its conditions. size: frames, height and width of the video, pixels.
 
     Pictures are stretched to the size, as diffusers does; cut them to its proportions before.
-    Raises: KinemaError when a picture cannot be read.
+    Raises: KinemaError when a picture or clip cannot be read, or is asked for where the model knows none.
     """
+    if backbone.time_per_frame:
+        given.condition(backbone, conditions, requests, size)
+        return
     frames, height, width = size
     first = [open_picture(r.image, "image") for r in requests]
     last = [open_picture(r.last_image, "last_image") for r in requests if r.last_image is not None]
     pixels = _pixels(backbone, first, height, width)
-    if backbone.time_per_frame:
-        known = torch.zeros(conditions.shape, device=backbone.device)
-        known[:, :, :1] = backbone.encode(pixels)
-        given = torch.zeros(1, 1, conditions.shape[2], 1, 1, dtype=torch.bool, device=backbone.device)
-        given[:, :, 0] = True
-        if last and conditions.shape[2] > 1:
-            # A latent frame behind the first stands for several frames: the picture stands still in it.
-            still = _pixels(backbone, last, height, width).expand(-1, -1, 1 + backbone.frames_per_latent, -1, -1)
-            known[:, :, -1:] = backbone.encode(still)[:, :, -1:]
-            given[:, :, -1] = True
-        conditions.known, conditions.known_frames = known, given
-        return
     video = torch.cat([pixels, pixels.new_zeros(*pixels.shape[:2], frames - 1, height, width)], dim=2)
-    given = torch.zeros(len(requests), frames, device=backbone.device)
-    given[:, 0] = 1
+    there = torch.zeros(len(requests), frames, device=backbone.device)
+    there[:, 0] = 1
     if last:
         video[:, :, -1:] = _pixels(backbone, last, height, width)
-        given[:, -1] = 1
-    mask = given_mask(given, backbone.frames_per_latent)[..., None, None].expand(-1, -1, -1, *conditions.shape[3:])
+        there[:, -1] = 1
+    mask = given_mask(there, backbone.frames_per_latent)[..., None, None].expand(-1, -1, -1, *conditions.shape[3:])
     conditions.inputs["picture"] = torch.cat([mask, backbone.encode(video)], dim=1)
     if backbone.transformer.config.image_dim is not None:
         of_one = [list(pictures) for pictures in zip(*([first, last] if last else [first]), strict=True)]
@@ -61,27 +53,24 @@ def control(backbone: WanBackbone, conditions: Conditions, requests: Sequence[Re
     height, width = (n * backbone.pixels_per_cell for n in cells)
     video = torch.zeros(batch, 3, frames, height, width, device=backbone.device)
     mask = torch.ones_like(video[:, :1])
-    for name, place in (("image", 0), ("last_image", -1)):
-        pictures = [open_picture(getattr(r, name), name) for r in requests if getattr(r, name) is not None]
-        if pictures:
-            video[:, :, place] = _pixels(backbone, pictures, height, width)[:, :, 0]
-            mask[:, :, place] = 0
+    for each in given.given(requests, frames, 1) if requests else ():
+        part = each.part
+        shown = given.pixels(backbone, each.frames, height, width)
+        video[:, :, part.first : part.stop] = shown[:, :, part.first - part.stop :]
+        mask[:, :, part.first : part.stop] = 0
     return control_latents(backbone.encode, video, mask, latent_frames, backbone.pixels_per_cell)
 
 
-def given_mask(given: Tensor, frames_per_latent: int) -> Tensor:
+def given_mask(there: Tensor, frames_per_latent: int) -> Tensor:
     """Which frames are given, (B, 1 + k (T - 1)) of 0 and 1, by latent frame: (B, k, T), one channel a frame of it."""
     k = frames_per_latent
-    spread = torch.cat([given[:, :1].repeat(1, k), given[:, 1:]], dim=1)  # the first frame fills its latent frame
-    return spread.reshape(given.shape[0], -1, k).transpose(1, 2)
+    spread = torch.cat([there[:, :1].repeat(1, k), there[:, 1:]], dim=1)  # the first frame fills its latent frame
+    return spread.reshape(there.shape[0], -1, k).transpose(1, 2)
 
 
 def _pixels(backbone: WanBackbone, pictures: list[Any], height: int, width: int) -> Tensor:
-    """(B, 3, 1, height, width) in -1..1."""
-    from diffusers.video_processor import VideoProcessor
-
-    prepare = VideoProcessor(vae_scale_factor=backbone.pixels_per_cell).preprocess
-    return torch.cat([prepare(p, height=height, width=width) for p in pictures]).to(backbone.device)[:, :, None]
+    """One picture of each sample, (B, 3, 1, height, width) in -1..1."""
+    return given.pixels(backbone, [[picture] for picture in pictures], height, width)
 
 
 def _tokens(backbone: WanBackbone, pictures: list[Any]) -> Tensor:

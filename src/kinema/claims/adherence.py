@@ -31,6 +31,7 @@ from kinema.files import write_text
 from kinema.metrics.agreement import ATTRIBUTES, Row, all_right, compare
 from kinema.metrics.control.psnr import decibels
 from kinema.metrics.judge import Judge
+from kinema.video import DATA
 from kinema.world.caption import caption
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
@@ -248,11 +249,9 @@ def _address(picture: Tensor) -> str:
     """A picture (H, W, 3) uint8 as the request takes it."""
     from PIL import Image
 
-    from kinema import recipe
-
     data = io.BytesIO()
     Image.fromarray(picture.numpy()).save(data, format="PNG")
-    return recipe.DATA + base64.b64encode(data.getvalue()).decode("ascii")
+    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def main(

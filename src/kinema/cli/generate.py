@@ -29,6 +29,10 @@ def generate(
     ),
     image: str = typer.Option(None, metavar="PICTURE", help="First frame."),
     last_image: str = typer.Option(None, metavar="PICTURE", help="Last frame, where the model can."),
+    video: str = typer.Option(None, metavar="CLIP", help="Clip of which the frames in --keep stay."),
+    keep: str = typer.Option(
+        None, metavar="FRAMES", help="Its frames that stay: 0:5 goes on from it, -4: leads to it, 0:5,-4: fills it."
+    ),
     negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
     num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 1, 5, 9 ... (4k + 1)."),
     height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
@@ -93,6 +97,8 @@ def generate(
         "prompt": prompt,
         "image": image,
         "last_image": last_image,
+        "video": video,
+        "keep": keep,
         "negative_prompt": negative_prompt,
         "num_frames": num_frames,
         "height": height,
@@ -117,7 +123,7 @@ def generate(
         "context_parallel": context_parallel,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    if prompt is None and remake is None and image is None:
+    if prompt is None and remake is None and image is None and video is None:
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
     _run(given, remake, out, as_json)
 

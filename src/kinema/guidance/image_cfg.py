@@ -36,7 +36,7 @@ class ImageCFG(Technique):
     def start(self, run: Run) -> None:
         if self.scale < 0 or self.image_scale < 0:
             raise KinemaError(f"scale {self.scale} and image_scale {self.image_scale} of image_cfg must be 0 or more")
-        if run.requests[0].image is None:
+        if run.requests[0].image is None and run.requests[0].video is None:
             raise KinemaError("image_cfg guides by a picture, and none is given; give an image, or use cfg")
 
     def needs(self, step: Step) -> Sequence[str]:
