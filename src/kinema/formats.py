@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,22 @@ class ContainerWriter:
 
 
 def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
+    frames: list[np.ndarray] = []
+    with open_container(path) as (fps, pictures, metadata):
+        for picture in pictures:
+            check_memory(len(frames) + 1, *picture.shape[:2], path, max_bytes)
+            frames.append(picture)
+        sound, sample_rate = _load_sound(path)
+    return Video(np.stack(frames), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[tuple[float, Iterator[np.ndarray], dict[str, Any]]]:
+    """Frames per second, the frames (H, W, 3) uint8 one after the other, upright, and the metadata.
+
+    Raises: KinemaError, one sentence, when it is no video or broken, also where the frames are read inside the `with`.
+    """
     import av
-    from av.video.reformatter import VideoReformatter
 
     try:
         with av.open(str(path)) as container:
@@ -141,20 +156,22 @@ def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate or stream.guessed_rate or 0) or FOLDER_FPS
-            frames: list[np.ndarray] = []
-            to_rgb = VideoReformatter()  # of one for each frame, most of the time goes into starting its threads
-            for frame in container.decode(stream):
-                turns = round(frame.rotation / 90) % 4  # phones store upright videos lying on their side
-                check_memory(len(frames) + 1, frame.height, frame.width, path, max_bytes)
-                picture = to_rgb.reformat(frame, format="rgb24", interpolation="LANCZOS", threads=1)
-                frames.append(np.rot90(picture.to_ndarray(), turns))
             metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
-        if not frames:
-            raise KinemaError(f"{path} holds no picture that can be read")
-        sound, sample_rate = _load_sound(path)
+            yield min(fps, 1000.0), _upright(container.decode(stream), path), metadata
     except av.FFmpegError as error:
         raise KinemaError(f"{path} is not a video that can be read, or it is broken") from error
-    return Video(np.stack(frames), fps=min(fps, 1000.0), sound=sound, sample_rate=sample_rate, metadata=metadata)
+
+
+def _upright(decoded: Iterator[Any], path: Path) -> Iterator[np.ndarray]:
+    from av.video.reformatter import VideoReformatter
+
+    to_rgb = VideoReformatter()  # of one for each frame, most of the time goes into starting its threads
+    frame = None
+    for frame in decoded:
+        picture = to_rgb.reformat(frame, format="rgb24", interpolation="LANCZOS", threads=1)
+        yield np.rot90(picture.to_ndarray(), round(frame.rotation / 90) % 4)  # phones film lying on their side
+    if frame is None:
+        raise KinemaError(f"{path} holds no picture that can be read")
 
 
 def _load_sound(path: Path) -> tuple[np.ndarray | None, int]:

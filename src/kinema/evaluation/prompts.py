@@ -48,13 +48,7 @@ def read_prompts(path: Place, names: Sequence[str]) -> dict[str, Asked]:
     called "PROMPT" or "PROMPT-NUMBER". "auxiliary_info" and "dimension" are what VBench's own file holds.
     Raises: KinemaError, one sentence, when a line is broken, a name stands twice, or lines and clips do not fit.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
-    except OSError as error:
-        raise KinemaError(f"cannot read {path}: {reason(error)}") from error
-    except ValueError as error:
-        raise KinemaError(f"{path} is not UTF-8 text; give a line of JSON for each clip") from error
-    rows = [_row(data, f"{where} of {path}") for where, data in _parsed(text)]
+    rows = [_row(data, f"{where} of {path}") for where, data in read_lines(path)]
     if rows and not any(name for name, _, _ in rows):
         if all(vbench for _, _, vbench in rows):
             return _by_prompt([asked for _, asked, _ in rows], names, path)
@@ -66,8 +60,17 @@ def read_prompts(path: Place, names: Sequence[str]) -> dict[str, Asked]:
     return _by_name([(name, asked) for name, asked, _ in rows], names, path)
 
 
-def _parsed(text: str) -> list[tuple[str, Any]]:
-    """Where each object stands, and the object; None for what is no JSON."""
+def read_lines(path: Place) -> list[tuple[str, Any]]:
+    """The objects of a file of JSON lines, or of one JSON list, each with where it stands; None for what is no JSON.
+
+    Raises: KinemaError, one sentence, when the file cannot be read or is no text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
+    except OSError as error:
+        raise KinemaError(f"cannot read {path}: {reason(error)}") from error
+    except ValueError as error:
+        raise KinemaError(f"{path} is not UTF-8 text; give a line of JSON for each clip") from error
     try:
         whole = json.loads(text)
         if isinstance(whole, list):
