@@ -60,14 +60,14 @@ def generate(
 ) -> Video:
     """Makes one video; what is None takes the model's default, a seed is drawn.
 
-    `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the first
-    and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `video` is a clip of which the frames in `keep`
-    stay ("0:5", "-4:", "0:5,-4:"): a path, a `Video`, an array (T, H, W, 3) uint8 or PIL pictures. `model` is "mini", a folder in diffusers layout,
-    a hub id, or what `kinema.load` returned (quicker when called often). `lora` is a LoRA file or a list
-    of them, each a path, "PATH:weight" or (path, weight). `offload`, `quantization`, `text_quantization`,
-    `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md. `context_parallel` "ulysses": several
-    processes make one video, see docs/several-devices.md. `techniques` are technique objects, registered names, or
-    {"name": ..., "options": {...}}, the outermost first.
+    `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the
+    first and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `video` is a clip of which the frames
+    in `keep` stay ("0:5", "-4:", "0:5,-4:"): a path, a `Video`, an array (T, H, W, 3) uint8 or PIL pictures.
+    `model` is "mini", a folder in diffusers layout, a hub id, or what `kinema.load` returned (quicker when called
+    often). `lora` is a LoRA file or a list of them, each a path, "PATH:weight" or (path, weight). `offload`,
+    `quantization`, `text_quantization`, `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md.
+    `context_parallel` "ulysses": several processes make one video, see docs/several-devices.md. `techniques` are
+    technique objects, registered names, or {"name": ..., "options": {...}}, the outermost first.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.

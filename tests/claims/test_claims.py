@@ -10,11 +10,11 @@ import torch
 
 from kinema.backbones.load import load
 from kinema.claims.adherence import Result, Setup, first_frames, generate_batch, measure, table, to_dict
-from kinema.claims.prompts import FOLDER, read_prompts
 from kinema.claims.statistics import Share, wilson
 from kinema.metrics.agreement import Row
 from kinema.metrics.judge import Judge, JudgeNet
 from kinema.training.judge import NetSettings, words_of
+from kinema.world.prompts import FOLDER, read_prompts
 from kinema.world.sample import get_curriculum, is_held_out
 
 

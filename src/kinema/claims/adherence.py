@@ -3,7 +3,7 @@
     python -m kinema.claims.adherence --prompts 200 --seed 7
     python -m kinema.claims.adherence --prompts 200 --seed 7 --technique sea_cache
 
-The prompts are a fixed list (`prompts/adherence.jsonl`) of scenes whose combination of kind, colour and ground was
+The prompts are a fixed list (`world/prompts`) of scenes whose combination of kind, colour and ground was
 kept out of all training. Beside the generated clips the judge reads the rendered clips of the same scenes, and
 these after a pass through the model's autoencoder: what it reads wrongly there is its own mistake, not the model's.
 Image to video: the rendered first frame is given, and the first frame of the video is compared with it.
@@ -25,7 +25,6 @@ import torch
 import typer
 from torch import Tensor
 
-from kinema.claims.prompts import Prompt, read_prompts, write_prompts
 from kinema.claims.statistics import Share, share
 from kinema.files import write_text
 from kinema.metrics.agreement import ATTRIBUTES, Row, all_right, compare
@@ -34,6 +33,7 @@ from kinema.metrics.judge import Judge
 from kinema.video import DATA
 from kinema.world.caption import caption
 from kinema.world.motion import simulate
+from kinema.world.prompts import Prompt, read_prompts, write_prompts
 from kinema.world.render import render_frames
 from kinema.world.sample import sample_spec
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
-from kinema.claims.prompts import read_prompts
 from kinema.files import write_text
 from kinema.speed.magcache import CARD, MagCache, measured_ratios
+from kinema.world.prompts import read_prompts
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
