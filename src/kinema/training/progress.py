@@ -103,11 +103,34 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss", width: int = 900) -> None:
     """Draw `key` over the steps as a PNG: every step pale, a running mean dark, logarithmic where all are positive."""
-    points = [(row["step"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
-    if len(points) < 2:
+    if len(points := _points(rows, key)) < 2:
         return
+    title = f"{key} over {len(points):,} steps"
+    _panel(points, title, width, logarithmic=min(value for _, value in points) > 0).save(path)
+
+
+def draw_curves(path: Path, rows: Sequence[Mapping[str, float]], width: int = 900) -> None:
+    """Draw each number of the rows over the steps as a PNG, one below the other; one value alone is left out."""
+    keys = dict.fromkeys(key for row in rows for key in row if key != "step")
+    found = {key: points for key in keys if len(points := _points(rows, key)) >= 2}
+    panels = [_panel(points, f"{key}, {len(points):,} evaluations", width) for key, points in found.items()]
+    if panels:
+        height = panels[0].height
+        image = Image.new("RGB", (width, height * len(panels)))
+        for i, panel in enumerate(panels):
+            image.paste(panel, (0, i * height))
+        image.save(path)
+
+
+def _points(rows: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
+
+
+def _panel(
+    points: Sequence[tuple[float, float]], title: str, width: int = 900, logarithmic: bool = False
+) -> Image.Image:
+    """A chart of (step, value), 420 pixels high."""
     steps, values = [p[0] for p in points], [p[1] for p in points]
-    logarithmic = min(values) > 0
     scaled = [math.log10(v) for v in values] if logarithmic else values
     order = sorted(scaled)
     low, high = order[0], order[-1]
@@ -132,11 +155,11 @@ def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss
         x = place(step, low)[0]
         draw.line((x, height - bottom, x, height - bottom + 4), fill="black")
         draw.text((x, height - bottom + 8), f"{step:,}", fill="black", anchor="mt")
-    draw.text((left, 6), f"{key} over {len(points):,} steps", fill="black")
+    draw.text((left, 6), title, fill="black")
     draw.line([place(s, v) for s, v in zip(steps, scaled, strict=True)], fill="#b9cde8", width=1)
     smooth = _running_mean(scaled, min(50, len(scaled) // 20))
     draw.line([place(s, v) for s, v in zip(steps, smooth, strict=True)], fill="#1b4f9c", width=2)
-    image.save(path)
+    return image
 
 
 def _round_steps(first: float, last: float) -> list[int]:

@@ -3,26 +3,28 @@
 A stage (see `Stage`) says what is trained, on what, and with which loss; the trainer owns everything else. Data
 and noise are functions of (seed, step) alone, so a training that was killed and resumed goes through the same
 losses as an unbroken one, as long as its budget is in steps (a budget in seconds ties the learning rate to the
-clock).
+clock). Several processes share each micro-batch, see `training.processes`.
 
     trainer = Trainer(stage, settings, Path("runs/judge"))
     report = trainer.run()          # resumes by itself when the folder holds a checkpoint
-    with trainer.ema.swapped_in():  # the averaged weights, for evaluation and export
-        stage.modules["judge"].save_pretrained(...)
+    with trainer.ema.swapped_in():  # the averaged weights, for export; every process goes through it
+        if trainer.processes.first:  # and one writes
+            stage.modules["judge"].save_pretrained(...)
 """
 
 from __future__ import annotations
 
+import io
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +33,28 @@ from kinema.training.checkpoint import checkpoints, load_checkpoint, save_checkp
 from kinema.training.ema import EMA
 from kinema.training.hardware import hardware
 from kinema.training.optimizer import build_optimizer
-from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
+from kinema.training.parallel import share
+from kinema.training.processes import join
+from kinema.training.progress import Progress, duration
+from kinema.training.records import Records, with_tensorboard
+from kinema.training.settings import TrainerSettings as TrainerSettings
+from kinema.training.sharding import gathered
 
 Batch = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Stage(Protocol):
-    """What a training is about."""
+    """What a training is about.
+
+    It may have a method `evaluate() -> dict[str, float]` as well, called as `sheet` is: numbers that tell how good the
+    averaged weights are. Neither uses up the budget, nor random numbers of the training.
+
+    For several processes to do what one does: `batch` draws all that is drawn, noise and times too, for the whole
+    micro-batch, and puts it into tensors and lists whose first axis is the clips, see `Processes.share`; `loss` is the
+    mean over the clips it is given. What weighs clips against each other (a count of learned frames) is made a weight
+    of each clip in `batch`, with mean 1 over the micro-batch. Numbers drawn in `loss` differ between the processes.
+    """
 
     modules: Mapping[str, nn.Module]
     """The trained networks by name; frozen helpers stay outside. A parameter that needs no gradient is not trained."""
@@ -52,55 +69,6 @@ class Stage(Protocol):
         """Draw samples as a PNG at `path`; called with the averaged weights swapped in, in eval mode."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings:
-    """How long and how a stage is trained."""
-
-    steps: int | None = None  # optimizer steps; exactly one of steps and seconds is set
-    seconds: float | None = None  # time budget of the training itself, over all its resumes
-    batch_size: int = 8  # clips of a micro-batch; for the speed shown, the stage makes the batch
-    accumulate: int = 1  # micro-batches of an optimizer step
-    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: hidden matrices by Muon, the rest by AdamW
-    lr: float = 1e-3  # peak learning rate
-    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
-    weight_decay: float = 0.01  # of AdamW, on matrices and kernels only
-    warmup_steps: int = 100  # optimizer steps of linear rise
-    schedule: Literal["cosine", "constant"] = "cosine"  # constant: flat, then linear down
-    decay: float = 0.2  # last fraction of the training in which "constant" goes down
-    lr_end: float = 0.02  # learning rate at the end, fraction of the peak
-    clip_norm: float = 1.0  # gradients are scaled to at most this norm
-    ema: float = 0.999  # decay of the weight average per optimizer step
-    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of the forward pass; weights stay in float32
-    seed: int = 0
-    checkpoint_seconds: float = 120.0  # seconds between checkpoints
-    sheet_seconds: float = 300.0  # seconds between sample sheets and loss curves
-    prefetch: bool = False  # make the next batch in a thread while this one is trained on
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise ValueError("give a training either steps or seconds, and not both")
-        for name in ("steps", "seconds", "batch_size", "accumulate", "lr", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; use more than 0")
-        if self.warmup_steps < 0 or not 0 < self.decay <= 1 or not 0 <= self.lr_end <= 1:
-            raise ValueError("warmup_steps must be 0 or more, decay above 0 up to 1, lr_end 0 up to 1")
-
-    def lr_at(self, step: int, done: float) -> float:
-        """Learning rate at an optimizer step, with `done` (0..1) of the budget used.
-
-        lr * min(1, (step + 1) / warmup_steps) * s(done); cosine s = e + (1 - e) * (1 + cos(pi * done)) / 2,
-        constant s = 1, then linear to e = lr_end over the last `decay` of the budget.
-        """
-        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        if self.schedule == "cosine":
-            shape = self.lr_end + (1 - self.lr_end) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        else:
-            left = min(1.0, max(0.0, (1.0 - done) / self.decay))
-            shape = self.lr_end + (1 - self.lr_end) * left
-        return self.lr * rise * shape
-
-
 @dataclass(frozen=True)
 class Report:
     """How a training ended."""
@@ -109,11 +77,15 @@ class Report:
     clips: int  # clips seen in all
     seconds: float  # time trained, over all resumes
     loss: float  # mean over the last 100 steps
-    interrupted: bool  # True: stopped by Ctrl-C or SIGTERM, saved, and can be resumed
+    interrupted: bool  # True: stopped by a signal, saved, and can be resumed
 
 
-def seeded(seed: int, stream: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on (seed, stream, step) only; mixed by splitmix64 (Steele et al., 2014)."""
+DATA, LOSS, LAYERS = range(3)  # streams of random numbers: of `batch`, of `loss`, of torch's own generator
+STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")  # the last one by clusters, some time before they end a job
+
+
+def mixed(seed: int, stream: int, step: int) -> int:
+    """A seed that depends on (seed, stream, step) only; mixed by splitmix64 (Steele et al., 2014)."""
     mask = (1 << 64) - 1
     z = 0
     for value in (seed, stream, step):
@@ -121,13 +93,18 @@ def seeded(seed: int, stream: int, step: int, device: torch.device | str = "cpu"
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
         z ^= z >> 31
-    return torch.Generator(device).manual_seed(z >> 1)
+    return z >> 1
+
+
+def seeded(seed: int, stream: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on (seed, stream, step) only, see `mixed`."""
+    return torch.Generator(device).manual_seed(mixed(seed, stream, step))
 
 
 class Trainer:
     """Trains a stage in a folder; see the head of this file.
 
-    The folder gets `checkpoints/`, `log.jsonl` (a line a step), `loss.png` and `sheet-NNNNNNNN.png`.
+    The folder gets `checkpoints/` and what `training.records` lists, written by the first of several processes.
     """
 
     def __init__(
@@ -139,19 +116,26 @@ class Trainer:
         progress: Progress | None = None,
     ) -> None:
         self.stage, self.settings, self.folder = stage, settings, Path(folder)
-        self.device = torch.device(device)
-        for module in stage.modules.values():
-            module.to(self.device)
+        if settings.evaluates and not hasattr(stage, "evaluate"):
+            raise ValueError("this stage has no evaluation; leave evaluate_steps and evaluate_seconds out")
+        with_tensorboard(settings.tensorboard)
+        self.processes = join(device)
+        self.device = self.processes.device
+        self.shared = share(stage.modules, stage.loss, self.processes, settings.parallel)
         self.parameters = [p for m in stage.modules.values() for p in m.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("nothing to train: no parameter of the stage's modules needs a gradient")
         self.optimizer = build_optimizer(
             stage.modules.values(), settings.optimizer, settings.lr, settings.betas, settings.weight_decay
         )
-        self.ema = EMA(stage.modules, settings.ema)
-        self.progress = progress or Progress()
+        self.ema = EMA(stage.modules, settings.ema, settings.ema_sigma_rel, self.shared.twins)
+        self.progress = progress or Progress(None if self.processes.first else io.StringIO())
         self.step, self.seconds = 0, 0.0
-        self.stopped: int | None = None  # number of the signal that asked to stop
+        self.asked: int | None = None  # number of the signal that asked this process to stop
+        self.stopped: int | None = None  # of the signal that asked any of them
+        self.records: Records | None = None  # of the first process
+        self.evaluated: int | None = None  # steps done at the last evaluation
+        self.last = dict.fromkeys(("evaluate", "save", "draw"), 0.0)  # when it was done, on this process's clock
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -170,15 +154,19 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the present state."""
+        if self.records is not None:
+            self.records.flush()
+        device, count = hardware(self.device), self.processes.count
         state = {
             "seconds": self.seconds,
             "seed": self.settings.seed,
             "settings": asdict(self.settings),
-            "hardware": hardware(self.device),
+            "hardware": device if count == 1 else f"{count} x {device}",
         }
-        return save_checkpoint(
-            self.folder / "checkpoints", self.step, self.stage.modules, self.ema, self.optimizer, state
-        )
+        folder, modules = self.folder / "checkpoints", self.stage.modules
+        path = save_checkpoint(folder, self.step, modules, self.ema, self.optimizer, state, writes=self.processes.first)
+        self.processes.wait()
+        return path
 
     @property
     def done(self) -> float:
@@ -191,59 +179,89 @@ class Trainer:
     def run(self) -> Report:
         """Train until the budget is used or a signal asks to stop; resumes when the folder holds a checkpoint.
 
-        SIGINT and SIGTERM end the present step, save a checkpoint and return with `interrupted`.
+        The signals (STOPS) end the present step, save a checkpoint and return with `interrupted`.
         Raises FloatingPointError when the loss is not finite.
         """
-        resumed = self.resume()
-        if resumed:
+        if self.resume():
             self.progress.close(f"resumed at step {self.step}, {duration(self.seconds)} trained")
-        log = Log(self.folder / "log.jsonl", self.step)
+        if self.processes.first:
+            self.records = Records(self.folder, self.step, self.settings.tensorboard)
+        self.evaluated = self.processes.gather(self.records and self.records.evaluated_at())[0]
+        self.last = dict.fromkeys(self.last, time.monotonic())
         for module in self.stage.modules.values():
             module.train()
         try:
-            with self._signals(), ThreadPoolExecutor(max_workers=1) as worker:
-                self._loop(log, worker)
+            with self._signals(), self._random_state(), ThreadPoolExecutor(max_workers=1) as worker:
+                self._loop(worker)
+            if self.done == 1.0 and self.settings.evaluates and self.evaluated != self.step:
+                self.evaluate()
+            self.save()
+            self.draw()
+            loss = self.processes.gather(self.records.last_loss() if self.records else 0.0)[0]
         finally:
-            log.close()
-        self.save()
-        self.draw()
+            if self.records is not None:
+                self.records.close()
         interrupted = self.done < 1.0
         self.progress.close(f"{'stopped and saved' if interrupted else 'finished'} at step {self.step}")
-        rows = read_log(self.folder / "log.jsonl")[-100:]
-        mean = sum(r["loss"] for r in rows) / max(1, len(rows))
-        return Report(self.step, self._clips(), self.seconds, mean, interrupted)
+        return Report(self.step, self._clips(), self.seconds, loss, interrupted)
 
-    def _loop(self, log: Log, worker: ThreadPoolExecutor) -> None:
-        """Step after step, with checkpoints and pictures in between."""
-        saved = drawn = time.monotonic()
+    def _loop(self, worker: ThreadPoolExecutor) -> None:
+        """Step after step, with evaluations, checkpoints and pictures in between."""
         ahead: Future[list[Batch]] | None = None
         while self.done < 1.0 and self.stopped is None:
             begun = time.monotonic()
             batches, ahead = self._batches(worker, ahead)
             row = self._train_step(batches)
-            self.seconds += time.monotonic() - begun  # checkpoints and pictures do not use up the budget
             self.step += 1
-            log.write({**row, "seconds": round(self.seconds, 3)})
+            due = self._agree(time.monotonic() - begun)
+            if self.records is not None:
+                self.records.step({**row, "seconds": round(self.seconds, 3)})
             self.progress.update(self.step, self._clips(), row["loss"], self.done, self._time_left())
-            if time.monotonic() - saved > self.settings.checkpoint_seconds:
-                log.flush()
-                self.save()
-                saved = time.monotonic()
-            if time.monotonic() - drawn > self.settings.sheet_seconds:
-                log.flush()
-                self.draw()
-                drawn = time.monotonic()
+            for what, do in (("evaluate", self.evaluate), ("save", self.save), ("draw", self.draw)):
+                if what in due:
+                    do()
+                    self.last[what] = time.monotonic()
+
+    def _agree(self, elapsed: float) -> set[str]:
+        """Take in the seconds of a step; what is due now. The clock of the first process counts, and every stop."""
+        told = self.processes.gather((elapsed, self._due(), self.asked))
+        seconds, due, _ = told[0]
+        self.seconds += seconds  # what is done between the steps does not use up the budget
+        self.stopped = next((asked for _, _, asked in told if asked is not None), None)
+        return due
+
+    def _due(self) -> set[str]:
+        s, now = self.settings, time.monotonic()
+        every = {"evaluate": s.evaluate_seconds, "save": s.checkpoint_seconds, "draw": s.sheet_seconds}
+        due = {what for what, seconds in every.items() if seconds is not None and now - self.last[what] > seconds}
+        return due | ({"evaluate"} if s.evaluate_steps and self.step % s.evaluate_steps == 0 else set())
 
     def draw(self) -> None:
         """Write the loss curve and a sample sheet (averaged weights, eval mode)."""
-        draw_curve(self.folder / "loss.png", read_log(self.folder / "log.jsonl"))
-        modules = self.stage.modules.values()
-        with self.ema.swapped_in(), torch.no_grad():
-            for module in modules:
-                module.eval()
-            self.stage.sheet(self.folder / f"sheet-{self.step:08d}.png")
-        for module in modules:
+        path = self.folder / f"sheet-{self.step:08d}.png"
+        self._look(lambda: self.stage.sheet(path))
+        if self.records is not None:
+            self.records.sheet(self.step, path)
+
+    def evaluate(self) -> None:
+        """Write down what the stage says of the averaged weights."""
+        numbers = self._look(self.stage.evaluate)  # type: ignore[attr-defined]  # not every stage has one
+        if self.records is not None:
+            self.records.evaluation(self.step, {key: float(value) for key, value in numbers.items()})
+        self.evaluated = self.step
+
+    def _look(self, at: Callable[[], T]) -> T | None:
+        """What the first process gets, with averaged weights, eval mode, and random numbers that are put back."""
+        found = None
+        with self._random_state(), self.ema.swapped_in(), torch.no_grad():
+            if self.processes.first:
+                for module in self.stage.modules.values():
+                    module.eval()
+                found = at()
+            self.processes.wait()
+        for module in self.stage.modules.values():
             module.train()
+        return found
 
     def _train_step(self, batches: list[Batch]) -> dict[str, float]:
         """One optimizer step over its micro-batches; the numbers to log."""
@@ -253,16 +271,12 @@ class Trainer:
             group["lr"] = lr
         numbers: dict[str, Tensor] = {}
         for i, batch in enumerate(batches):
-            position = self.step * s.accumulate + i
-            generator = seeded(s.seed, 1, position, self.device)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.precision == "bf16"):
-                loss, extra = self.stage.loss(_to(batch, self.device), generator)
-            torch.autograd.backward(loss / s.accumulate)
+            loss, extra = self._backward(batch, self.step * s.accumulate + i, last=i == len(batches) - 1)
             for key, value in {"loss": loss, **extra}.items():
                 part = torch.as_tensor(value).detach().float() / s.accumulate
                 numbers[key] = numbers[key] + part if key in numbers else part
-        norm = nn.utils.clip_grad_norm_(self.parameters, s.clip_norm)
-        row = {"step": self.step, **{key: float(value) for key, value in numbers.items()}}
+        norm = float(gathered(nn.utils.clip_grad_norm_(self.parameters, s.clip_norm)))
+        row = {"step": self.step, **_means(self.processes.gather({k: float(v) for k, v in numbers.items()}))}
         if not math.isfinite(row["loss"]):
             raise FloatingPointError(
                 f"the loss is {row['loss']} at step {self.step}; lower lr (now {s.lr}) and resume from the checkpoint"
@@ -270,7 +284,18 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update()
-        return {**row, "grad_norm": float(norm), "lr": lr}
+        return {**row, "grad_norm": norm, "lr": lr}
+
+    def _backward(self, batch: Batch, position: int, last: bool) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Add the gradients of a micro-batch; those of the `last` one of a step bring all processes together."""
+        s, streams = self.settings, 3 * self.processes.rank
+        torch.manual_seed(mixed(s.seed, LAYERS + streams, position))  # dropout draws from torch's own generator
+        generator = seeded(s.seed, LOSS + streams, position, self.device)
+        with nullcontext() if last else self.shared.alone():
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.precision == "bf16"):
+                loss, extra = self.shared.loss(_to(batch, self.device), generator)
+            torch.autograd.backward(loss / s.accumulate)
+        return loss, extra
 
     def _batches(
         self, worker: ThreadPoolExecutor, ahead: Future[list[Batch]] | None
@@ -285,7 +310,8 @@ class Trainer:
         s = self.settings
         first = step * s.accumulate
         with torch.no_grad():
-            return [self.stage.batch(p, seeded(s.seed, 0, p)) for p in range(first, first + s.accumulate)]
+            made = [self.stage.batch(p, seeded(s.seed, DATA, p)) for p in range(first, first + s.accumulate)]
+        return [self.processes.share(batch) for batch in made]
 
     def _clips(self) -> int:
         return self.step * self.settings.accumulate * self.settings.batch_size
@@ -297,17 +323,21 @@ class Trainer:
         speed = self.progress.speed()
         return ((s.steps or 0) - self.step) * s.accumulate * s.batch_size / speed if speed else None
 
+    def _random_state(self) -> AbstractContextManager[None]:
+        """Afterwards torch's own generators are as they were."""
+        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM set `stopped`; a second one of them acts as it would have without us."""
+        """The STOPS set `asked`; a second one of them acts as it would have without us."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.stopped = number
+            self.asked = number
             signal.signal(number, kept[number])
 
         kept: dict[int, Any] = {}
         try:
-            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            for number in (int(getattr(signal, name)) for name in STOPS if hasattr(signal, name)):
                 kept[number] = signal.signal(number, stop)
         except ValueError:  # not the main thread: the caller has the signals
             pass
@@ -320,3 +350,10 @@ class Trainer:
 
 def _to(batch: Batch, device: torch.device) -> dict[str, Any]:
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def _means(told: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number over the processes that have it."""
+    keys = dict.fromkeys(key for numbers in told for key in numbers)
+    found = {key: [numbers[key] for numbers in told if key in numbers] for key in keys}
+    return {key: sum(values) / len(values) for key, values in found.items()}
