@@ -32,6 +32,7 @@ class Conditions:
     scheduler: Any = None  # of diffusers, which brings the batch from noise to data; a solver works on a copy
     prompts: list[str] = field(default_factory=list)
     negative_prompts: list[str] = field(default_factory=list)
+    exact: bool = True  # computed as diffusers does, to the bit; otherwise a family may do the same faster
     known: Tensor | None = None  # clean latents (B, C, T, H, W) of given frames; other frames are ignored
     known_frames: Tensor | None = None  # (B or 1, 1, T, 1, 1) bool: which latent frames are given
     inputs: dict[str, Tensor] = field(default_factory=dict)  # the family's own for the network: pictures, ... (B, ...)

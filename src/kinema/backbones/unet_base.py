@@ -67,9 +67,9 @@ class UNetBackbone(DiffusersBackbone):
 
     def network_input(self, x: Tensor, t: float | Tensor, conditions: Conditions) -> Tensor:
         """What diffusers' scheduler hands to the network at x, to the bit, float32."""
-        t = per_sample(t, x)
         if not on_sigmas(conditions.scheduler):
             return self.path.outwards(x, t).float()
+        t = per_sample(t, x)
         # Euler: (x0 + sigma noise) / sqrt(sigma^2 + 1), each step of it rounded to float32.
         sigma = torch.as_tensor(t / (1 - t)).float()
         z: Tensor = (x / (1 - t)).float() / (sigma**2 + 1) ** 0.5
