@@ -11,8 +11,6 @@ Image to video: the rendered first frame is given, and the first frame of the vi
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import sys
 import time
@@ -30,7 +28,7 @@ from kinema.files import write_text
 from kinema.metrics.agreement import ATTRIBUTES, Row, all_right, compare
 from kinema.metrics.control.psnr import decibels
 from kinema.metrics.judge import Judge
-from kinema.video import DATA
+from kinema.video import clip_address
 from kinema.world.caption import caption
 from kinema.world.motion import simulate
 from kinema.world.prompts import Prompt, read_prompts, write_prompts
@@ -99,9 +97,18 @@ class Result:
 
 
 def generate_batch(
-    backbone: Backbone, prompts: Sequence[str], seeds: Sequence[int], setup: Setup, images: Sequence[Tensor] = ()
+    backbone: Backbone,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    setup: Setup,
+    images: Sequence[Tensor] = (),
+    videos: Sequence[Tensor] = (),
+    keep: str | None = None,
 ) -> Tensor:
-    """A clip for each prompt in one batch: (B, T, H, W, 3) uint8. `images` are first frames (H, W, 3) uint8."""
+    """A clip for each prompt in one batch: (B, T, H, W, 3) uint8.
+
+    images: first frames (H, W, 3) uint8. videos: clips (T, H, W, 3) uint8, of which the frames `keep` stay.
+    """
     from kinema.core.loop import sample
     from kinema.guidance.cfg import plain_guidance
     from kinema.pipeline import build_technique
@@ -119,7 +126,9 @@ def generate_batch(
             num_frames=setup.num_frames,
             height=setup.height,
             width=setup.width,
-            image=_address(images[i]) if len(images) else None,
+            image=clip_address(images[i][None].numpy()) if len(images) else None,
+            video=clip_address(videos[i].numpy()) if len(videos) else None,
+            keep=keep,
         )
         for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
     ]
@@ -223,19 +232,19 @@ def to_dict(
 
 def enter_in_card(folder: Path, numbers: dict[str, Any]) -> None:
     """Write the accuracies into the model's card.json, with the command that gives them."""
-    path = folder / "card.json"
-    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     setup = numbers["setup"]
     generated, values = numbers["results"]["generated"]["accuracy"], numbers["first_frame_psnr"]
-    card["scores"] = {
-        **card.get("scores", {}),
-        "adherence": {
-            "command": f"python -m kinema.claims.adherence --prompts {len(numbers['clips'])} --seed {setup['seed']}",
-            **generated,
-        },
-    }
+    command = f"python -m kinema.claims.adherence --prompts {len(numbers['clips'])} --seed {setup['seed']}"
+    enter_scores(folder, "adherence", {"command": command, **generated})
     if values:
-        card["scores"]["first_frame_psnr"] = round(sum(values) / len(values), 2)
+        enter_scores(folder, "first_frame_psnr", round(sum(values) / len(values), 2))
+
+
+def enter_scores(folder: Path, name: str, scores: Any) -> None:
+    """Write one entry of the scores in a model's card.json."""
+    path = folder / "card.json"
+    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    card["scores"] = {**card.get("scores", {}), name: scores}
     write_text(path, json.dumps(card, indent=2) + "\n")
 
 
@@ -243,15 +252,6 @@ def write_list(count: int = 200) -> Path:
     """Draw the fixed list of prompts anew. Captions that leave something out ask for less."""
     specs = [sample_spec(LIST_SEED + i, "first", "held_out") for i in range(count)]
     return write_prompts("adherence", [Prompt(text=caption(s, s.seed), spec=s) for s in specs])
-
-
-def _address(picture: Tensor) -> str:
-    """A picture (H, W, 3) uint8 as the request takes it."""
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(picture.numpy()).save(data, format="PNG")
-    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def main(
