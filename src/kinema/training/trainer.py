@@ -186,7 +186,8 @@ class Trainer:
             self.progress.close(f"resumed at step {self.step}, {duration(self.seconds)} trained")
         if self.processes.first:
             self.records = Records(self.folder, self.step, self.settings.tensorboard)
-        self.evaluated = self.processes.gather(self.records and self.records.evaluated_at())[0]
+        told = None if self.records is None else self.records.evaluated_at()
+        self.evaluated = self.processes.gather(told)[0]
         self.last = dict.fromkeys(self.last, time.monotonic())
         for module in self.stage.modules.values():
             module.train()
@@ -246,7 +247,7 @@ class Trainer:
     def evaluate(self) -> None:
         """Write down what the stage says of the averaged weights."""
         numbers = self._look(self.stage.evaluate)  # type: ignore[attr-defined]  # not every stage has one
-        if self.records is not None:
+        if self.records is not None and numbers is not None:
             self.records.evaluation(self.step, {key: float(value) for key, value in numbers.items()})
         self.evaluated = self.step
 
