@@ -29,7 +29,8 @@ ALLOWED = {
     "world": {"core", "files", "video"},
     "metrics": {"core", "files", "timeline", "world"},
     "evaluation": {"core", "files", "formats", "metrics", "recipe", "video", "__version__"},
-    "training": {"core", "backbones", "files", "guidance", "metrics", "models", "request", "video", "world"},
+    "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "metrics", "models", "request"}
+    | {"video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"training", "video", "world"},
     "cli": {"core", "backbones", "evaluation", "files", "metrics", "pipeline", "recipe", "request", "training", "video"}
