@@ -65,7 +65,7 @@ def test_only_whole_latent_frames():
 
 
 def test_what_a_card_calls_a_pattern():
-    names = {"1000": "first", "1110": "first k", "0001": "last", "1001": "first and last", "0110": "any", "0011": "any"}
+    names = {"1000": "first", "1110": "first_k", "0001": "last", "1001": "first_and_last", "0110": "any", "0011": "any"}
     assert {given: pattern([digit == "1" for digit in given]) for given in names} == names
 
 
@@ -82,7 +82,7 @@ def learned(tiny_folder, tmp_path_factory):
     """A tiny model whose card says that it has learned clean frames anywhere."""
     folder = tmp_path_factory.mktemp("given") / "model"
     shutil.copytree(tiny_folder("kinema_mini"), folder)
-    (folder / "card.json").write_text(json.dumps({"known_frames": ["any"]}))
+    (folder / "card.json").write_text(json.dumps({"given": {"any": 1.0, "last": 0.0}}))
     return load(folder, device="cpu", dtype="float32")
 
 
@@ -128,7 +128,7 @@ def test_a_first_frame_of_a_clip_is_a_first_picture(learned, frames):
     "text, says",
     [
         ("0:4", "frames 0 to 3 cut a latent frame in two"),
-        ("0:5", "has learned clean latent frames at first, first and last; asked for is first k"),
+        ("0:5", "has learned clips whose clean latent frames are first, first and last; asked for is first k"),
         ("-4:", "asked for is last"),
     ],
 )
@@ -136,7 +136,7 @@ def test_refuses_what_was_not_learned(tiny_folder, tmp_path, frames, text, says)
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder("kinema_mini"), folder)
     (folder / "card.json").write_text(json.dumps({"takes_last_image": True}))
-    with pytest.raises(KinemaError, match=says.replace("learned clean", "learned clips with clean")):
+    with pytest.raises(KinemaError, match=says):
         load(folder, device="cpu", dtype="float32").prepare([asked(frames, text)])
 
 

@@ -90,9 +90,13 @@ def _check_learned(backbone: WanBackbone, there: Sequence[bool]) -> None:
     asked = keep.pattern(there)
     if asked not in learned and "any" not in learned:
         raise KinemaError(
-            f"model {backbone.name!r} has learned clips with clean latent frames at {', '.join(learned)}; "
-            f"asked for is {asked}"
+            f"model {backbone.name!r} has learned clips whose clean latent frames are {_named(learned)}; "
+            f"asked for is {_named([asked])}"
         )
+
+
+def _named(patterns: Sequence[str]) -> str:
+    return ", ".join(pattern.replace("_", " ") for pattern in patterns)
 
 
 def pixels(backbone: WanBackbone, pictures: Sequence[Sequence[Any]], height: int, width: int) -> Tensor:

@@ -150,7 +150,7 @@ class WanBackbone(DiffusersBackbone):
     def takes_last_image(self) -> bool:  # type: ignore[override]
         """Two pictures: where the card of a model with a time per frame says so, FLF2V, VACE, A14B image to video."""
         if self.time_per_frame:
-            return bool({"any", "first and last"} & set(self.learned_frames))
+            return bool({"any", "first_and_last"} & set(self.learned_frames))
         config = self.transformer.config
         if self.vace_layers:
             return True
@@ -165,11 +165,12 @@ class WanBackbone(DiffusersBackbone):
     def learned_frames(self) -> tuple[str, ...]:
         """Where a model with a time per frame has learned to be given clean latent frames, see `core.keep.pattern`.
 
-        A card without a word of it is that of a model like TI2V-5B, which has seen its first frame.
+        The card's `given` says which share of the clips with clean frames had them where. A card without it is that of a
+        model like TI2V-5B, which has seen its first frame, or an older one that only knows of `takes_last_image`.
         """
         card = self.folder.card
-        older = ("first", "first and last") if card.get("takes_last_image", False) else ("first",)
-        return tuple(card.get("known_frames", older))
+        older = {"first": 1, "first_and_last": int(bool(card.get("takes_last_image", False)))}
+        return tuple(name for name, share in card.get("given", older).items() if share > 0)
 
     @cached_property
     def _latent_statistics(self) -> tuple[Tensor, Tensor]:

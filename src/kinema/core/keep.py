@@ -103,9 +103,9 @@ def latent_frames(part: Kept, frames_per_latent: int) -> tuple[int, int]:
 
 
 def pattern(given: Sequence[bool]) -> str:
-    """What a choice of latent frames is called in a model's card: where its clean frames stand."""
+    """What a choice of latent frames is called in a model's card: first, first_k, last, first_and_last or any."""
     frames = [i for i, there in enumerate(given) if there]
     last = len(given) - 1
     if frames == list(range(len(frames))):
-        return "first" if len(frames) == 1 else "first k"
-    return {(last,): "last", (0, last): "first and last"}.get(tuple(frames), "any")
+        return "first" if len(frames) == 1 else "first_k"
+    return {(last,): "last", (0, last): "first_and_last"}.get(tuple(frames), "any")
