@@ -98,9 +98,9 @@ def check_training(words: list[str]) -> None:
         sections = read_recipe(words[1], overrides)
         if "stage2" in sections:
             from kinema.training.recipe import load_section
-            from kinema.training.text_to_video import TextToVideoSettings
+            from kinema.training.video_settings import VideoSettings
 
-            load_section(words[1], "stage2", TextToVideoSettings, overrides)
+            load_section(words[1], "stage2", VideoSettings, overrides)
 
 
 @pytest.mark.parametrize("name", (*COMMANDS, "world sample"))

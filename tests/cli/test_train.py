@@ -42,12 +42,17 @@ def stages(monkeypatch):
         (["own.yaml", "--seconds", "nan"], "--seconds is nan; use more than 0"),
         (["own.yaml", "--steps", "5", "--seconds", "5"], "give one of them"),
         (["own.yaml", "--device", "abacus"], "'abacus' is not on this machine"),
-        (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for stage2"),
+        (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for training a video model"),
         (["own.yaml", "--out", "own.yaml"], "cannot write own.yaml: it is a file"),
         (["own.yaml", "stage2.cache.curriculum=hard"], "curriculum is 'hard'; use one of first, full"),
         (["own.yaml", "stage2.colour=red"], "has no setting 'colour'"),
         (["own.yaml", "--stage", "stage2"], "no autoencoder"),
         (["own.yaml", "--export", "model"], "no checkpoint"),
+        (["judge", "--export", "model"], "--export is for sections that train a video model"),
+        (["own.yaml", "data=nowhere"], "nowhere"),
+        (["own.yaml", "data="], "data=FOLDER names the folder of clips"),
+        (["judge", "data=clips"], "for sections that train a video model"),
+        (["own.yaml", "--stage", "stage2", "--model", "nothing"], "there is no model 'nothing'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(recipe, words, says, capsys):
@@ -72,7 +77,7 @@ def test_stages_run_in_order_with_the_given_budget(recipe, stages):
 
 
 def test_restart_deletes_what_the_stage_made_and_nothing_else(recipe, stages, tmp_path):
-    for part in ("autoencoder", "vae", "latents", "text_to_video", "model"):
+    for part in ("autoencoder", "vae", "latents", "stage2", "model"):
         (tmp_path / "run" / part).mkdir(parents=True)
     assert run(["train", recipe, "--out", "run", "--stage", "stage2", "--restart"]) == 0
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"autoencoder", "vae", "latents", "model"}

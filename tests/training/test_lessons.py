@@ -1,4 +1,4 @@
-"""Which clips a lesson draws, how the text encoder learns to read, and the attention that trainings use."""
+"""Which clips a lesson draws, and how the text encoder learns to read."""
 
 import copy
 from dataclasses import replace
@@ -8,10 +8,9 @@ import torch
 
 from kinema.core.errors import KinemaError
 from kinema.models.text import build_text_encoder, build_tokenizer, tokenize
-from kinema.training.attention import write_out_softmax
+from kinema.training.captions import CaptionSettings, draw_captions
 from kinema.training.lessons import Lesson, Timetable, check_order
 from kinema.training.reading import ReadingSettings, learn_to_read
-from kinema.training.text_to_video import TransformerSettings, build_transformer, draw_captions
 from kinema.world.caption import caption
 from kinema.world.sample import sample_spec
 
@@ -68,22 +67,11 @@ def test_a_text_encoder_learns_which_event_comes_first():
     both = two + [replace(s, events=(s.events[1], s.events[0])) for s in two]  # the same words in the other order
     tokenizer = build_tokenizer(caption(s, i) for i, s in enumerate(both))
     encoder = build_text_encoder(len(tokenizer), d_model=32, d_ff=64, num_layers=2, num_heads=2)
-    draw = lambda batch, g: tokenize(tokenizer, draw_captions(batch, 0.0, 0.0, 0.0, g), 36)  # noqa: E731
+    plain = CaptionSettings(dense_share=0.0, strange_share=0.0)
+    draw = lambda batch, g: tokenize(tokenizer, draw_captions(batch, plain, g), 36)  # noqa: E731
     quiet = lambda line: None  # noqa: E731
     settings = ReadingSettings(steps=250, batch_size=32, lr=5e-3)
     assert learn_to_read(encoder, both, draw, settings, say=quiet) > 0.8
     kept = copy.deepcopy(encoder.state_dict())
     learn_to_read(encoder, both, draw, replace(settings, steps=0), say=quiet)
     assert all(torch.equal(kept[key], value) for key, value in encoder.state_dict().items())
-
-
-def test_written_out_attention_is_the_same_function():
-    settings = TransformerSettings(num_layers=2, num_attention_heads=2, attention_head_dim=12, ffn_dim=32, freq_dim=16)
-    model = build_transformer(settings, channels=4, text_dim=16, seed=0)
-    with torch.no_grad():
-        for p in model.parameters():  # gates that start at zero would hide the attention
-            p.copy_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
-    inputs = torch.randn(2, 4, 3, 4, 4), torch.tensor([300.0, 900.0]), torch.randn(2, 5, 16)
-    fused = model(*inputs, return_dict=False)[0]
-    write_out_softmax(model)
-    torch.testing.assert_close(model(*inputs, return_dict=False)[0], fused, atol=1e-5, rtol=1e-5)

@@ -86,10 +86,13 @@ def test_the_recipes_of_the_package_are_complete():
     from kinema.training.event_times import EventTimesSettings
     from kinema.training.judge import JudgeSettings
     from kinema.training.sight import SightSettings
-    from kinema.training.text_to_video import TextToVideoSettings
+    from kinema.training.video_settings import VideoSettings
 
     sections = {
-        "mini": {"stage1": AutoencoderRecipe, "stage2": TextToVideoSettings},
+        "mini": {"stage1": AutoencoderRecipe, "stage2": VideoSettings},
+        "mini-mm": {"stage2": VideoSettings},
+        "mini-unet": dict.fromkeys(("pictures", "temporal", "stage2"), VideoSettings),
+        "lora": {"finetune": VideoSettings},
         "judge": {"judge": JudgeSettings},
         "sight": {"sight": SightSettings},
         "event_times": {"event_times": EventTimesSettings},

@@ -5,7 +5,8 @@ network reads z = a x0 + s noise and a whole training step, and gives a noise - 
 core/path.py) and finds the training step of t. Latents and frames equal those of diffusers' CogVideoX pipelines. The
 guidance that grows over the steps, which the authors use with the DPM scheduler, is no part of the model and left out.
 
-A small model may have kinema's autoencoder and a UMT5 encoder with few words in the place of the family's own (`mini-mm`).
+A small model may have kinema's autoencoder and a UMT5 encoder of few words in the place of the family's own
+(`mini-mm`).
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ from kinema.core.schedule import Clock, NoiseSolver, Solver, on_sigmas
 
 
 class UNetBackbone(DiffusersBackbone):
-    """A video UNet in kinema's convention: a latent frame of its own autoencoder is a frame, x is in the units of the scaled latents.
+    """A video UNet in kinema's convention: x is in the units of the scaled latents.
+
+    A latent frame of the family's own autoencoders is a frame.
 
     Where a frame stands is a fixed table added to its tokens, so positions cannot be moved. All frames of a clip have
     one noise level.

@@ -165,7 +165,7 @@ class WanBackbone(DiffusersBackbone):
     def learned_frames(self) -> tuple[str, ...]:
         """Where a model with a time per frame has learned to be given clean latent frames, see `core.keep.pattern`.
 
-        The card's `given` says which share of the clips with clean frames had them where. A card without it is that of a
+        The card's `given` says which share of such clips of the training had them where. A card without it is that of a
         model like TI2V-5B, which has seen its first frame, or an older one that only knows of `takes_last_image`.
         """
         card = self.folder.card
@@ -197,7 +197,7 @@ class WanBackbone(DiffusersBackbone):
         control = {} if "control" not in inputs else {"control_hidden_states": inputs["control"].to(self.dtype)}
         v: Tensor = self._expert(t)(
             hidden_states=latents.to(self.dtype),
-            timestep=self._timestep(t, x, inputs.get("known_frames"), joint=len(x) > conditions.shape[0]),
+            timestep=self._timestep(t, x, inputs.get("known_frames"), conditions),
             encoder_hidden_states=inputs["text"],
             encoder_hidden_states_image=inputs.get("image_tokens"),
             return_dict=False,
@@ -210,7 +210,9 @@ class WanBackbone(DiffusersBackbone):
         level = float(t.max()) if isinstance(t, Tensor) else t
         return self.transformer if self.expert_boundary is None or level >= self.expert_boundary else self.transformer_2
 
-    def _timestep(self, t: float | Tensor, x: Tensor, known_frames: Tensor | None, joint: bool = False) -> Tensor:
+    def _timestep(
+        self, t: float | Tensor, x: Tensor, known_frames: Tensor | None, conditions: Conditions | None = None
+    ) -> Tensor:
         """The model's clock: (B,), or (B, L) where each token has its own.
 
         In a joint call of several branches, where no bit is equal to diffusers' anyway, tokens of one time share it.
@@ -220,7 +222,8 @@ class WanBackbone(DiffusersBackbone):
         if not self.time_per_frame:
             self.one_level(clock)
             return clock.expand(batch).float()
-        if joint and clock.ndim == 0 and known_frames is None:
+        shared = conditions is not None and (len(x) > conditions.shape[0] or not conditions.exact)
+        if shared and clock.ndim < 2 and known_frames is None:
             return clock.expand(batch).float()
         clock = clock.reshape(-1, 1) if clock.ndim == 1 else clock
         clock = clock.expand(batch, frames).float()

@@ -1,12 +1,14 @@
-"""`kinema train`: from nothing to a model, by a recipe anyone can read and rerun."""
+"""`kinema train`: from nothing, or from a finished model, by a recipe anyone can read and rerun."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +21,43 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-# Section of a recipe -> what of the run's folder is deleted when it begins anew. The order is that of a training.
-STAGES = {
-    "stage1": ("autoencoder", "vae", "latents"),
-    "stage2": ("text_to_video", "tokenizer"),
-    "judge": ("checkpoints", "log.jsonl", "judge"),
-    "sight": ("checkpoints", "log.jsonl", "sight"),
-    "event_times": ("checkpoints", "log.jsonl", "event_times"),
+
+@dataclass(frozen=True)
+class Section:
+    """A section that a recipe may have."""
+
+    settings: str  # "module:class" under kinema.training
+    leaves: tuple[str, ...]  # what of the run's folder is deleted when it begins anew
+
+
+def _video(name: str, *more: str) -> Section:
+    return Section("video_settings:VideoSettings", (name, *more))
+
+
+# In the order of a training.
+SECTIONS = {
+    "stage1": Section("autoencoder:AutoencoderRecipe", ("autoencoder", "vae", "latents", "start")),
+    "pictures": _video("pictures", "start"),
+    "temporal": _video("temporal"),
+    "stage2": _video("stage2", "start"),
+    "finetune": _video("finetune", "clips"),
+    "judge": Section("judge:JudgeSettings", ("checkpoints", "log.jsonl", "judge")),
+    "sight": Section("sight:SightSettings", ("checkpoints", "log.jsonl", "sight")),
+    "event_times": Section("event_times:EventTimesSettings", ("checkpoints", "log.jsonl", "event_times")),
 }
+VIDEO = tuple(name for name, section in SECTIONS.items() if section.settings.startswith("video"))
 
 
 @app.command()
 def train(
-    recipe: str = typer.Argument(..., metavar="RECIPE", help="mini, judge, sight, event_times, or a .yaml file."),
-    overrides: list[str] = typer.Argument(None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace."),
+    recipe: str = typer.Argument(
+        ..., metavar="RECIPE", help="mini, mini-mm, mini-unet, lora, judge, sight, event_times, or a .yaml file."
+    ),
+    overrides: list[str] = typer.Argument(
+        None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace; data=FOLDER trains on own clips."
+    ),
     out: Path = typer.Option(None, metavar="FOLDER", help="Folder of the run; default: runs/RECIPE."),
+    model: str = typer.Option(None, metavar="MODEL", help="Begin with this model: embedded, a folder, or a hub id."),
     stage: str = typer.Option(None, metavar="NAME", help="Only this section of the recipe, for example stage1."),
     device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1; default: cuda where there is one."),
     seconds: float = typer.Option(None, metavar="SECONDS", help="Time budget of each stage, instead of the recipe's."),
@@ -46,7 +70,7 @@ def train(
         None, metavar="FOLDER", help="Train nothing; write the newest checkpoint as a model there."
     ),
 ) -> None:
-    """Train a model from nothing, or go on where a training stopped.
+    """Train a model, or go on where a training stopped.
 
     Ctrl-C saves a checkpoint; the same command goes on from it.
 
@@ -58,23 +82,28 @@ def train(
     from kinema.training.recipe import read_recipe
 
     _check_budget(seconds, steps)
-    sections = read_recipe(recipe, overrides or ())
+    data, settings = _data(overrides or ())
+    sections = read_recipe(recipe, settings)
+    if data is not None:  # an autoencoder learns from the world, and is not trained for a user's clips
+        sections.pop("stage1", None)
     stages = _stages(sections, recipe, stage, autoencoder)
     job = Job(
         recipe=recipe,
-        overrides=[*(overrides or ()), *_budget(stages, seconds, steps)],
+        overrides=[*settings, *_budget(stages, seconds, steps), *_from(stages, data, model)],
         folder=out or Path("runs") / Path(recipe).stem,
         device=_device(device),
         autoencoder=autoencoder,
+        video=tuple(name for name in VIDEO if name in sections),
+        trains_autoencoder="stage1" in sections,
     )
     if export is not None:
-        typer.echo(f"wrote {job.export(export)}")
+        typer.echo(f"wrote {job.export(export, stage)}")
         return
     for name in stages:
         job.settings(name)  # what a later stage refuses is refused before the first one trains
     for name in stages:
         if not resume:
-            for part in STAGES[name]:
+            for part in SECTIONS[name].leaves:
                 shutil.rmtree(job.folder / part, ignore_errors=True)
         report = job.run(name)
         if report.interrupted:
@@ -92,28 +121,29 @@ class Job:
     folder: Path
     device: str
     autoencoder: Path | None  # an autoencoder from elsewhere
-
-    @property
-    def vae(self) -> Path:
-        """Where stage 2 finds the autoencoder."""
-        return self.autoencoder or self.folder / "vae"
+    video: tuple[str, ...]  # sections of the recipe that train a video model
+    trains_autoencoder: bool
 
     def settings(self, name: str) -> Any:
-        """A stage's section as its settings."""
+        """A section as its settings."""
         from kinema.training.recipe import load_section
 
-        kind: Any
-        if name == "stage1":
-            from kinema.training.autoencoder import AutoencoderRecipe as kind
-        elif name == "stage2":
-            from kinema.training.text_to_video import TextToVideoSettings as kind
-        elif name == "judge":
-            from kinema.training.judge import JudgeSettings as kind
-        elif name == "sight":
-            from kinema.training.sight import SightSettings as kind
-        else:
-            from kinema.training.event_times import EventTimesSettings as kind
-        return load_section(self.recipe, name, kind, self.overrides)
+        module, _, kind = SECTIONS[name].settings.partition(":")
+        return load_section(
+            self.recipe, name, getattr(import_module(f"kinema.training.{module}"), kind), self.overrides
+        )
+
+    def place(self, name: str) -> Any:
+        """Where a section that trains a video model has its files."""
+        from kinema.training.video_settings import Place
+
+        return Place(
+            folder=self.folder,
+            section=name,
+            autoencoder=self.autoencoder or (self.folder / "vae" if self.trains_autoencoder else None),
+            last=name == self.video[-1],
+            device=self.device,
+        )
 
     def run(self, name: str) -> Report:
         """Train one stage in the folder, or go on with it."""
@@ -121,36 +151,51 @@ class Job:
 
         settings = self.settings(name)
         make_folder(self.folder)
-        reader = _reader(name)
-        if reader is not None:
-            from kinema.training.hardware import hardware
+        report: Report
+        if name in VIDEO:
+            from kinema.training.video_model import train_video_model
 
-            return reader(settings, self.folder, None, self.device, hardware(self.device))
-        from kinema.training.mini import train_autoencoder, train_text_to_video
-
+            return train_video_model(settings, self.place(name), say=_say)
         if name == "stage1":
-            return train_autoencoder(settings, self.folder / "autoencoder", self.vae, self.device, say=_say)
-        return train_text_to_video(settings, self.folder, self.vae, device=self.device, say=_say)
+            from kinema.training.autoencoder import train_autoencoder
 
-    def export(self, out: Path) -> Path:
-        """Write the newest checkpoint of stage 2 as a model folder."""
-        from kinema.training.mini import export_checkpoint
+            return train_autoencoder(settings, self.folder / "autoencoder", self.folder / "vae", self.device, say=_say)
+        from kinema.training.hardware import hardware
 
-        return export_checkpoint(self.settings("stage2"), self.folder, self.vae, out, self.device)
+        train = getattr(import_module(f"kinema.training.{name}"), f"train_{name}")
+        report = train(settings, self.folder, None, self.device, hardware(self.device))
+        return report
 
+    def export(self, out: Path, stage: str | None) -> Path:
+        """Write the newest checkpoint of a video model, of the last section unless told otherwise, as a folder."""
+        from kinema.training.video_model import export_checkpoint
 
-def _reader(name: str) -> Callable[..., Report] | None:
-    """What trains a network that reads clips; None for a stage of a model that makes them."""
-    if name not in ("judge", "sight", "event_times"):
-        return None
-    from importlib import import_module
-
-    train: Callable[..., Report] = getattr(import_module(f"kinema.training.{name}"), f"train_{name}")
-    return train
+        if not self.video or (stage is not None and stage not in self.video):
+            raise KinemaError(f"--export is for sections that train a video model; the recipe {self.recipe!r} has none")
+        name = stage or self.video[-1]
+        return export_checkpoint(self.settings(name), self.place(name), out)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The folder of data=FOLDER, and the other overrides."""
+    folders = [text.partition("=")[2] for text in overrides if text.startswith("data=")]
+    if len(folders) > 1 or "" in folders:
+        raise KinemaError("data=FOLDER names the folder of clips; give it once")
+    return (folders[0] if folders else None), [text for text in overrides if not text.startswith("data=")]
+
+
+def _from(stages: Sequence[str], data: str | None, model: str | None) -> list[str]:
+    """The clips and the model of a training as overrides of its settings."""
+    video = [name for name in stages if name in VIDEO]
+    if (data is not None or model is not None) and not video:
+        raise KinemaError("data=FOLDER and --model are for sections that train a video model, and there is none")
+    # In the form of JSON, which is YAML: a name is a text whatever it looks like.
+    found = [f"{name}.data={json.dumps(data)}" for name in video if data is not None]
+    return found + ([f"{video[0]}.start_from={json.dumps(model)}"] if model is not None else [])
 
 
 def _check_budget(seconds: float | None, steps: int | None) -> None:
@@ -171,11 +216,11 @@ def _budget(stages: Sequence[str], seconds: float | None, steps: int | None) -> 
 
 def _stages(sections: dict[str, Any], recipe: str, only: str | None, autoencoder: Path | None) -> list[str]:
     """The stages to train, in their order."""
-    known = [name for name in STAGES if name in sections]
+    known = [name for name in SECTIONS if name in sections]
     if not known:
-        raise KinemaError(f"the recipe {recipe!r} has no stage; give it one of the sections {', '.join(STAGES)}")
-    if autoencoder is not None and "stage2" not in ([only] if only else known):
-        raise KinemaError("--autoencoder is for stage2, which is not among the stages; leave it out")
+        raise KinemaError(f"the recipe {recipe!r} has no stage; give it one of the sections {', '.join(SECTIONS)}")
+    if autoencoder is not None and not set([only] if only else known) & set(VIDEO):
+        raise KinemaError("--autoencoder is for training a video model, which none of the stages does; leave it out")
     if only is not None:
         if only not in known:
             raise KinemaError(f"the recipe {recipe!r} has no stage {only!r}; it has {', '.join(known)}")

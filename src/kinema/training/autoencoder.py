@@ -13,7 +13,8 @@ The decoder sees latents sampled from the posterior, so that a diffusion model's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kinema.files import make_folder, replacing
 from kinema.metrics.control.psnr import decibels
 from kinema.models.autoencoder import GROUP, AutoencoderKLKinema, cells
-from kinema.training.trainer import TrainerSettings
+from kinema.training.trainer import Report, Trainer, TrainerSettings
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
 from kinema.world.sample import Curriculum, Split, sample_spec
@@ -245,3 +247,26 @@ def measure_latents(
     vae.register_to_config(  # type: ignore[no-untyped-call]
         latents_mean=[round(v, 5) for v in mean.tolist()], latents_std=[round(v, 5) for v in std.tolist()]
     )
+
+
+def train_autoencoder(
+    settings: AutoencoderRecipe, folder: Path, out: Path, device: str = "cpu", say: Callable[[str], None] = print
+) -> Report:
+    """Train (or resume) stage 1 in `folder`; the averaged weights, with their statistics, are written to `out`."""
+    stage = AutoencoderStage(settings)
+    trainer = Trainer(stage, settings.trainer, folder, device)
+    report = trainer.run()
+    scored = out / "scores.json"
+    if scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step:
+        return report  # it was finished, measured and written before
+    if not report.interrupted:
+        with trainer.ema.swapped_in():
+            stage.vae.eval()
+            measure_latents(stage.vae, settings.statistics_clips)
+            scores = {**evaluate(stage.vae), "step": report.step}
+            make_folder(out.parent)
+            with replacing(out) as temporary:
+                stage.vae.save_pretrained(temporary)
+                (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
+    return report

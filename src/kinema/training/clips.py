@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from kinema.models.autoencoder import GROUP
 from kinema.training.captions import CaptionSettings, draw_captions
 from kinema.training.latents import Filler, LatentCache
 from kinema.training.lessons import Lesson, Timetable, check_order
@@ -76,16 +77,21 @@ class WorldClips:
             raise ValueError("the latent cache is empty; fill it first")
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, T, H, W) of a whole clip."""
-        return tuple(self.cache.shards[0].shape[1:])
+    def latent_frames(self) -> int:
+        """Of a whole clip."""
+        return int(self.cache.shards[0].shape[2])
+
+    @property
+    def num_frames(self) -> int:
+        """Of a whole clip."""
+        return GROUP * (self.latent_frames - 1) + 1
 
     def draw(self, step: int, size: int, generator: torch.Generator) -> Drawn:
         if step % REFRESH == 0:
             if self.filler is not None:
                 self.filler.check()
             self.cache.refresh()
-        frames = self.lengths.draw(self.shape[1], generator)
+        frames = self.lengths.draw(self.latent_frames, generator)
         indices = self.timetable.draw(step * size, size, generator)
         scenes = [self.cache.scene(i) for i in indices]
         return Drawn(self.cache.latents(indices, frames), draw_captions(scenes, self.captions, generator))

@@ -22,6 +22,7 @@ from kinema.backbones.protocol import Conditions
 from kinema.core.path import VariancePreserving
 from kinema.request import Request
 from kinema.training.clips import Clips
+from kinema.training.evaluating import judge_scores
 from kinema.training.objective import (
     FLOW,
     GivenSettings,
@@ -71,6 +72,15 @@ class LearningSettings:
         for name in ("given_share", "caption_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What the judge reads on the way, where the trainer is told to evaluate."""
+
+    prompts: int = 24  # the first of the fixed list of held-out combinations
+    steps: int = 10  # of the solver
+    seed: int = 7
 
 
 class Predictor:
@@ -132,11 +142,13 @@ class Denoising:
         batch_size: int,
         whole: int,
         preview: PreviewSettings | None = None,
+        evaluation: EvaluationSettings | None = None,
         teacher: Any = None,
     ) -> None:
         """whole: latent frames of the longest clips. teacher: the backbone of `settings.teacher`."""
         self.settings, self.clips, self.size, self.whole = settings, clips, batch_size, whole
         self.backbone, self.preview = backbone, preview or PreviewSettings()
+        self.evaluation = evaluation or EvaluationSettings()
         self.student = Predictor(backbone, settings.train_text)
         self.teacher = Predictor(teacher) if teacher is not None else None
         path = getattr(backbone, "path", None)
@@ -202,6 +214,12 @@ class Denoising:
                     yield
             else:
                 yield
+
+    def evaluate(self) -> dict[str, float]:
+        """What the judge reads in clips of fixed prompts; see `training.evaluating`."""
+        s = self.evaluation
+        with torch.compiler.set_stance("force_eager"):
+            return judge_scores(self.backbone, s.prompts, s.seed, s.steps)
 
     def sheet(self, path: Path) -> None:
         """A row for each prompt of the preview settings."""

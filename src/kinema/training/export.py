@@ -1,62 +1,79 @@
-"""From trained parts to a model folder in diffusers layout, which `kinema generate --model FOLDER` loads."""
+"""Model folders in diffusers layout: a fresh one that a training begins with, and the one it leaves behind."""
 
 from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UniPCMultistepScheduler, __version__
 from safetensors.torch import load_file
 from torch import nn
 
 from kinema.core.errors import KinemaError
 from kinema.files import make_folder, replacing
 
-SHARD_SIZE = "15MB"  # no file of weights is larger
+SHARD_SIZE = "14MB"  # no file of weights is larger
 
 
-def export_pipeline(
+def write_model(
     folder: Path,
+    pipeline: str,
     *,
-    transformer: nn.Module,
-    text_encoder: nn.Module,
+    networks: Mapping[str, nn.Module],
     tokenizer: Any,
-    autoencoder: nn.Module,
-    flow_shift: float,
+    scheduler: Any,
     card: Mapping[str, Any],
+    index: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
-    """Write a `WanPipeline` folder with per-token times (as Wan 2.2 TI2V 5B) and a `card.json`; gives its path.
+    """Write a model folder with a `card.json`; gives its path.
 
-    transformer, text_encoder, autoencoder: saved with their present weights as `dtype`, and left as they are.
-    flow_shift: of the UniPC scheduler saved with them, above 0.
+    pipeline: its class in diffusers. networks: by the names that the pipeline has for them, saved with their present
+    weights as `dtype`, and left as they are. index: more entries of model_index.json.
     The folder is written under another name and renamed, so that a reader sees the old one or the new one.
     Raises: KinemaError when the folder cannot be written, or holds something else than a model.
     """
-    index = {
-        "_class_name": "WanPipeline",
-        "_diffusers_version": __version__,
-        "boundary_ratio": None,
-        "expand_timesteps": True,
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
-        "text_encoder": ["transformers", type(text_encoder).__name__],
-        "tokenizer": ["transformers", type(tokenizer).__name__],
-        "transformer": ["diffusers", type(transformer).__name__],
-        "transformer_2": [None, None],
-        "vae": [type(autoencoder).__module__, type(autoencoder).__name__],
-    }
+    import diffusers
+
+    contents: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__, **(index or {})}
+    contents["scheduler"] = ["diffusers", type(scheduler).__name__]
+    contents["tokenizer"] = ["transformers", type(tokenizer).__name__]
+    for name, network in networks.items():
+        contents[name] = [_library(network), type(network).__name__]
     check_folder(folder)
     make_folder(folder.parent)
     with replacing(folder) as temporary:
-        _save(transformer, temporary / "transformer", dtype)
-        _save(text_encoder, temporary / "text_encoder", dtype)
+        for name, network in networks.items():
+            _save(network, temporary / name, dtype)
         tokenizer.save_pretrained(temporary / "tokenizer")
-        _save(autoencoder, temporary / "vae", dtype)
-        scheduler(flow_shift).save_pretrained(temporary / "scheduler")
+        scheduler.save_pretrained(temporary / "scheduler")
+        _write_json(temporary / "model_index.json", contents)
+        _write_json(temporary / "card.json", card)
+    return folder
+
+
+def export_model(backbone: Any, folder: Path, card: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16) -> Path:
+    """Write a loaded model as it is now, as `dtype`, with everything else its folder has; gives the path.
+
+    The folder is renamed into place as in `write_model`, with the same errors.
+    """
+    index = dict(backbone.folder.index)
+    check_folder(folder)
+    make_folder(folder.parent)
+    with replacing(folder) as temporary:
+        for part, entry in index.items():
+            if not isinstance(entry, list) or entry[0] is None:
+                continue
+            network = getattr(backbone, part, None)
+            network = getattr(getattr(backbone, "pipeline", None), part, None) if network is None else network
+            if isinstance(network, nn.Module):
+                _save(network, temporary / part, dtype)
+            else:
+                shutil.copytree(backbone.folder.path / part, temporary / part)
         _write_json(temporary / "model_index.json", index)
         _write_json(temporary / "card.json", card)
     return folder
@@ -68,31 +85,25 @@ def check_folder(folder: Path) -> None:
         raise KinemaError(f"cannot write {folder}: it holds other things than a model; name a new folder")
 
 
-def scheduler(flow_shift: float) -> Any:
-    """The solver of Wan 2.2: UniPC of order 2 on the flow's own noise levels (Zhao et al., 2023, arXiv:2302.04867)."""
-    unipc: Any = UniPCMultistepScheduler  # diffusers is not typed
-    return unipc(
-        prediction_type="flow_prediction",
-        use_flow_sigmas=True,
-        flow_shift=flow_shift,
-        num_train_timesteps=1000,
-        solver_order=2,
-        final_sigmas_type="zero",
-    )
-
-
 def load_averaged(module: nn.Module, checkpoint: Path, name: str) -> None:
     """Put the averaged weights of module `name` of a checkpoint into `module`; tied weights follow their twin.
 
     Raises: ValueError when the checkpoint is of other settings.
     """
     averaged = load_file(checkpoint / f"{name}.ema.safetensors")
-    parameters = dict(module.named_parameters())
+    parameters = {key: p for key, p in module.named_parameters() if p.requires_grad}
     if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in parameters.items()}:
         raise ValueError(f"the checkpoint {checkpoint.name} was made with other settings for its {name}")
     with torch.no_grad():
         for key, value in averaged.items():
             parameters[key].copy_(value)
+
+
+def _library(network: nn.Module) -> str:
+    """What model_index.json calls the library of a network: diffusers, transformers, or a module of kinema's."""
+    module = type(network).__module__
+    library = module.split(".")[0]
+    return module if library == "kinema" else library
 
 
 def _save(module: nn.Module, folder: Path, dtype: torch.dtype) -> None:

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from kinema.files import replacing
 from kinema.video import rows_sheet
 
 
-def generate(folder: Path, prompts: Sequence[str], seed: int, device: torch.device) -> Tensor:
-    """Clips (B, T, H, W, 3) uint8 of prompts, as `kinema generate --model FOLDER` would make them; one seed for all."""
-    from kinema.backbones.load import load
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings:
+    """The sample sheets drawn during the training, and what a request takes that does not say otherwise."""
+
+    prompts: tuple[str, ...] = (
+        "a red ball rolls to the left on the grass",
+        "a small blue cube slides to the right on the snow at night",
+        "a yellow cone grows on the sand while the camera zooms in",
+        "a purple ring bounces on the stone, then rolls away from the camera",
+        "a green cylinder jumps on the wood at sunset while the camera pans left",
+        "a large white ball falls into the water, then rolls to the right",
+    )
+    steps: int = 20
+    guidance_scale: float = 4.0
+    seed: int = 0
+
+
+def generate(backbone: Any, settings: PreviewSettings) -> Tensor:
+    """Clips (B, T, H, W, 3) uint8 of the prompts, from a loaded model; one seed for all."""
     from kinema.core.loop import sample
     from kinema.guidance.cfg import plain_guidance
     from kinema.request import Request
 
-    backbone = load(folder, device=str(device))
-    requests = [Request(prompt=prompt, seed=seed) for prompt in prompts]
-    return sample(backbone, requests, plain_guidance(backbone.defaults)).cpu()
+    told = dict(seed=settings.seed, num_inference_steps=settings.steps)
+    requests = [Request(prompt=prompt, **told) for prompt in settings.prompts]
+    return sample(backbone, requests, plain_guidance(backbone.defaults, settings.guidance_scale)).cpu()
 
 
 def contact_sheet(path: Path, frames: Tensor, labels: Sequence[str]) -> None:
