@@ -144,7 +144,7 @@ def test_every_clip_is_encoded_as_the_model_encodes_it(backbone, data, encoded):
     source, folder, said = encoded
     assert said[-1].startswith("4 clips in 5 pieces: 2 of 9x")
     lengths = sorted((bucket.num_frames, len(found)) for bucket, found in source.buckets.items())
-    assert lengths == [(1, 1), (5, 1), (5, 1), (9, 2)] and source.longest == 9
+    assert lengths == [(1, 1), (5, 1), (5, 1), (9, 2)] and source.num_frames == 9
     (bucket, (first, second)) = next((b, f) for b, f in source.buckets.items() if b.num_frames == 9)
     assert bucket.width > bucket.height and first.caption == "about bunny"  # a wide film
     frames = [found for _, found in pieces(CaptionedClip("", data / "bunny.mp4", ""), Buckets.of(backbone, BUCKETS))]

@@ -87,12 +87,7 @@ def put_in(backbone: Any, loras: Sequence[Lora]) -> None:
     Raises: KinemaError when the family takes none, or a file is damaged or made for another network.
     """
     check_peft()
-    from diffusers.loaders.peft import PeftAdapterMixin
-
-    networks = {name: getattr(backbone, name, None) for name in ("transformer", "transformer_2", "unet")}
-    networks = {name: network for name, network in networks.items() if network is not None}
-    if not networks or not all(isinstance(network, PeftAdapterMixin) for network in networks.values()):
-        raise KinemaError(f"model {backbone.name!r} is a {backbone.folder.pipeline}, which takes no LoRA; leave it out")
+    networks = takers(backbone)
     active: dict[str, dict[str, float]] = {name: {} for name in (*networks, "text_encoder")}
     for i, lora in enumerate(loras):
         tensors, alphas, metadata = _read(locate(lora.path), lora, backbone, next(iter(networks)))
@@ -109,6 +104,17 @@ def put_in(backbone: Any, loras: Sequence[Lora]) -> None:
             _tools().set_weights_and_activate_adapters(network, list(weights), list(weights.values()))
             network.eval().requires_grad_(False)
     backbone.lora = tuple((lora, hash_file(lora)) for lora in loras)
+
+
+def takers(backbone: Any) -> dict[str, Any]:
+    """The networks of a loaded model that predict, by name. Raises: KinemaError when they take no LoRA."""
+    from diffusers.loaders.peft import PeftAdapterMixin
+
+    networks = {name: getattr(backbone, name, None) for name in ("transformer", "transformer_2", "unet")}
+    networks = {name: network for name, network in networks.items() if network is not None}
+    if not networks or not all(isinstance(network, PeftAdapterMixin) for network in networks.values()):
+        raise KinemaError(f"model {backbone.name!r} is a {backbone.folder.pipeline}, which takes no LoRA; leave it out")
+    return networks
 
 
 def _read(file: Path, lora: Lora, backbone: Any, main: str) -> tuple[dict[str, Any], Any, Any]:

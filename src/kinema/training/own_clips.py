@@ -194,9 +194,14 @@ class OwnClips:
         return ", ".join(f"{len(found)} of {bucket}" for bucket, found in sorted(self.buckets.items(), reverse=True))
 
     @property
-    def longest(self) -> int:
+    def num_frames(self) -> int:
         """Frames of the longest clips."""
         return max(bucket.num_frames for bucket in self.buckets)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Different captions, in the order of the buckets."""
+        return tuple(dict.fromkeys(piece.caption for found in self.buckets.values() for piece in found))
 
     def draw(self, step: int, size: int, generator: torch.Generator) -> Drawn:
         """Micro-batch of `size` clips, a function of `size` and the generator's state."""
