@@ -66,6 +66,7 @@ def test_only_whole_latent_frames():
 
 def test_what_a_card_calls_a_pattern():
     names = {"1000": "first", "1110": "first_k", "0001": "last", "1001": "first_and_last", "0110": "any", "0011": "any"}
+    assert (pattern([True]), pattern([True, True])) == ("first", "first_and_last")
     assert {given: pattern([digit == "1" for digit in given]) for given in names} == names
 
 

@@ -90,6 +90,8 @@ def test_every_command_has_help(name, capsys):
         (["a", "--seed", "x"], "Invalid value for '--seed'"),
         (["a", "--image", "none.png"], "cannot read image none.png"),
         (["a", "--image", "broken.png"], "broken.png"),
+        (["a", "--video", "none.mp4"], "cannot read video none.mp4"),
+        (["a", "--keep", "-4:"], "keep says which frames of video stay, and there is no video"),
         (["a", "--technique", "cgf"], "no technique 'cgf'; did you mean 'cfg'"),
         (["a", "--technique", "cfg:scale"], "'scale' in technique 'cfg:scale' is no field=value"),
         (["a", "--technique", "cfg:scale=high"], "scale of cfg is 'high'; use a number"),

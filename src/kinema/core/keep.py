@@ -104,8 +104,7 @@ def latent_frames(part: Kept, frames_per_latent: int) -> tuple[int, int]:
 
 def pattern(given: Sequence[bool]) -> str:
     """What a choice of latent frames is called in a model's card: first, first_k, last, first_and_last or any."""
-    frames = [i for i, there in enumerate(given) if there]
+    frames = tuple(i for i, there in enumerate(given) if there)
     last = len(given) - 1
-    if frames == list(range(len(frames))):
-        return "first" if len(frames) == 1 else "first_k"
-    return {(last,): "last", (0, last): "first_and_last"}.get(tuple(frames), "any")
+    named = {"first": (0,), "last": (last,), "first_and_last": (0, last), "first_k": tuple(range(len(frames)))}
+    return next((name for name, places in named.items() if places == frames), "any")

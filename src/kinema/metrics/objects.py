@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -211,9 +212,17 @@ def colour_word(pixels: np.ndarray) -> str:
     some = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), VOTERS)).round().astype(int)]
     colourful = np.ptp(some, axis=1)
     some = some[colourful >= np.median(colourful)]
+    return list(COLOURS)[int(np.bincount(colour_indices(some)).argmax())]
+
+
+def colour_indices(pixels: np.ndarray, among: Sequence[int] | None = None) -> np.ndarray:
+    """Which word of `COLOURS` each of a surface's pixels (P, 3) in 0..1 is nearest to, (P,); among: of these alone."""
     words, seen = _shades()
-    nearest = np.square(some[:, None] - seen).sum(-1).argmin(1)
-    return list(COLOURS)[int(np.bincount(words[nearest]).argmax())]
+    if among is not None:
+        asked = np.isin(words, among)
+        words, seen = words[asked], seen[asked]
+    found: np.ndarray = words[np.square(pixels[:, None] - seen).sum(-1).argmin(1)]
+    return found
 
 
 @functools.cache

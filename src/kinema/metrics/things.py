@@ -41,7 +41,7 @@ def boxes(frames: np.ndarray, sure: np.ndarray, judge: Judge, phrases: Sequence[
         for first in range(0, len(frames), RUN)
         if len(part := first + np.flatnonzero(found[thing].seen[first : first + RUN]))
     ]
-    alone = [np.stack([_alone(frames[t], masks[t], thing) for t in part]) for thing, part in runs]
+    alone = [np.stack([shown_alone(frames[t], masks[t], thing) for t in part]) for thing, part in runs]
     wanted = [(phrase, parse_caption(phrase)) for phrase in phrases]
     seen: list[list[Box]] = [[] for _ in frames]
     for (thing, part), reading in zip(runs, judge.read_batch(alone) if runs else [], strict=True):
@@ -69,7 +69,7 @@ def captions(frames: np.ndarray, judge: Judge) -> list[str]:
     return said
 
 
-def _alone(frame: np.ndarray, masks: np.ndarray, thing: int) -> np.ndarray:
+def shown_alone(frame: np.ndarray, masks: np.ndarray, thing: int) -> np.ndarray:
     """The frame (H, W, 3) with all things but one painted over from around them; masks (N, H, W) bool."""
     others = np.delete(masks, thing, 0).any(0) & ~masks[thing]
     if not others.any():
