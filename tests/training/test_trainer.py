@@ -5,38 +5,42 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kinema.core.errors import KinemaError
 from kinema.training.checkpoint import checkpoints
-from kinema.training.ema import EMA
+from kinema.training.ema import EMA, WIDEST, power_exponent
 from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
 from kinema.training.trainer import Trainer, TrainerSettings, seeded
 
 
 class Regression:
-    """A tiny stage: y = sin(sum x), with noise on the input; counts the sheets it is asked for."""
+    """A tiny stage: y = sin(sum x), with noise on the input and dropout; counts the sheets it is asked for."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, stop_by: signal.Signals = signal.SIGTERM) -> None:
         g = torch.Generator().manual_seed(1)
-        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
         with torch.no_grad():
             for p in self.net.parameters():
                 p.copy_(torch.randn(p.shape, generator=g) * 0.5)
         self.modules = {"net": self.net}
-        self.stop_at, self.sheets = stop_at, 0
+        self.stop_at, self.stop_by, self.sheets = stop_at, stop_by, 0
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         if step == self.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.stop_by)
         x = torch.randn(8, 4, generator=generator)
         return {"x": x, "y": x.sum(1, keepdim=True).sin()}
 
@@ -47,15 +51,29 @@ class Regression:
 
     def sheet(self, path: Path) -> None:
         self.sheets += 1
+        Image.new("RGB", (6, 4), "red").save(path)
+
+
+class Evaluated(Regression):
+    """The same, and it says what it was evaluated with."""
+
+    def evaluate(self) -> dict[str, float]:
+        torch.rand(3)  # its own random numbers are not the training's
+        assert not self.net.training and not torch.is_grad_enabled()
+        return {"weight": float(self.net[0].weight.detach()[0, 0]), "half": 0.5}
 
 
 def settings(**changes) -> TrainerSettings:
-    plain = dict(steps=60, batch_size=8, lr=1e-2, warmup_steps=5, precision="fp32", ema=0.9, seed=3)
+    plain = dict(steps=60, batch_size=8, lr=1e-2, warmup_steps=5, precision="fp32", ema=0.9, seed=3, tensorboard=False)
     return TrainerSettings(**{**plain, **changes})
 
 
 def train(folder: Path, stop_at: int | None = None, **changes):
-    trainer = Trainer(Regression(stop_at), settings(**changes), folder, progress=Progress(io.StringIO()))
+    return run(Regression(stop_at), folder, **changes)
+
+
+def run(stage, folder: Path, **changes):
+    trainer = Trainer(stage, settings(**changes), folder, progress=Progress(io.StringIO()))
     return trainer, trainer.run()
 
 
@@ -63,7 +81,9 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_log(folder / "log.jsonl")]
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"prefetch": True}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"accumulate": 2}, {"prefetch": True, "ema_sigma_rel": 0.1}, {"precision": "bf16"}], ids=str
+)
 def test_resumed_run_is_the_unbroken_run(tmp_path, changes):
     whole, report = train(tmp_path / "whole", **changes)
     _, stopped = train(tmp_path / "broken", stop_at=23, **changes)
@@ -77,21 +97,34 @@ def test_resumed_run_is_the_unbroken_run(tmp_path, changes):
     assert report.clips == resumed.clips == 60 * 8 * changes.get("accumulate", 1)
 
 
-def test_signal_handlers_are_put_back(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    train(tmp_path, stop_at=3)
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_save_first_and_are_put_back(tmp_path, number):
+    stage = Regression(3, number)
+    before, state = signal.getsignal(number), torch.get_rng_state()
+    _, report = run(stage, tmp_path)
+    assert report.interrupted and report.step == 4
+    assert [p.name for p in checkpoints(tmp_path / "checkpoints")] == ["step-00000004"]
+    assert signal.getsignal(number) is before and torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_second_signal_acts_as_without_us(tmp_path):
+    stage = Regression(3, signal.SIGINT)
+    stage.loss = lambda batch, generator: os.kill(os.getpid(), signal.SIGINT)
+    stage.stop_at = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(stage, tmp_path)
 
 
 def test_kill_leaves_a_whole_checkpoint_and_resumes_exactly(tmp_path):
     """kill -9 in a process that writes a checkpoint each step, so that it is often hit while writing one."""
+    how = dict(steps=2000, ema_sigma_rel=0.1, prefetch=True)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_trainer as t;"
-        "t.train(Path(sys.argv[2]), steps=2000, checkpoint_seconds=0.0)"
+        f"t.train(Path(sys.argv[2]), **{how!r}, checkpoint_seconds=0.0)"
     )
     folder = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(folder)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (checkpoints(folder / "checkpoints") and checkpoints(folder / "checkpoints")[-1].name > "step-00000020"):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -100,9 +133,10 @@ def test_kill_leaves_a_whole_checkpoint_and_resumes_exactly(tmp_path):
     at = int(checkpoints(folder / "checkpoints")[-1].name[5:])
     assert 20 < at < 2000
     # Both go on with the learning rate of 2000 steps, and are stopped at the same place.
-    train(folder, stop_at=at + 20, steps=2000)
-    train(tmp_path / "whole", stop_at=at + 20, steps=2000)
+    resumed, _ = train(folder, stop_at=at + 20, **how)
+    whole, _ = train(tmp_path / "whole", stop_at=at + 20, **how)
     assert losses(folder) == losses(tmp_path / "whole")
+    assert torch.equal(resumed.ema.shadow["net"]["0.weight"], whole.ema.shadow["net"]["0.weight"])
     assert not list((folder / "checkpoints").glob(".writing-*"))
 
 
@@ -121,6 +155,33 @@ def test_checkpoint_files(tmp_path):
     assert torch.equal(load_file(found[-1] / "net.safetensors")["0.weight"], trainer.stage.net[0].weight)
     state = json.loads((found[-1] / "state.json").read_text())
     assert state["step"] == 8 and state["settings"]["lr"] == 1e-2
+
+
+def test_checkpoints_hold_what_is_trained(tmp_path):
+    """A frozen layer is neither saved nor averaged; an older checkpoint that has it still fits."""
+
+    def stage(width: int = 4) -> Regression:
+        made = Regression()
+        made.net[0] = nn.Linear(4, width).requires_grad_(False)
+        made.net.append(nn.BatchNorm1d(1))
+        made.net[3] = nn.Linear(width, 1)
+        return made
+
+    trainer, _ = run(stage(), tmp_path, steps=2)
+    newest = checkpoints(tmp_path / "checkpoints")[-1]
+    tensors = load_file(newest / "net.safetensors")
+    learned = {"3.weight", "3.bias", "4.weight", "4.bias"}
+    assert tensors.keys() == learned | {"4.running_mean", "4.running_var", "4.num_batches_tracked"}
+    assert load_file(newest / "net.ema.safetensors").keys() == trainer.ema.shadow["net"].keys() == learned
+    save_file({**tensors, "0.weight": torch.ones(4, 4), "0.bias": torch.ones(4)}, newest / "net.safetensors")
+    resumed, _ = run(stage(), tmp_path, steps=2)
+    assert torch.equal(resumed.stage.net[0].weight, torch.ones(4, 4))
+    assert torch.equal(resumed.stage.net[3].weight, trainer.stage.net[3].weight)
+    assert torch.equal(resumed.stage.net[4].running_mean, trainer.stage.net[4].running_mean)
+    for file in (tensors | {"5.weight": torch.ones(1)}, {k: v for k, v in tensors.items() if k != "3.bias"}):
+        save_file(file, newest / "net.safetensors")
+        with pytest.raises(ValueError, match="does not fit the module 'net'"):
+            run(stage(), tmp_path, steps=3)
 
 
 def test_refuses_a_checkpoint_of_another_training(tmp_path):
@@ -157,6 +218,92 @@ def test_average_follows_its_formula():
         EMA({"m": module}, decay=1.0)
 
 
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.1, 0.2, WIDEST])
+def test_power_average_is_as_wide_as_asked(sigma_rel):
+    """Of a ramp t the average is its mean, (gamma + 1) / (gamma + 2) of the time; with that of t ** 2, its width."""
+    module, steps = nn.Linear(2, 1, bias=False), 2000
+    ema, gamma = EMA({"m": module}, 0.9, sigma_rel), power_exponent(sigma_rel)
+    for n in range(1, steps + 1):
+        module.weight.data = torch.tensor([[n / steps, (n / steps) ** 2]])
+        ema.update()
+        if n == 1:
+            assert torch.equal(ema.shadow["m"]["weight"], module.weight)  # nothing of what was there at the start
+    mean, square = ema.shadow["m"]["weight"].double().flatten().tolist()
+    assert mean == pytest.approx((gamma + 1) / (gamma + 2), rel=2e-3)
+    assert (square - mean**2) ** 0.5 == pytest.approx(sigma_rel, rel=2e-3)
+
+
+def test_power_exponents():
+    # The paper gives gamma = 6.94 for a width of 0.10, and 16.97 for 0.05.
+    assert power_exponent(0.1) == pytest.approx(6.94, abs=0.005) and power_exponent(0.05) == pytest.approx(
+        16.97, abs=0.005
+    )
+    assert power_exponent(WIDEST) == pytest.approx(0, abs=1e-6)
+    for bad in (0.0, 0.29, -0.1):
+        with pytest.raises(ValueError, match=rf"ema_sigma_rel is {bad}; use above 0 up to 0.2887"):
+            settings(ema_sigma_rel=bad)
+
+
+def test_evaluation_changes_nothing_and_sees_the_average(tmp_path):
+    train(tmp_path / "plain", steps=20)
+    trainer, _ = run(Evaluated(), tmp_path / "evaluated", steps=20, evaluate_steps=8)
+    assert losses(tmp_path / "evaluated") == losses(tmp_path / "plain")
+    rows = read_log(tmp_path / "evaluated" / "evaluation.jsonl")
+    assert [row["step"] for row in rows] == [8, 16, 20]  # and once at the end
+    last = float(trainer.ema.shadow["net"]["0.weight"][0, 0])
+    assert rows[-1]["weight"] == pytest.approx(last, rel=1e-7) and rows[-1]["half"] == 0.5
+    assert trainer.stage.net[0].weight[0, 0].item() != pytest.approx(last, rel=1e-4)
+    assert (tmp_path / "evaluated" / "evaluation.png").stat().st_size > 1000
+    run(Evaluated(), tmp_path / "evaluated", steps=20, evaluate_steps=8)  # finished: nothing is told twice
+    assert len(read_log(tmp_path / "evaluated" / "evaluation.jsonl")) == 3
+    with pytest.raises(ValueError, match="this stage has no evaluation"):
+        train(tmp_path / "none", evaluate_seconds=1.0)
+
+
+def test_evaluation_uses_up_no_budget(tmp_path, monkeypatch):
+    """On a clock that goes 1 second a step, and 100 an evaluation."""
+    now = [0.0]
+    monkeypatch.setattr("kinema.training.trainer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    stage, batch = Evaluated(), Regression().batch
+
+    def slow(seconds: float, result):
+        now[0] += seconds
+        return result
+
+    stage.batch = lambda *args: slow(1.0, batch(*args))
+    stage.evaluate = lambda: slow(100.0, {"a": 1.0})
+    _, report = run(stage, tmp_path, steps=None, seconds=10.0, evaluate_seconds=2.5)
+    assert report.seconds == 10.0 and report.step == 10
+    assert [row["step"] for row in read_log(tmp_path / "evaluation.jsonl")] == [3, 6, 9, 10]
+
+
+def test_tensorboard_has_every_step_once(tmp_path):
+    """The first run goes on after its last checkpoint and is killed; the second does those steps again."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    how = dict(steps=12, evaluate_steps=4, tensorboard=True)
+    stage = Evaluated()
+    stage.sheet = lambda path: (_ for _ in ()).throw(RuntimeError) if path.name == "sheet-00000012.png" else None
+    run(Evaluated(6), tmp_path, **how)  # stops at 7
+    with pytest.raises(RuntimeError):
+        run(stage, tmp_path, **how)
+    for later in checkpoints(tmp_path / "checkpoints")[1:]:
+        shutil.rmtree(later)
+    run(Evaluated(), tmp_path, **how)
+    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [e.step for e in board.Scalars("loss")] == list(range(1, 13))
+    assert [e.value for e in board.Scalars("loss")] == pytest.approx(losses(tmp_path), rel=1e-6)
+    assert [e.step for e in board.Scalars("evaluation/half")] == [4, 8, 12]
+    assert [(e.step, e.width) for e in board.Images("sheet")] == [(7, 6), (12, 6)]
+
+
+def test_tensorboard_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("kinema.training.records.find_spec", lambda name: None)
+    with pytest.raises(KinemaError, match=r"pip install 'kinema\[tensorboard\]'"):
+        train(tmp_path, tensorboard=True)
+    train(tmp_path, steps=1, tensorboard=None)
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_learning_rate():
     s = settings(lr=1.0, warmup_steps=10, lr_end=0.1)
     assert s.lr_at(0, 0.0) == pytest.approx(0.1) and s.lr_at(9, 0.0) == pytest.approx(1.0)
@@ -184,6 +331,9 @@ def test_seeds_are_apart():
         (dict(steps=0), "steps is 0"),
         (dict(lr=-1.0), "lr is -1.0"),
         (dict(lr_end=2.0), "lr_end"),
+        (dict(evaluate_steps=0), "evaluate_steps is 0"),
+        (dict(evaluate_steps=1, evaluate_seconds=1.0), "either evaluate_steps or evaluate_seconds"),
+        (dict(parallel="fsdp", optimizer="muon"), "muon needs whole matrices"),
     ],
 )
 def test_refuses_settings(bad, says):
