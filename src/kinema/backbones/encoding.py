@@ -19,6 +19,6 @@ def modes(vae: Any, video: Tensor, apart: bool = False) -> Tensor:
     if type(vae).__name__ in OF_PICTURES:
         parts = torch.split(video.transpose(1, 2).flatten(0, 1), PICTURES)
         pictures = torch.cat([vae.encode(part).latent_dist.mode() for part in parts])
-        return pictures.unflatten(0, (len(video), -1)).transpose(1, 2)
+        return pictures.reshape(len(video), -1, *pictures.shape[1:]).transpose(1, 2)
     z: Tensor = vae.encode(video).latent_dist.mode()
     return z

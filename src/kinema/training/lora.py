@@ -47,9 +47,7 @@ class LoraSettings:
             raise ValueError("train and train_text are for whole networks; a LoRA learns in adapter.targets")
 
 
-def train_lora(
-    settings: LoraSettings, data: Path, folder: Path, device: str | None = None, say: Say = print
-) -> Report:
+def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | None = None, say: Say = print) -> Report:
     """Train (or resume) a LoRA on the clips in `data`; the file is written into `folder` when it is finished.
 
     What an interrupted training has learned is written by `export_lora`.
@@ -86,11 +84,23 @@ def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[
         clips,
         batch_size=settings.trainer.batch_size,
         whole=backbone.latent_shape(1, clips.num_frames, 8, 8)[2],
-        preview=settings.preview or PreviewSettings(prompts=clips.captions[:PREVIEWS]),
+        preview=settings.preview or _preview(backbone, clips),
     )
     adapter = Adapter(backbone, settings.adapter, settings.trainer.seed)
     stage.modules = adapter.modules  # of which the adapter's parameters alone need a gradient
     return stage, adapter
+
+
+def _preview(backbone: Any, clips: OwnClips) -> PreviewSettings:
+    """The first captions, at the size of most of the longest clips, guided as the model is."""
+    size = max(clips.buckets, key=lambda bucket: (bucket.num_frames, len(clips.buckets[bucket])))
+    return PreviewSettings(
+        prompts=clips.captions[:PREVIEWS],
+        guidance_scale=backbone.defaults.guidance_scale,
+        num_frames=size.num_frames,
+        height=size.height,
+        width=size.width,
+    )
 
 
 def export_lora(settings: LoraSettings, folder: Path, out: Path, device: str | None = None) -> Path:

@@ -28,6 +28,9 @@ class PreviewSettings:
     steps: int = 20
     guidance_scale: float = 4.0
     seed: int = 0
+    num_frames: int | None = None  # None, and below: what the model says
+    height: int | None = None  # pixels
+    width: int | None = None
 
 
 def generate(backbone: Any, settings: PreviewSettings) -> Tensor:
@@ -36,8 +39,9 @@ def generate(backbone: Any, settings: PreviewSettings) -> Tensor:
     from kinema.guidance.cfg import plain_guidance
     from kinema.request import Request
 
-    told = dict(seed=settings.seed, num_inference_steps=settings.steps)
-    requests = [Request(prompt=prompt, **told) for prompt in settings.prompts]
+    s = settings
+    size = dict(num_frames=s.num_frames, height=s.height, width=s.width)
+    requests = [Request(prompt=prompt, seed=s.seed, num_inference_steps=s.steps, **size) for prompt in s.prompts]
     return sample(backbone, requests, plain_guidance(backbone.defaults, settings.guidance_scale)).cpu()
 
 
