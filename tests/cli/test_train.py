@@ -51,7 +51,7 @@ def stages(monkeypatch):
         (["judge", "--export", "model"], "--export is for sections that train a video model"),
         (["own.yaml", "data=nowhere"], "nowhere"),
         (["own.yaml", "data="], "data=FOLDER names the folder of clips"),
-        (["judge", "data=clips"], "for sections that train a video model"),
+        (["judge", "data=."], "for sections that train a video model"),
         (["own.yaml", "--stage", "stage2", "--model", "nothing"], "there is no model 'nothing'"),
     ],
 )

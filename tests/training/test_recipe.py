@@ -85,6 +85,7 @@ def test_the_recipes_of_the_package_are_complete():
     from kinema.training.autoencoder import AutoencoderRecipe
     from kinema.training.event_times import EventTimesSettings
     from kinema.training.judge import JudgeSettings
+    from kinema.training.lora import LoraSettings
     from kinema.training.sight import SightSettings
     from kinema.training.video_settings import VideoSettings
 
@@ -92,7 +93,8 @@ def test_the_recipes_of_the_package_are_complete():
         "mini": {"stage1": AutoencoderRecipe, "stage2": VideoSettings},
         "mini-mm": {"stage2": VideoSettings},
         "mini-unet": dict.fromkeys(("pictures", "temporal", "stage2"), VideoSettings),
-        "lora": {"finetune": VideoSettings},
+        "finetune": {"finetune": VideoSettings},
+        "lora": {"lora": LoraSettings},
         "judge": {"judge": JudgeSettings},
         "sight": {"sight": SightSettings},
         "event_times": {"event_times": EventTimesSettings},

@@ -137,7 +137,7 @@ class Folder:
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
         """Silences progress bars and turns whatever a library raises over damaged files into one sentence."""
-        with as_sentence(f"{part} of model {self.name!r} cannot be read"), _no_progress_bars():
+        with as_sentence(f"{part} of model {self.name!r} cannot be read"), no_progress_bars():
             yield
 
 
@@ -166,7 +166,8 @@ def _json(path: Path, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Silences the bars that diffusers and transformers draw while they read and write weights."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

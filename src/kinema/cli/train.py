@@ -41,17 +41,21 @@ SECTIONS = {
     "temporal": _video("temporal"),
     "stage2": _video("stage2", "start"),
     "finetune": _video("finetune", "clips"),
+    "lora": Section("lora:LoraSettings", ("lora", "latents")),
     "judge": Section("judge:JudgeSettings", ("checkpoints", "log.jsonl", "judge")),
     "sight": Section("sight:SightSettings", ("checkpoints", "log.jsonl", "sight")),
     "event_times": Section("event_times:EventTimesSettings", ("checkpoints", "log.jsonl", "event_times")),
 }
 VIDEO = tuple(name for name, section in SECTIONS.items() if section.settings.startswith("video"))
+OWN_CLIPS = (*VIDEO, "lora")  # what trains on a user's clips
 
 
 @app.command()
 def train(
     recipe: str = typer.Argument(
-        ..., metavar="RECIPE", help="mini, mini-mm, mini-unet, lora, judge, sight, event_times, or a .yaml file."
+        ...,
+        metavar="RECIPE",
+        help="mini, mini-mm, mini-unet, finetune, lora, judge, sight, event_times, or a .yaml file.",
     ),
     overrides: list[str] = typer.Argument(
         None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace; data=FOLDER trains on own clips."
@@ -94,7 +98,9 @@ def train(
         device=_device(device),
         autoencoder=autoencoder,
         video=tuple(name for name in VIDEO if name in sections),
+        data=data,
         trains_autoencoder="stage1" in sections,
+        trains_lora="lora" in sections,
     )
     if export is not None:
         typer.echo(f"wrote {job.export(export, stage)}")
@@ -122,7 +128,9 @@ class Job:
     device: str
     autoencoder: Path | None  # an autoencoder from elsewhere
     video: tuple[str, ...]  # sections of the recipe that train a video model
+    data: str | None  # folder of a user's clips
     trains_autoencoder: bool
+    trains_lora: bool
 
     def settings(self, name: str) -> Any:
         """A section as its settings."""
@@ -160,6 +168,10 @@ class Job:
             from kinema.training.autoencoder import train_autoencoder
 
             return train_autoencoder(settings, self.folder / "autoencoder", self.folder / "vae", self.device, say=_say)
+        if name == "lora":
+            from kinema.training.lora import train_lora
+
+            return train_lora(settings, self._clips(), self.folder, self.device, say=_say)
         from kinema.training.hardware import hardware
 
         train = getattr(import_module(f"kinema.training.{name}"), f"train_{name}")
@@ -167,13 +179,22 @@ class Job:
         return report
 
     def export(self, out: Path, stage: str | None) -> Path:
-        """Write the newest checkpoint of a video model, of the last section unless told otherwise, as a folder."""
+        """Write the newest checkpoint of a LoRA or, of the last section unless told otherwise, of a video model."""
+        if not self.video and stage in (None, "lora") and self.trains_lora:
+            from kinema.training.lora import export_lora
+
+            return export_lora(self.settings("lora"), self.folder, out, self.device)
         from kinema.training.video_model import export_checkpoint
 
         if not self.video or (stage is not None and stage not in self.video):
             raise KinemaError(f"--export is for sections that train a video model; the recipe {self.recipe!r} has none")
         name = stage or self.video[-1]
         return export_checkpoint(self.settings(name), self.place(name), out)
+
+    def _clips(self) -> Path:
+        if self.data is None:
+            raise KinemaError("a LoRA is trained on clips of your own; name their folder with data=FOLDER")
+        return Path(self.data)
 
 
 def _say(text: str) -> None:
@@ -185,17 +206,21 @@ def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
     folders = [text.partition("=")[2] for text in overrides if text.startswith("data=")]
     if len(folders) > 1 or "" in folders:
         raise KinemaError("data=FOLDER names the folder of clips; give it once")
+    if folders and not Path(folders[0]).is_dir():
+        raise KinemaError(f"there is no folder {folders[0]!r} of clips; give one with data=FOLDER")
     return (folders[0] if folders else None), [text for text in overrides if not text.startswith("data=")]
 
 
 def _from(stages: Sequence[str], data: str | None, model: str | None) -> list[str]:
     """The clips and the model of a training as overrides of its settings."""
-    video = [name for name in stages if name in VIDEO]
-    if (data is not None or model is not None) and not video:
+    own = [name for name in stages if name in OWN_CLIPS]
+    if (data is not None or model is not None) and not own:
         raise KinemaError("data=FOLDER and --model are for sections that train a video model, and there is none")
     # In the form of JSON, which is YAML: a name is a text whatever it looks like.
-    found = [f"{name}.data={json.dumps(data)}" for name in video if data is not None]
-    return found + ([f"{video[0]}.start_from={json.dumps(model)}"] if model is not None else [])
+    found = [f"{name}.data={json.dumps(data)}" for name in own if data is not None and name in VIDEO]
+    if model is not None:
+        found.append(f"{own[0]}.{'model' if own[0] == 'lora' else 'start_from'}={json.dumps(model)}")
+    return found
 
 
 def _check_budget(seconds: float | None, steps: int | None) -> None:

@@ -24,10 +24,9 @@ def make_card(settings: VideoSettings, place: Place, stage: Denoising, training:
     backbone, before = stage.backbone, stage.backbone.folder.card
     parts = {"network": stage.student.network, "text_encoder": stage.student.text_encoder, "vae": backbone.vae}
     tokenizer = getattr(backbone, "tokenizer", None) or backbone.pipeline.tokenizer
-    taken = {key: before[key] for key in ("defaults", "known_frames", "takes_last_image") if key in before}
+    taken = {key: before[key] for key in ("defaults", "given", "takes_last_image") if key in before}
     if settings.learning.given_share:
-        shares = asdict(settings.learning.given)
-        taken["known_frames"] = [name.replace("_", " ") for name, share in shares.items() if share > 0]
+        taken["given"] = asdict(settings.learning.given)
     return {
         "name": place.folder.name,
         "what": WHAT.get(backbone.folder.pipeline, backbone.folder.pipeline),

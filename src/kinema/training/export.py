@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kinema.backbones.folder import no_progress_bars
 from kinema.core.errors import KinemaError
 from kinema.files import make_folder, replacing
 
@@ -108,8 +109,9 @@ def _library(network: nn.Module) -> str:
 
 def _save(module: nn.Module, folder: Path, dtype: torch.dtype) -> None:
     """`save_pretrained` of a copy with weights of `dtype`; the module itself is untouched."""
-    copied: Any = copy.deepcopy(module).to("cpu", dtype)
-    copied.save_pretrained(folder, max_shard_size=SHARD_SIZE)
+    copied: Any = nn.Module.to(copy.deepcopy(module), "cpu", dtype)  # diffusers' own warns of parts kept in float32
+    with no_progress_bars():
+        copied.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.pop("_name_or_path", None) is not None:  # where a part was loaded from is nobody's business
         _write_json(folder / "config.json", config)

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
+from kinema.backbones.folder import Folder
 from kinema.backbones.load import locate
 from kinema.models.autoencoder import CELL, GROUP, AutoencoderKLKinema
 from kinema.models.text import build_text_encoder, tokenize
@@ -66,16 +66,16 @@ def _text(settings: VideoSettings, say: Say) -> tuple[Any, Any]:
     from transformers import UMT5EncoderModel
 
     if settings.text is None:
-        folder = locate(settings.parts_from)
-        kind: Any = UMT5EncoderModel
-        return AutoTokenizer.from_pretrained(folder / "tokenizer"), kind.from_pretrained(folder / "text_encoder")
+        folder = Folder.open(locate(settings.parts_from), settings.parts_from)
+        encoder = folder.module("text_encoder", [UMT5EncoderModel], torch.device("cpu"), torch.float32)
+        return folder.tokenizer(), encoder
     t, seed = settings.text, settings.trainer.seed
     tokenizer = tokenizer_of_world(settings.cache.curriculum, t.captions, t.min_count, t.max_tokens, seed)
-    encoder = build_text_encoder(
+    fresh = build_text_encoder(
         len(tokenizer), d_model=t.d_model, d_ff=t.d_ff, num_layers=t.num_layers, num_heads=t.num_heads, seed=seed
     )
-    _read(settings, tokenizer, encoder, say)
-    return tokenizer, encoder
+    _read(settings, tokenizer, fresh, say)
+    return tokenizer, fresh
 
 
 def _read(settings: VideoSettings, tokenizer: Any, encoder: nn.Module, say: Say) -> None:

@@ -80,13 +80,12 @@ def build_stage(
     if s.learning.teacher is not None and teach:
         teacher = load(s.learning.teacher.model, device=place.device, dtype="float32")
     d = backbone.defaults
-    longest = clips.longest if isinstance(clips, OwnClips) else clips.num_frames
     return Denoising(
         s.learning,
         backbone,
         clips,
         batch_size=s.trainer.batch_size,
-        whole=backbone.latent_shape(1, longest, d.height, d.width)[2],
+        whole=backbone.latent_shape(1, clips.num_frames, d.height, d.width)[2],
         preview=s.preview,
         evaluation=s.evaluation,
         teacher=teacher,
