@@ -193,7 +193,7 @@ def test_draws_are_a_function_of_the_generator_and_of_one_bucket(encoded):
 def test_no_clip_is_twice_in_a_batch_it_is_not_needed_twice_for(encoded):
     source, _, _ = encoded
     wide = next(b for b in source.buckets if b.num_frames == 9)
-    source = type(source)(source.buckets[wide])
+    source = type(source)(source.buckets[wide], source.fps)
     for seed in range(5):
         latents, _ = source.draw(0, 2, torch.Generator().manual_seed(seed))
         assert not torch.equal(latents[0], latents[1])

@@ -86,10 +86,11 @@ class EvaluationSettings:
 class Predictor:
     """A backbone as a function of noised latents, times and prompts."""
 
-    def __init__(self, backbone: Any, learns_text: bool = False) -> None:
+    def __init__(self, backbone: Any, learns_text: bool = False, fps: float | None = None) -> None:
+        """fps: of the clips, which some networks are told; None for the model's own."""
         if backbone.needs_image or not backbone.reads_text or backbone.padding:
             raise ValueError(f"model {backbone.name!r} wants more than noise and a prompt; train a text to video model")
-        self.backbone, self.learns_text = backbone, learns_text
+        self.backbone, self.learns_text, self.fps = backbone, learns_text, fps
         self._conditions: dict[tuple[int, ...], Conditions] = {}
 
     @property
@@ -122,6 +123,7 @@ class Predictor:
                 num_frames=b.frames_per_latent * (frames - 1) + 1,
                 height=rows * b.pixels_per_cell,
                 width=columns * b.pixels_per_cell,
+                fps=self.fps,
                 num_inference_steps=1,
             )
             found = b.prepare([one] * batch)
@@ -149,7 +151,7 @@ class Denoising:
         self.settings, self.clips, self.size, self.whole = settings, clips, batch_size, whole
         self.backbone, self.preview = backbone, preview or PreviewSettings()
         self.evaluation = evaluation or EvaluationSettings()
-        self.student = Predictor(backbone, settings.train_text)
+        self.student = Predictor(backbone, settings.train_text, getattr(clips, "fps", None))
         self.teacher = Predictor(teacher) if teacher is not None else None
         path = getattr(backbone, "path", None)
         kind = {"epsilon": "epsilon", "v_prediction": "v"}.get(getattr(path, "prediction", ""), "flow")

@@ -88,7 +88,7 @@ def open_own_clips(
         check_header(clip)
     files = encode_all(backbone, clips, buckets, make_folder(folder), settings.most_pieces, say)
     found = [piece for clip, file in zip(clips, files, strict=True) for piece in read_pieces(file, clip.caption)]
-    source = OwnClips(found, settings.image_share)
+    source = OwnClips(found, buckets.fps, settings.image_share)
     say(f"{len(clips)} clips in {len(found)} pieces: {source}")
     return source
 
@@ -180,8 +180,9 @@ class OwnClips:
     Latents stay on the disk until they are drawn.
     """
 
-    def __init__(self, found: Sequence[Piece], image_share: float = 0.0) -> None:
-        self.image_share = image_share
+    def __init__(self, found: Sequence[Piece], fps: float, image_share: float = 0.0) -> None:
+        """fps: frames per second of the pieces."""
+        self.fps, self.image_share = fps, image_share
         self.buckets: dict[Bucket, list[Piece]] = {}
         self.pictures: dict[Bucket, list[Piece]] = {}
         for piece in found:

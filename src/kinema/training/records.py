@@ -98,5 +98,5 @@ def with_tensorboard(wanted: bool | None) -> bool:
     """
     there = wanted is not False and find_spec("tensorboard") is not None
     if wanted and not there:
-        raise KinemaError("tensorboard is true and not installed; pip install 'kinema[tensorboard]', or leave it out")
+        raise KinemaError("tensorboard is true, but it is not installed; run: pip install 'kinema[tensorboard]'")
     return there
