@@ -3,8 +3,8 @@
     python benchmarks/training.py --rounds 5
     python benchmarks/training.py --recipe mini-mm
 
-A step is forward, backward and the optimizer on a batch of whole clips in the sizes of the recipe, without a teacher. What
-is compiled needs a C++ compiler.
+A step is forward, backward and the optimizer on a batch of whole clips in the sizes of the recipe, without a teacher.
+What is compiled needs a C++ compiler.
 """
 
 from __future__ import annotations

@@ -69,9 +69,10 @@ def versions() -> dict[str, str]:
 def hash_weights(folder: Path) -> dict[str, str]:
     """SHA-256 of every file under a model's folder that decides its output: weights, settings, vocabularies."""
     names = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.is_file()
+        Path(place) / name
+        for place, _, files in os.walk(folder, followlinks=True)  # embedded models share parts
+        for name in files
+        if name.endswith((".safetensors", ".json", ".model", ".txt"))
     )
     with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter free
         return dict(zip((p.relative_to(folder).as_posix() for p in names), pool.map(sha256, names), strict=True))

@@ -48,6 +48,11 @@ class Folder:
 
     def config(self, part: str, file: str = "config.json") -> dict[str, Any]:
         path = self.path / part / file
+        if (self.path / part).is_file():
+            raise KinemaError(
+                f"{part} of model {self.name!r} is a link to another model's, which was checked out as a text; "
+                "clone kinema again with git's core.symlinks on, or install it with pip"
+            )
         if not path.is_file():
             raise KinemaError(f"model {self.name!r} has no {part}/{file}; it is not complete")
         return _json(path, self.name)
