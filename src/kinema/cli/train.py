@@ -107,15 +107,23 @@ def train(
         return
     for name in stages:
         job.settings(name)  # what a later stage refuses is refused before the first one trains
+    from kinema.backbones.parallel import leave
+    from kinema.training.processes import join
+
+    processes = join(job.device)
     for name in stages:
-        if not resume:
+        if not resume and processes.first:
             for part in SECTIONS[name].leaves:
                 shutil.rmtree(job.folder / part, ignore_errors=True)
+        processes.wait()
         report = job.run(name)
         if report.interrupted:
-            print(f"kinema: stopped at step {report.step} of {name}; the same command goes on", file=sys.stderr)
+            _say(f"kinema: stopped at step {report.step} of {name}; the same command goes on")
+            leave()
             raise typer.Exit(130)
-    typer.echo(f"finished: {job.folder}")
+    leave()
+    if processes.first:
+        typer.echo(f"finished: {job.folder}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +206,11 @@ class Job:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Tell it once, however many processes train."""
+    from kinema.cli import process
+
+    if process()[0] == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:

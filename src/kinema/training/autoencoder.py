@@ -257,10 +257,11 @@ def train_autoencoder(
     trainer = Trainer(stage, settings.trainer, folder, device)
     report = trainer.run()
     scored = out / "scores.json"
-    if scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step:
-        return report  # it was finished, measured and written before
-    if not report.interrupted:
-        with trainer.ema.swapped_in():
+    written = scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step
+    if report.interrupted or trainer.processes.gather(written)[0]:  # it was finished and measured before
+        return report
+    with trainer.averaged() as first:
+        if first:
             stage.vae.eval()
             measure_latents(stage.vae, settings.statistics_clips)
             scores = {**evaluate(stage.vae), "step": report.step}
@@ -268,5 +269,5 @@ def train_autoencoder(
             with replacing(out) as temporary:
                 stage.vae.save_pretrained(temporary)
                 (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
+            say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
     return report

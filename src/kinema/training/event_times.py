@@ -185,6 +185,7 @@ def train_event_times(
         "parameters": sum(p.numel() for p in stage.net.parameters()),
         "seconds": round(report.seconds),
     }
-    with trainer.ema.swapped_in():
-        EventTimer(stage.net, stage.judge, card).save(out or folder / "event_times")
+    with trainer.averaged() as first:
+        if first:
+            EventTimer(stage.net, stage.judge, card).save(out or folder / "event_times")
     return report

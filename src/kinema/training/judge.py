@@ -322,6 +322,7 @@ def train_judge(
     if report.interrupted:
         return report
     card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
-    with trainer.ema.swapped_in():
-        Judge(stage.net, card).save(out or folder / "judge")
+    with trainer.averaged() as first:
+        if first:
+            Judge(stage.net, card).save(out or folder / "judge")
     return report

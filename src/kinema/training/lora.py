@@ -23,6 +23,7 @@ from kinema.training.export import load_averaged
 from kinema.training.hardware import hardware
 from kinema.training.own_clips import OwnClips, OwnClipsSettings, open_own_clips
 from kinema.training.preview import PreviewSettings
+from kinema.training.processes import join
 from kinema.training.trainer import Report, Trainer, TrainerSettings
 
 PREVIEWS = 4  # captions of the clips that sample sheets show
@@ -53,15 +54,16 @@ def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | N
     What an interrupted training has learned is written by `export_lora`.
     """
     backbone: Any = load(settings.model, device=device, dtype=settings.dtype)
-    clips = open_own_clips(backbone, data, folder / "latents", settings.clips, say)
+    with join(backbone.device).in_turn():  # the first process encodes the clips
+        clips = open_own_clips(backbone, data, folder / "latents", settings.clips, say)
     stage, adapter = lora_stage(settings, backbone, clips)
     say(f"the LoRA has {adapter.size:,} numbers")
     trainer = Trainer(stage, settings.trainer, folder / "lora", backbone.device)
     report = trainer.run()
     if not report.interrupted:
         card = make_card(settings, clips, report, hardware(backbone.device))
-        with trainer.ema.swapped_in():
-            if trainer.processes.first:
+        with trainer.averaged() as first:
+            if first:
                 say(f"wrote {adapter.save(folder, card)}")
     return report
 

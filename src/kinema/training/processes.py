@@ -19,7 +19,7 @@ from kinema.core.errors import KinemaError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=2)  # of the others, while the first process draws samples or evaluates
+PATIENCE = timedelta(hours=12)  # of the others, while the first process renders clips, draws samples or evaluates
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def join(device: torch.device | str) -> Processes:
     rank, count = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
     if not (rank.isdigit() and count.isdigit() and int(count) > 1):
         return Processes(0, 1, device)
-    if device.type not in ("cuda", "cpu") or device.index is not None:
+    if device.type not in ("cuda", "cpu") or str(device.index) not in ("None", os.environ.get("LOCAL_RANK")):
         raise KinemaError(f"device is {str(device)!r}, and every process takes one of its own; use cuda or cpu")
     state = _state(device)
     return Processes(state.process_index, state.num_processes, state.device)

@@ -193,6 +193,7 @@ def train_sight(
     if report.interrupted:
         return report
     card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
-    with trainer.ema.swapped_in():
-        Sight(stage.net, card).save(out or folder / "sight")
+    with trainer.averaged() as first:
+        if first:
+            Sight(stage.net, card).save(out or folder / "sight")
     return report

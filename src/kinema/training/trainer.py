@@ -7,8 +7,8 @@ clock). Several processes share each micro-batch, see `training.processes`.
 
     trainer = Trainer(stage, settings, Path("runs/judge"))
     report = trainer.run()          # resumes by itself when the folder holds a checkpoint
-    with trainer.ema.swapped_in():  # the averaged weights, for export; every process goes through it
-        if trainer.processes.first:  # and one writes
+    with trainer.averaged() as first:  # the averaged weights, for export; every process goes through it
+        if first:  # and one writes
             stage.modules["judge"].save_pretrained(...)
 """
 
@@ -251,15 +251,24 @@ class Trainer:
             self.records.evaluation(self.step, {key: float(value) for key, value in numbers.items()})
         self.evaluated = self.step
 
+    @contextmanager
+    def averaged(self) -> Iterator[bool]:
+        """Inside the `with`, the modules hold the averaged weights, and it is told whether this process is the first.
+
+        All processes go through it; the first one looks at the weights, and the others wait for it.
+        """
+        with self.ema.swapped_in():
+            yield self.processes.first
+            self.processes.wait()
+
     def _look(self, at: Callable[[], T]) -> T | None:
         """What the first process gets, with averaged weights, eval mode, and random numbers that are put back."""
         found = None
-        with self._random_state(), self.ema.swapped_in(), torch.no_grad():
-            if self.processes.first:
+        with self._random_state(), self.averaged() as first, torch.no_grad():
+            if first:
                 for module in self.stage.modules.values():
                     module.eval()
                 found = at()
-            self.processes.wait()
         for module in self.stage.modules.values():
             module.train()
         return found

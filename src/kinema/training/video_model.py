@@ -26,6 +26,7 @@ from kinema.training.export import export_model, load_averaged
 from kinema.training.hardware import hardware
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
 from kinema.training.own_clips import OwnClips, open_own_clips
+from kinema.training.processes import join
 from kinema.training.start import load_autoencoder, model_to_begin_with
 from kinema.training.trainer import Report, Trainer
 from kinema.training.video_settings import Place, VideoSettings
@@ -38,16 +39,19 @@ def train_video_model(settings: VideoSettings, place: Place, say: Say = print) -
 
     What an interrupted training has learned is not written to the model folder; `export_checkpoint` does it.
     """
-    backbone = load(model_to_begin_with(settings, place, say), device=place.device, dtype="float32")
+    with join(place.device).in_turn():
+        start = model_to_begin_with(settings, place, say)
+    backbone = load(start, device=place.device, dtype="float32")
     with open_clips(settings, place, backbone, say) as clips:
         stage = build_stage(settings, place, backbone, clips)
         trainer = Trainer(stage, settings.trainer, place.own, place.device)
         report = trainer.run()
-    if not report.interrupted and trainer.processes.first:
+    if not report.interrupted:
         training: dict[str, Any] = {"steps": report.step, "clips_seen": report.clips, "seconds": round(report.seconds)}
         training |= {"hardware": hardware(place.device), "loss": round(report.loss, 5)}
-        with trainer.ema.swapped_in():
-            export_model(backbone, place.model, make_card(settings, place, stage, training))
+        with trainer.averaged() as first:
+            if first:
+                export_model(backbone, place.model, make_card(settings, place, stage, training))
     return report
 
 
@@ -99,25 +103,29 @@ def open_clips(
     """The clips of a section; inside the `with`, missing ones of the world are rendered by another process.
 
     The first `cache.start` of them are rendered before. most: shards of the world to read at most, and then none is
-    rendered.
+    rendered. Several processes begin when all clips are there, as each has to draw the same ones.
     """
-    s = settings
+    s, processes = settings, join(place.device)
     if s.data is not None:
-        yield open_own_clips(backbone, Path(s.data), place.folder / "clips", s.own_clips, say)
+        with processes.in_turn():
+            clips = open_own_clips(backbone, Path(s.data), place.folder / "clips", s.own_clips, say)
+        yield clips
         return
     vae = place.autoencoder or locate(s.parts_from) / "vae"
     folder = place.folder / "latents"
-    open_cache(folder, s.cache, vae)
-    if LatentCache.count(folder) < s.cache.start and most is None:
-        say(f"rendering the first {s.cache.start} clips into {folder}")
-        fill_cache(
-            folder,
-            s.cache,
-            load_autoencoder(vae, place.device),
-            until=s.cache.start,
-            device=place.device,
-            on_shard=lambda clips: say(f"{clips} clips rendered"),
-        )
+    until = s.cache.start if processes.count == 1 else s.cache.clips
+    with processes.in_turn():
+        open_cache(folder, s.cache, vae)
+        if LatentCache.count(folder) < until and most is None:
+            say(f"rendering the first {until} clips into {folder}")
+            fill_cache(
+                folder,
+                s.cache,
+                load_autoencoder(vae, place.device),
+                until=until,
+                device=place.device,
+                on_shard=lambda clips: say(f"{clips} clips rendered"),
+            )
     cache = LatentCache(folder, most)
     filler = None
     if len(cache) < s.cache.clips and most is None:
