@@ -13,7 +13,7 @@ import torch
 from kinema.backbones.load import load
 from kinema.claims.adherence import Setup
 from kinema.claims.continuing import Row, add, goes_on, lead, measure, rendered, scenes, table, tasks, way
-from kinema.metrics.extractors.extractor import load_extractor
+from kinema.metrics.extractors.extractor import Extractor, load_extractor
 from kinema.world.motion import simulate
 
 
@@ -55,15 +55,22 @@ def test_scenes_have_constant_speed_in_all_directions() -> None:
 
 
 def test_the_true_clip_is_kept_and_goes_on() -> None:
-    prompts = scenes(2, 25, 128, 128)
-    drawn, true = rendered(prompts, 25)
-    for task in tasks(25, 4):
-        row = Row(task.name, "caption")
-        add(row, task, drawn, drawn, true, load_extractor("world"), 8.0)
-        assert row.psnr == [100.0, 100.0] and row.right == [True, True]
-        back = Row(task.name, "caption")
-        add(back, task, drawn.flip(1), drawn, true, load_extractor("world"), 8.0)
-        assert back.right == [False, False] and max(back.psnr) < 40
+    drawn, true = rendered(scenes(1, 25, 128, 128), 25)
+    task, world = tasks(25, 4)[0], load_extractor("world")
+    row, back = Row(task.name, "caption"), Row(task.name, "caption")
+    add(row, task, drawn, drawn, true, world, 8.0)
+    assert row.psnr == [100.0] and row.right == [True]
+    add(back, task, drawn.flip(1), drawn, true, world, 8.0)
+    assert back.right == [False] and back.psnr[0] < 40
+
+
+class Bright(Extractor):
+    """Takes bright pixels for things; quicker than eyes, and as good for an untrained model."""
+
+    name, gives, usual = "bright", frozenset({"mask"}), ""
+
+    def mask(self, frames: np.ndarray) -> np.ndarray:
+        return (frames.mean(-1) > 128).astype(np.float32)
 
 
 def test_a_whole_measurement(tiny_folder: Any, tmp_path: Any) -> None:
@@ -73,7 +80,7 @@ def test_a_whole_measurement(tiny_folder: Any, tmp_path: Any) -> None:
     backbone = load(folder, device="cpu")
     setup = Setup(steps=1, num_frames=9, height=32, width=32, batch=2)
     prompts = scenes(2, 9, 32, 32)
-    rows = measure(backbone, load_extractor("world"), prompts, setup, 9)
+    rows = measure(backbone, Bright(""), prompts, setup, 9)
     assert len(rows) == 10 and all(len(row.right) == 2 for row in rows)
     kept = {row.clips: row.psnr for row in rows if row.task == "continue"}
     # An untrained autoencoder is bad, and what is kept is exactly as bad where nothing else is looked back to.

@@ -40,7 +40,8 @@ def given(requests: Sequence[Request], frames: int, frames_per_latent: int) -> l
     Raises: KinemaError when a picture or clip cannot be read, keeps frames that are not there, or not those of the
     other requests.
     """
-    if requests[0].video is None:
+    clips = [open_clip(r.video) for r in requests if r.video is not None]
+    if not clips:
         first = [[open_picture(r.image, "image")] for r in requests if r.image is not None]
         last = [open_picture(r.last_image, "last_image") for r in requests if r.last_image is not None]
         found = [Given(keep.Kept(0, 1), first)] if first else []
@@ -49,7 +50,6 @@ def given(requests: Sequence[Request], frames: int, frames_per_latent: int) -> l
             still = [[picture] * (1 + frames_per_latent) for picture in last]
             found.append(Given(keep.Kept(frames - frames_per_latent, frames), still))
         return found
-    clips = [open_clip(r.video) for r in requests]
     parts = [keep.kept(r.keep, frames, len(clip)) for r, clip in zip(requests, clips, strict=True)]
     if any(other != parts[0] for other in parts):
         raise KinemaError("the requests of a batch keep other frames, or of clips of other lengths; make them equal")

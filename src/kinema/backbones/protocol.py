@@ -70,6 +70,7 @@ class Backbone(Protocol):
     defaults: Defaults
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
+    frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
     sites: tuple[Site, ...]  # its attention sites
     block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1
     lora: tuple[tuple[Lora, str], ...]  # what was put into its networks, with the SHA-256 of each file

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import torch
 import typer
@@ -48,6 +48,7 @@ from kinema.world.sample import CURRICULA, sample_spec
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
 
+T = TypeVar("T")
 # Aims for a model trained on a CPU alone and for one trained on a GPU, shares of the prompts.
 BARS: dict[str, tuple[float | None, float | None]] = {
     "kind": (0.88, 0.97),
@@ -179,8 +180,8 @@ def judged(prompt: Prompt, reading: Reading) -> list[Row]:
         wanted = sorted(f"{o.colour} {o.kind}" for o in asked.objects)
         found = sorted(f"{o.colour.word} {o.kind.word}" for o in reading.objects)
         sure = min((min(o.kind.confidence, o.colour.confidence) for o in reading.objects), default=0.0)
-        told = dict(asked=" + ".join(wanted), read=" + ".join(found) or "none", confidence=sure, right=wanted == found)
-        rows.append(Row(attribute="objects", **told))
+        said, read = " + ".join(wanted), " + ".join(found) or "none"
+        rows.append(Row(attribute="objects", asked=said, read=read, confidence=sure, right=wanted == found))
     return rows
 
 
@@ -211,7 +212,7 @@ def first_frames(backbone: Backbone, prompts: Sequence[Prompt], setup: Setup) ->
     return values
 
 
-def batches(prompts: Sequence[Prompt], size: int, what: str) -> Iterator[tuple[int, Sequence[Prompt]]]:
+def batches(prompts: Sequence[T], size: int, what: str) -> Iterator[tuple[int, Sequence[T]]]:
     """Parts of a list with the place of their first, and a line of progress on stderr."""
     begun = time.monotonic()
     for start in range(0, len(prompts), size):

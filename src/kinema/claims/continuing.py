@@ -183,7 +183,7 @@ def measure(
     backbone: Backbone, extractor: Extractor, prompts: Sequence[Prompt], setup: Setup, frames: int
 ) -> list[Row]:
     """Rows of both tasks: made with a caption and without words, rendered, after the autoencoder, from text alone."""
-    every = tasks(frames, backbone.frames_per_latent)  # type: ignore[attr-defined]
+    every = tasks(frames, backbone.frames_per_latent)
     kinds = (*WORDS, "rendered", "through the autoencoder", "text alone")
     rows = {(task.name, kind): Row(task.name, kind) for task in every for kind in kinds}
     for start, part in batches(prompts, setup.batch, "clips"):

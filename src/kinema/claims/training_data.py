@@ -303,8 +303,8 @@ def main(
     if sheet is not None and pairs:
         draw(sheet, pairs)
     if as_json is not None:
-        told = {"setup": asdict(setup), "floor": asdict(floor), "models": [r.to_dict() for r in results]}
-        write_text(as_json, json.dumps(told, indent=1) + "\n")
+        numbers = {"setup": asdict(setup), "floor": asdict(floor), "models": [r.to_dict() for r in results]}
+        write_text(as_json, json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

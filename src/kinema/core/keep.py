@@ -58,7 +58,7 @@ def kept(text: str | None, frames: int, length: int) -> list[Kept]:
 
 def _bounds(text: str) -> list[tuple[int | None, int | None]]:
     """Numbers of each part as they are written; None for one that is left out."""
-    found = []
+    found: list[tuple[int | None, int | None]] = []
     for piece in text.split(","):
         match = PART.fullmatch(piece)
         if match is None:
