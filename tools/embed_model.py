@@ -25,9 +25,9 @@ def twin(part: Path, name: str) -> Path | None:
         files = sorted(file.name for file in part.iterdir())
         if not place.is_dir() or place.is_symlink() or place.parent.name == name:
             continue
-        if files == sorted(file.name for file in place.iterdir()):
-            if not any(filecmp.cmpfiles(part, place, files, shallow=False)[1:]):
-                return place
+        same = files == sorted(file.name for file in place.iterdir())
+        if same and not any(filecmp.cmpfiles(part, place, files, shallow=False)[1:]):
+            return place
     return None
 
 
