@@ -120,7 +120,7 @@ class Random:
         return Drawn(torch.randn(size, *self.shape[1:], generator=generator), ["a red ball"] * size)
 
 
-OTHERS = ["cogvideox 5b, no guidance", "animatediff, joined, v, alone"]
+OTHERS = ["cogvideox 1.5, no guidance", "animatediff, joined, v, alone"]
 
 
 @pytest.mark.parametrize("name", OTHERS)

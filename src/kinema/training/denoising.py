@@ -88,7 +88,7 @@ class Predictor:
 
     def __init__(self, backbone: Any, learns_text: bool = False, fps: float | None = None) -> None:
         """fps: of the clips, which some networks are told; None for the model's own."""
-        if backbone.needs_image or not backbone.reads_text or backbone.padding:
+        if backbone.needs_image or not backbone.reads_text:
             raise ValueError(f"model {backbone.name!r} wants more than noise and a prompt; train a text to video model")
         self.backbone, self.learns_text, self.fps = backbone, learns_text, fps
         self._conditions: dict[tuple[int, ...], Conditions] = {}
@@ -120,7 +120,7 @@ class Predictor:
             b = self.backbone
             one = Request(
                 prompt="a video",
-                num_frames=b.frames_per_latent * (frames - 1) + 1,
+                num_frames=b.frames_per_latent * (frames - b.padding - 1) + 1,
                 height=rows * b.pixels_per_cell,
                 width=columns * b.pixels_per_cell,
                 fps=self.fps,
