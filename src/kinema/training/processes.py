@@ -66,7 +66,7 @@ class Processes:
         """
         if self.count == 1:
             return dict(batch)
-        shared = {key for key, value in batch.items() if isinstance(value, list) or getattr(value, "ndim", 0)}
+        shared = {key for key, value in batch.items() if isinstance(value, list) or getattr(value, "ndim", False)}
         sizes = sorted({len(batch[key]) for key in shared})
         if len(sizes) != 1 or sizes[0] % self.count:
             raise KinemaError(
