@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kinema.backbones.load import load
-from kinema.claims.adherence import Result, Setup, first_frames, generate_batch, measure, table, to_dict
+from kinema.claims.adherence import Result, Setup, first_frames, generate_batch, judged, measure, table, to_dict
 from kinema.claims.statistics import Share, wilson
 from kinema.metrics.agreement import Row
-from kinema.metrics.judge import Judge, JudgeNet
+from kinema.metrics.judge import Guess, Judge, JudgeNet, ObjectReading, Reading
 from kinema.training.judge import NetSettings, words_of
 from kinema.world.prompts import FOLDER, read_prompts
 from kinema.world.sample import get_curriculum, is_held_out
@@ -42,6 +42,22 @@ def test_counting() -> None:
     assert (result.accuracy("events"), result.accuracy("camera")) == (Share(1, 2), Share(1, 1))
     assert result.accuracy("all") == Share(1, 2)
     assert result.by_word("events") == {"bounce": Share(2, 2), "move left": Share(0, 1)}
+
+
+def test_two_things_are_right_together() -> None:
+    (prompt,) = read_prompts("two_objects", 1)
+    assert {(o.kind, o.colour) for o in prompt.asked.objects} == {("ball", "white"), ("ring", "red")}
+
+    def read(*things: tuple[str, str]) -> Row:
+        sure = [ObjectReading(Guess(kind, 0.9), Guess(colour, 0.8)) for kind, colour in things]
+        guess = Guess("", 1.0)
+        return judged(prompt, Reading(tuple(sure), guess, guess, guess, (), 3.0))[-1]
+
+    right = read(("ring", "red"), ("ball", "white"))
+    assert (right.attribute, right.right, right.confidence) == ("objects", True, 0.8)
+    assert right.asked == right.read == "red ring + white ball"
+    assert not read(("ring", "white"), ("ball", "red")).right and not read(("ball", "white")).right
+    assert Result("generated", [[right]]).attributes[-2:] == ("objects", "all")
 
 
 def test_a_whole_measurement(tiny_folder) -> None:  # type: ignore[no-untyped-def]
@@ -76,3 +92,13 @@ def test_the_list_asks_for_what_its_scenes_show() -> None:
         assert p.asked.camera in (None, p.spec.camera.move)
     with pytest.raises(ValueError, match="use 1 to 200"):
         read_prompts("adherence", 201)
+
+
+def test_the_list_of_two_things_names_both() -> None:
+    prompts = read_prompts("two_objects")
+    assert len(prompts) == 200 and len({p.text for p in prompts}) == 200
+    for p in prompts:
+        things = sorted((o.kind, o.colour) for o in p.spec.objects)
+        assert sorted((o.kind, o.colour) for o in p.asked.objects) == things
+        assert len({colour for _, colour in things}) == 2
+        assert p.asked.events == tuple(e.label for e in p.spec.events)

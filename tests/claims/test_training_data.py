@@ -51,21 +51,23 @@ def test_a_whole_measurement(tiny_folder: Any, tmp_path: Any) -> None:
     shutil.copytree(tiny_folder("kinema_mini"), folder)
     (folder / "card.json").write_text(json.dumps({"data": {"seeds": [0, 40]}, "training": {"steps": 12}}))
     torch.manual_seed(0)
-    judge = Judge(JudgeNet(words_of(get_curriculum("first"), NetSettings(frames=5, size=32, channels=(8, 8, 8)))))
+    judge = Judge(
+        JudgeNet(words_of(get_curriculum("first"), NetSettings(frames=5, size=32, channels=(8, 8, 8), width=16)))
+    )
     backbone = load(folder, device="cpu")
-    prompts = scenes(6, LIST_SEED)
+    prompts = scenes(3, LIST_SEED)
     like = torch.empty(1, 1, 32, 32)
     held = seen(prompts, judge, 6, like).features
-    training = TrainingClips(backbone, 5)
-    assert training.which == [0, 8, 16, 24, 32]
+    training = TrainingClips(backbone, 4)
+    assert training.which == [0, 10, 20, 30]
     setup = Setup(model="tiny", steps=1, num_frames=5, height=32, width=32, batch=3)
     result, pairs = measure(backbone, judge, prompts, held, setup, training)
-    assert result.steps == 12 and len(pairs) == 5 and [p[0] for p in pairs] == sorted(p[0] for p in pairs)
+    assert result.steps == 12 and len(pairs) == 3 and [p[0] for p in pairs] == sorted(p[0] for p in pairs)
     found = result.copies["features"]
     assert float(found.made.min()) == pytest.approx(pairs[0][0])
     draw(tmp_path / "closest.png", [(apart, made, made) for apart, made, _ in pairs])
     assert (tmp_path / "closest.png").is_file()
-    assert "tiny, 12 steps" in table(result.made, [result], 6, 6) and json.dumps(result.to_dict())
+    assert "tiny, 12 steps" in table(result.made, [result], 3, 3) and json.dumps(result.to_dict())
     with pytest.raises(KinemaError, match="41 training clips are asked for, and there are 40"):
         TrainingClips(backbone, 41)
     with pytest.raises(KinemaError, match="does not say which seeds"):

