@@ -167,7 +167,10 @@ class Denoising:
                     predictor.network.compile(dynamic=False)
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Any]:
-        """Latents and noise (B, C, T, H, W), times (B,), given frames (B, T) bool, prompts, whether a teacher helps."""
+        """Latents and noise (B, C, T, H, W), times (B,), given frames (B, T) bool, prompts, whether a teacher helps.
+
+        weight (B,): of a clip in the mean of the loss, by its frames that are not given; 1 on the mean.
+        """
         s = self.settings
         latents, prompts = self.clips.draw(step, self.size, generator)
         frames = latents.shape[2]
@@ -175,12 +178,14 @@ class Denoising:
         if frames > 1 and float(torch.rand(1, generator=generator)) < s.given_share:
             given = given_frames(s.given, self.size, frames, generator)
         dropped = torch.rand(self.size, generator=generator) < s.caption_dropout
+        learned = (~given).sum(1).float()
         taught = s.teacher is not None and step * self.size < s.teacher.until and not bool(given.any())
         return {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=generator),
             "t": self.objective.times(self.size, generator),
             "given": given,
+            "weight": learned / learned.mean(),
             "prompts": ["" if drop else prompt for prompt, drop in zip(prompts, dropped.tolist(), strict=True)],
             "taught": torch.full((self.size,), taught),
         }
@@ -200,9 +205,9 @@ class Denoising:
                 with torch.no_grad():
                     expected = self.teacher.velocity(x, t, batch["prompts"]).float()
                 target = torch.lerp(sampled, expected, teacher.share)
-        loss, _ = self.objective.loss(velocity, target, times)
+        _, learned = self.objective.loss(velocity, target, times)
         _, clips = self.objective.loss(velocity.detach(), sampled, times)
-        return loss, dict(bucket_losses(clips, batch["t"]))
+        return (learned * batch["weight"]).mean(), dict(bucket_losses(clips, batch["t"]))
 
     @contextmanager
     def _computing(self, frames: int) -> Iterator[None]:
