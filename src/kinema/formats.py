@@ -135,7 +135,7 @@ def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
     frames: list[np.ndarray] = []
     with open_container(path) as (fps, pictures, metadata):
         for picture in pictures:
-            check_memory(len(frames) + 1, *picture.shape[:2], path, max_bytes)
+            check_memory(len(frames) + 1, picture.shape[0], picture.shape[1], path, max_bytes)
             frames.append(picture)
         sound, sample_rate = _load_sound(path)
     return Video(np.stack(frames), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kinema.backbones.lora import FILE, check_peft, quiet, takers
 from kinema.core.errors import KinemaError
@@ -110,11 +110,13 @@ class Adapter:
         import peft
         from safetensors.torch import save_file
 
-        tensors, told = {}, {}
+        config: Any = self.config  # peft is not fully typed
+        tensors: dict[str, Tensor] = {}
+        told: dict[str, Any] = {}
         for part, network in self.networks.items():
             for name, tensor in peft.get_peft_model_state_dict(network, adapter_name=NAME).items():
                 tensors[f"{part}.{name}"] = tensor.detach().cpu().contiguous()
-            told |= {f"{part}.{key}": value for key, value in self.config.to_dict().items()}
+            told |= {f"{part}.{key}": value for key, value in config.to_dict().items()}
         metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(told, default=list, sort_keys=True)}
         if card:
             metadata["kinema"] = json.dumps(card, sort_keys=True)
