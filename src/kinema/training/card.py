@@ -22,7 +22,7 @@ WHAT = {
 def make_card(settings: VideoSettings, place: Place, stage: Denoising, training: dict[str, Any]) -> dict[str, Any]:
     """The card of what a stage has trained. training: steps, clips_seen, seconds and hardware."""
     backbone, before = stage.backbone, stage.backbone.folder.card
-    parts = {"network": stage.student.network, "text_encoder": stage.student.text_encoder, "vae": backbone.vae}
+    parts = {stage.student.part: stage.student.network, "text_encoder": stage.student.text_encoder, "vae": backbone.vae}
     tokenizer = getattr(backbone, "tokenizer", None) or backbone.pipeline.tokenizer
     taken = {key: before[key] for key in ("defaults", "given", "takes_last_image") if key in before}
     if settings.learning.given_share:

@@ -99,6 +99,11 @@ class Predictor:
         return getattr(self.backbone, "unet", None) or self.backbone.transformer
 
     @property
+    def part(self) -> str:
+        """What the model's folder calls it."""
+        return "unet" if self.network is getattr(self.backbone, "unet", None) else "transformer"
+
+    @property
     def text_encoder(self) -> Any:
         return getattr(self.backbone, "text_encoder", None) or self.backbone.pipeline.text_encoder
 
@@ -242,13 +247,12 @@ def choose(predictor: Predictor, settings: LearningSettings) -> dict[str, nn.Mod
     Raises: ValueError when the network has no layers of the kind asked for.
     """
     network = predictor.network
-    name = "unet" if network is getattr(predictor.backbone, "unet", None) else "transformer"
     temporal = {id(p) for key, p in network.named_parameters() if "motion_modules" in key}
     if settings.train != "all" and not temporal:
         raise ValueError(f"train is {settings.train!r}, and the network has no layers of its own for time; use all")
     for p in network.parameters():
         p.requires_grad_(settings.train == "all" or (id(p) in temporal) == (settings.train == "temporal"))
-    modules: dict[str, nn.Module] = {name: network}
+    modules: dict[str, nn.Module] = {predictor.part: network}
     if settings.train_text:
         modules["text_encoder"] = predictor.text_encoder.requires_grad_(True)
     return modules
