@@ -42,7 +42,7 @@ def stages(monkeypatch):
         (["own.yaml", "--seconds", "nan"], "--seconds is nan; use more than 0"),
         (["own.yaml", "--steps", "5", "--seconds", "5"], "give one of them"),
         (["own.yaml", "--device", "abacus"], "'abacus' is not on this machine"),
-        (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for training a video model"),
+        (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for training a"),
         (["own.yaml", "--out", "own.yaml"], "cannot write own.yaml: it is a file"),
         (["own.yaml", "stage2.cache.curriculum=hard"], "curriculum is 'hard'; use one of first, full"),
         (["own.yaml", "stage2.colour=red"], "has no setting 'colour'"),

@@ -193,7 +193,7 @@ def test_the_model_folder_loads_in_diffusers_and_holds_the_average(run):
     assert card["training"]["objective"] == {"wan": "flow", "cogvideox": "v", "unet": "v"}[kind]
     assert ("given" in card) == (kind == "wan")
     loaded = load(place.model)
-    assert kind != "wan" or loaded.takes_last_image and "any" in loaded.learned_frames
+    assert kind != "wan" or (loaded.takes_last_image and "any" in loaded.learned_frames)
 
 
 def test_a_training_goes_on_from_another_and_its_card_tells(run, tmp_path):
