@@ -132,7 +132,7 @@ def test_kill_leaves_a_whole_checkpoint_and_resumes_exactly(tmp_path):
     child.wait()
     at = int(checkpoints(folder / "checkpoints")[-1].name[5:])
     assert 20 < at < 2000
-    # Both go on with the learning rate of 2000 steps, and are stopped at the same place, which they would not be exactly
+    # Both go on with the learning rate of 2000 steps, and are stopped at the same place, which they are not exactly
     # where batches are made ahead.
     how["prefetch"] = False
     resumed, _ = train(folder, stop_at=at + 20, **how)
