@@ -149,16 +149,29 @@ def test_a_fresh_unet_makes_pictures_frame_by_frame():
     torch.testing.assert_close(whole, torch.cat(apart, 2), atol=1e-5, rtol=1e-4)
 
 
-def test_checkpointed_gradients_are_the_same():
-    x, text = torch.randn(1, 4, 2, 4, 4, generator=generator()), torch.randn(1, 5, 16, generator=generator())
+def test_checkpointed_gradients_are_the_same_and_reach_the_text_encoder_where_it_learns(run):
+    _, settings, place = run
     gradients = []
     for checkpointing in (False, True):
-        told = replace(NETWORKS["wan"], gradient_checkpointing=checkpointing)
-        model = build_network(told, 4, 16, 48, (7, 8, 8), 0).train()
-        torch.nn.init.normal_(model.proj_out.weight, generator=generator(1))
-        model(x, torch.tensor([500.0]), text, return_dict=False)[0].square().mean().backward()
-        gradients.append(model.patch_embedding.weight.grad)
+        network = replace(settings.network, gradient_checkpointing=checkpointing)
+        learning = replace(settings.learning, train_text=True)
+        stage = stage_of(replace(settings, network=network, learning=learning), place)
+        assert stage.student.network.is_gradient_checkpointing == checkpointing
+        for p in stage.student.network.parameters():  # gates that start at zero let nothing through
+            torch.nn.init.normal_(p, std=0.1, generator=generator(p.numel()))
+        stage.student.network.train()
+        stage.loss(stage.batch(0, generator(1)), generator())[0].backward()
+        gradients.append([p.grad for p in stage.modules["text_encoder"].parameters()])
+        assert all(float(g.abs().sum()) > 0 for g in gradients[-1])
     torch.testing.assert_close(*gradients)
+
+
+def test_a_text_encoder_that_gets_no_gradients_is_refused(run):
+    _, settings, place = run
+    stage = stage_of(replace(settings, learning=replace(settings.learning, train_text=True)), place)
+    stage.backbone.text_inputs = torch.no_grad()(stage.backbone.text_inputs)
+    with pytest.raises(ValueError, match="reads prompts without gradients; set train_text to false"):
+        stage.loss(stage.batch(0, generator(1)), generator())
 
 
 def test_resumed_training_equals_an_unbroken_one(run, tmp_path):

@@ -211,7 +211,6 @@ class CogVideoXBackbone(PipelineBackbone):
 
     # Text, pictures and pixels.
 
-    @torch.no_grad()
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         length = self.transformer.config.max_text_seq_length
         if type(self.pipeline.text_encoder).__name__ == "UMT5EncoderModel":

@@ -267,7 +267,6 @@ class WanBackbone(DiffusersBackbone):
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {"text": self.encode_prompt(prompts)}
 
-    @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings (B, P, D), zero behind the end of each prompt, as diffusers' WanPipeline makes them."""
         text = encode_prompts(self.tokenizer, self.text_encoder, prompts, MAX_TOKENS).to(self.dtype)

@@ -31,7 +31,7 @@ def world() -> None:
 def sample(
     out: Path = typer.Option(..., metavar="FOLDER", help="Where to; made if it is not there."),
     count: int = typer.Option(16, metavar="COUNT", help="How many clips."),
-    curriculum: str = typer.Option("full", metavar="NAME", help="The part of the world: first or full."),
+    curriculum: str = typer.Option("full", metavar="NAME", help="The part of the world: first, pairs or full."),
     split: str = typer.Option("train", metavar="NAME", help="train, held_out (combinations no training sees) or all."),
     seed: int = typer.Option(0, metavar="NUMBER", help="Seed of the first clip; the others follow."),
     height: int = typer.Option(128, metavar="PIXELS", help="Rows."),

@@ -112,6 +112,8 @@ class Predictor:
         conditions = self._of_shape(x)
         if self.learns_text:
             text = self.backbone.text_inputs(prompts)
+            if torch.is_grad_enabled() and not any(each.requires_grad for each in text.values()):
+                raise ValueError(f"model {self.backbone.name!r} reads prompts without gradients; set train_text to false")
         else:
             text = self.backbone.encode_texts(prompts, conditions)
         inputs = {**self.backbone.inputs(conditions, frozenset()), **text}

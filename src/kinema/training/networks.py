@@ -34,7 +34,7 @@ class NetworkSettings:
     time_embed_dim: int = 64  # cogvideox
     block_out_channels: tuple[int, ...] = (64, 96)  # unet: channels of its levels, multiples of 16
     motion_max_seq_length: int = 64  # unet: latent frames its table of places holds
-    gradient_checkpointing: bool = False  # blocks are computed twice and kept once: pays on a GPU with large batches
+    gradient_checkpointing: bool = False  # blocks, of a finished model too, are computed twice: less memory, more time
 
 
 def build_network(
@@ -44,11 +44,8 @@ def build_network(
     text_dim)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = BUILDERS[settings.kind](settings, channels, text_dim, text_tokens, cells)
-    if settings.gradient_checkpointing:
-        network.enable_gradient_checkpointing()
-    module: nn.Module = network
-    return module
+        network: nn.Module = BUILDERS[settings.kind](settings, channels, text_dim, text_tokens, cells)
+    return network
 
 
 def build_scheduler(kind: Kind, flow_shift: float, snr_shift_scale: float) -> Any:

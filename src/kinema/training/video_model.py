@@ -21,7 +21,7 @@ from kinema.backbones.load import load, locate
 from kinema.training.card import make_card
 from kinema.training.checkpoint import checkpoints
 from kinema.training.clips import WorldClips
-from kinema.training.denoising import Denoising
+from kinema.training.denoising import Denoising, Predictor
 from kinema.training.export import export_model, load_averaged
 from kinema.training.hardware import hardware
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
@@ -81,6 +81,8 @@ def build_stage(
 ) -> Denoising:
     """The stage of a section. teach: with its teacher, where it has one."""
     s, teacher = settings, None
+    if s.network.gradient_checkpointing:  # no part of a model's folder
+        Predictor(backbone).network.enable_gradient_checkpointing()
     if s.learning.teacher is not None and teach:
         teacher = load(s.learning.teacher.model, device=place.device, dtype="float32")
     d = backbone.defaults

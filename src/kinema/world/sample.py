@@ -101,12 +101,14 @@ class Curriculum:
         return (self.num_frames - 1) / self.fps
 
 
+FIRST = Curriculum(
+    rollers=("ball", "ring"),  # a rolling cylinder seen from its end is a disc, and easily taken for a ball
+    # A dolly looks much like a zoom, a rise like a tilt: they wait for a longer training.
+    cameras=tuple(move for move in CAMERAS if move.split()[0] not in ("dolly", "rise")),
+)
 CURRICULA: dict[str, Curriculum] = {
-    "first": Curriculum(
-        rollers=("ball", "ring"),  # a rolling cylinder seen from its end is a disc, and easily taken for a ball
-        # A dolly looks much like a zoom, a rise like a tilt: they wait for a longer training.
-        cameras=tuple(move for move in CAMERAS if move.split()[0] not in ("dolly", "rise")),
-    ),
+    "first": FIRST,
+    "pairs": replace(FIRST, object_weights=(0.7, 0.3)),
     "full": Curriculum(
         kinds=KINDS,
         materials=MATERIALS,
