@@ -16,6 +16,7 @@ stage2: {trainer: {seconds: 10}}
 def recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "run" / "stage2").mkdir(parents=True)
     return "own.yaml"
 
 
@@ -52,6 +53,10 @@ def stages(monkeypatch):
         (["own.yaml", "data=nowhere"], "nowhere"),
         (["own.yaml", "data="], "data=FOLDER names the folder of clips"),
         (["judge", "data=."], "for sections that train a video model"),
+        (["own.yaml", "data=run/stage2", "--out", "run", "--restart"], "among what the training writes"),
+        (["own.yaml", "data=run", "--out", "run"], "among what the training writes"),
+        (["own.yaml", "stage1.trainer.ema=1"], "ema and betas must be 0 up to below 1"),
+        (["own.yaml", "stage1.trainer.seed=-1"], "seed is -1; use 0 to"),
         (["own.yaml", "--stage", "stage2", "--model", "nothing"], "there is no model 'nothing'"),
     ],
 )
@@ -78,7 +83,7 @@ def test_stages_run_in_order_with_the_given_budget(recipe, stages):
 
 def test_restart_deletes_what_the_stage_made_and_nothing_else(recipe, stages, tmp_path):
     for part in ("autoencoder", "vae", "latents", "stage2", "model"):
-        (tmp_path / "run" / part).mkdir(parents=True)
+        (tmp_path / "run" / part).mkdir(parents=True, exist_ok=True)
     assert run(["train", recipe, "--out", "run", "--stage", "stage2", "--restart"]) == 0
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"autoencoder", "vae", "latents", "model"}
     assert run(["train", recipe, "--out", "run", "--stage", "stage1", "--restart"]) == 0

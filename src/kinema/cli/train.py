@@ -102,6 +102,7 @@ def train(
         trains_autoencoder="stage1" in sections,
         trains_lora="lora" in sections,
     )
+    _check_data(job, stages)
     if export is not None:
         typer.echo(f"wrote {job.export(export, stage)}")
         return
@@ -223,16 +224,37 @@ def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
     return (folders[0] if folders else None), [text for text in overrides if not text.startswith("data=")]
 
 
+def _check_data(job: Job, stages: Sequence[str]) -> None:
+    """Raises: KinemaError when the user's clips lie where the training writes, and where --restart deletes."""
+    if job.data is None:
+        return
+    data = Path(job.data).resolve()
+    for part in ("model", "clips", *(leaf for name in stages for leaf in SECTIONS[name].leaves)):
+        own = (job.folder / part).resolve()
+        if data.is_relative_to(own) or own.is_relative_to(data):
+            raise KinemaError(
+                f"the clips in {job.data} would lie among what the training writes into {job.folder / part}; "
+                "name another folder with --out"
+            )
+
+
 def _from(stages: Sequence[str], data: str | None, model: str | None) -> list[str]:
     """The clips and the model of a training as overrides of its settings."""
     own = [name for name in stages if name in OWN_CLIPS]
     if (data is not None or model is not None) and not own:
         raise KinemaError("data=FOLDER and --model are for sections that train a video model, and there is none")
-    # In the form of JSON, which is YAML: a name is a text whatever it looks like.
-    found = [f"{name}.data={json.dumps(data)}" for name in own if data is not None and name in VIDEO]
+    found = [f"{name}.data={_quoted(data)}" for name in own if data is not None and name in VIDEO]
     if model is not None:
-        found.append(f"{own[0]}.{'model' if own[0] == 'lora' else 'start_from'}={json.dumps(model)}")
+        found.append(f"{own[0]}.{'model' if own[0] == 'lora' else 'start_from'}={_quoted(model)}")
     return found
+
+
+def _quoted(text: str) -> str:
+    """In the form of JSON, which is YAML: a name is a text whatever it looks like.
+
+    Not in ASCII, where JSON writes a sign beyond U+FFFF as two, which YAML does not put together again.
+    """
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _check_budget(seconds: float | None, steps: int | None) -> None:

@@ -48,6 +48,10 @@ class TrainerSettings:
                 raise ValueError(f"{name} is {value}; use more than 0")
         if self.warmup_steps < 0 or not 0 < self.decay <= 1 or not 0 <= self.lr_end <= 1:
             raise ValueError("warmup_steps must be 0 or more, decay above 0 up to 1, lr_end 0 up to 1")
+        if not 0 <= self.ema < 1 or not all(0 <= beta < 1 for beta in self.betas) or self.weight_decay < 0:
+            raise ValueError("ema and betas must be 0 up to below 1, and weight_decay 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; use 0 to 2^63 - 1")
         if self.evaluate_steps is not None and self.evaluate_seconds is not None:
             raise ValueError("give evaluations either evaluate_steps or evaluate_seconds, and not both")
         if self.parallel == "fsdp" and self.optimizer == "muon":
