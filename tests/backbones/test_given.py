@@ -119,6 +119,12 @@ def test_a_short_clip_stands_still_before_its_end(learned, frames):
     torch.testing.assert_close(known[:, :, :2], learned.encode(whole))
 
 
+def test_a_short_clip_has_the_frames_before_a_part_of_its_own(learned, frames):
+    known = learned.prepare([asked(frames[:9], "5:9")]).known
+    video = torch.from_numpy(frames[:9].copy()).permute(3, 0, 1, 2)[None] / 127.5 - 1
+    torch.testing.assert_close(known[:, :, 2:3], learned.encode(video)[:, :, 2:3])
+
+
 def test_a_first_frame_of_a_clip_is_a_first_picture(learned, frames):
     picture = clip_address(frames[:1])
     both = learned.prepare([asked(frames, "0:1")]), learned.prepare([asked(frames, None, video=None, image=picture)])

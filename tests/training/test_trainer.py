@@ -203,6 +203,20 @@ def test_loss_that_is_not_finite_stops_the_training(tmp_path):
         Trainer(stage, settings(), tmp_path, progress=Progress(io.StringIO())).run()
 
 
+def test_a_number_is_the_mean_of_the_micro_batches_that_have_it(tmp_path):
+    stage, calls = Regression(), []
+
+    def loss(batch, generator):
+        calls.append(len(calls))
+        found = stage.net(batch["x"]).square().mean()
+        return found, {"call": float(calls[-1])} | ({"odd": 2.0} if calls[-1] % 2 else {})
+
+    stage.loss = loss
+    run(stage, tmp_path, steps=2, accumulate=2)
+    rows = read_log(tmp_path / "log.jsonl")
+    assert [(row["call"], row["odd"]) for row in rows] == [(0.5, 2.0), (2.5, 2.0)]
+
+
 def test_average_follows_its_formula():
     """d_n = min(decay, (1 + n) / (10 + n)); w goes 1, 2, 3 from a start of 0."""
     module = nn.Linear(1, 1, bias=False)

@@ -53,13 +53,13 @@ def given(requests: Sequence[Request], frames: int, frames_per_latent: int) -> l
     parts = [keep.kept(r.keep, frames, len(clip)) for r, clip in zip(requests, clips, strict=True)]
     if any(other != parts[0] for other in parts):
         raise KinemaError("the requests of a batch keep other frames, or of clips of other lengths; make them equal")
-    return [_of_clips(part, clips, whole=len(clips[0]) >= frames) for part in parts[0]]
+    return [_of_clips(part, clips) for part in parts[0]]
 
 
-def _of_clips(part: keep.Kept, clips: Sequence[np.ndarray], whole: bool) -> Given:
-    """A part of clips (T, H, W, 3) uint8; whole: they have all frames before it."""
+def _of_clips(part: keep.Kept, clips: Sequence[np.ndarray]) -> Given:
+    """A part of clips (T, H, W, 3) uint8."""
     first, stop = part.first + part.shift, part.stop + part.shift
-    if whole or part.first == 0:
+    if part.shift >= 0:  # they have all frames before it
         return Given(part, [list(clip[part.shift : stop]) for clip in clips])
     return Given(part, [[clip[first], *clip[first:stop]] for clip in clips])
 

@@ -113,7 +113,8 @@ class Predictor:
         if self.learns_text:
             text = self.backbone.text_inputs(prompts)
             if torch.is_grad_enabled() and not any(each.requires_grad for each in text.values()):
-                raise ValueError(f"model {self.backbone.name!r} reads prompts without gradients; set train_text to false")
+                name = self.backbone.name
+                raise ValueError(f"model {name!r} reads prompts without gradients; set train_text to false")
         else:
             text = self.backbone.encode_texts(prompts, conditions)
         inputs = {**self.backbone.inputs(conditions, frozenset()), **text}
@@ -164,8 +165,6 @@ class Denoising:
         kind = {"epsilon": "epsilon", "v_prediction": "v"}.get(getattr(path, "prediction", ""), "flow")
         clock = backbone.clock if isinstance(path, VariancePreserving) else None
         self.objective = Objective(settings.objective, kind, clock)
-        if settings.given_share and not backbone.time_per_frame:
-            raise ValueError(f"model {backbone.name!r} has one time for the whole clip; set given_share to 0")
         self.modules: Mapping[str, nn.Module] = choose(self.student, settings)
         self.compiled = settings.compile == "always" or (settings.compile == "auto" and has_compiler())
         if self.compiled:
@@ -246,9 +245,11 @@ class Denoising:
 def choose(predictor: Predictor, settings: LearningSettings) -> dict[str, nn.Module]:
     """The networks that learn, by their names in the model's folder, with gradients where a layer learns.
 
-    Raises: ValueError when the network has no layers of the kind asked for.
+    Raises: ValueError when the network has no layers of the kind asked for, or cannot be given clean frames.
     """
-    network = predictor.network
+    network, backbone = predictor.network, predictor.backbone
+    if settings.given_share and not backbone.time_per_frame:
+        raise ValueError(f"model {backbone.name!r} has one time for the whole clip; set given_share to 0")
     temporal = {id(p) for key, p in network.named_parameters() if "motion_modules" in key}
     if settings.train != "all" and not temporal:
         raise ValueError(f"train is {settings.train!r}, and the network has no layers of its own for time; use all")

@@ -36,7 +36,7 @@ class EMA:
 
     `decay` alone: d_n = min(decay, (1 + n) / (10 + n)) after n updates. The rising d_n (as in TensorFlow's
     ExponentialMovingAverage) keeps the first random weights out of the mean. A fraction, 0 (a copy) up to below 1.
-    With `sigma_rel`, the power-function average of Karras et al., 2023, arXiv:2312.02696, equation 4, instead:
+    With `sigma_rel`, the power-function average of Karras et al., 2023, arXiv:2312.02696, equation 127, instead:
     d_n = (1 - 1 / (n + 1)) ** (gamma + 1), see `power_exponent`. It reaches back the same fraction of the training at
     any time, so that its width need not be chosen by the training's length. Departure: what the paper keeps for a
     choice of the width afterwards (two averages, snapshots) is not kept.

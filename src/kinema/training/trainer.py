@@ -279,14 +279,13 @@ class Trainer:
         lr = s.lr_at(self.step, self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        numbers: dict[str, Tensor] = {}
+        told: list[dict[str, Tensor]] = []  # by the micro-batches
         for i, batch in enumerate(batches):
             loss, extra = self._backward(batch, self.step * s.accumulate + i, last=i == len(batches) - 1)
-            for key, value in {"loss": loss, **extra}.items():
-                part = torch.as_tensor(value).detach().float() / s.accumulate
-                numbers[key] = numbers[key] + part if key in numbers else part
+            told.append({key: torch.as_tensor(value).detach() for key, value in {"loss": loss, **extra}.items()})
         norm = float(gathered(nn.utils.clip_grad_norm_(self.parameters, s.clip_norm)))
-        row = {"step": self.step, **_means(self.processes.gather({k: float(v) for k, v in numbers.items()}))}
+        numbers = [{key: float(value) for key, value in each.items()} for each in told]
+        row = {"step": self.step, **_means([each for part in self.processes.gather(numbers) for each in part])}
         if not math.isfinite(row["loss"]):
             raise FloatingPointError(
                 f"the loss is {row['loss']} at step {self.step}; lower lr (now {s.lr}) and resume from the checkpoint"
@@ -363,7 +362,7 @@ def _to(batch: Batch, device: torch.device) -> dict[str, Any]:
 
 
 def _means(told: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each number over the processes that have it."""
+    """The mean of each number over the micro-batches, of all processes, that have it."""
     keys = dict.fromkeys(key for numbers in told for key in numbers)
     found = {key: [numbers[key] for numbers in told if key in numbers] for key in keys}
     return {key: sum(values) / len(values) for key, values in found.items()}
