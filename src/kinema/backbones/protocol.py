@@ -111,6 +111,9 @@ class Backbone(Protocol):
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:
         """Latents (B, C, T, H, W) -> frames (B, T', H', W', 3) uint8."""
 
+    def encode(self, video: Tensor) -> Tensor:
+        """Video (B, 3, T', H', W') in -1..1 -> latents (B, C, T, H, W). Raises: KinemaError for another size."""
+
     def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
         """What was made along with the latents of a finished run: (B, channels, samples) float32 in -1..1, and samples
         per second; None where a model makes no sound."""

@@ -163,13 +163,10 @@ def render(prompts: Sequence[Prompt], like: Tensor | None = None) -> Tensor:
     return render_frames(state)
 
 
-def through_autoencoder(backbone: Backbone, frames: Tensor) -> Tensor | None:
-    """Frames (B, T, H, W, 3) uint8 after encoding and decoding; None when the backbone cannot encode clips."""
-    encode = getattr(backbone, "encode", None)
-    if encode is None:
-        return None
+def through_autoencoder(backbone: Backbone, frames: Tensor) -> Tensor:
+    """Frames (B, T, H, W, 3) uint8 after encoding and decoding."""
     video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    return torch.cat([backbone.decode(encode(clip[None])) for clip in video])
+    return torch.cat([backbone.decode(backbone.encode(clip[None])) for clip in video])
 
 
 def judged(prompt: Prompt, reading: Reading) -> list[Row]:
@@ -193,10 +190,9 @@ def measure(backbone: Backbone, judge: Judge | SeveralReader, prompts: Sequence[
         made = generate_batch(backbone, [p.text for p in part], seeds, setup)
         drawn = render(part, made)
         for result, frames in zip(results, (made, drawn, through_autoencoder(backbone, drawn)), strict=True):
-            if frames is not None:
-                readings = judge.read_batch(list(frames))
-                result.rows += [judged(p, r) for p, r in zip(part, readings, strict=True)]
-    return [result for result in results if result.rows]
+            readings = judge.read_batch(list(frames))
+            result.rows += [judged(p, r) for p, r in zip(part, readings, strict=True)]
+    return results
 
 
 def first_frames(backbone: Backbone, prompts: Sequence[Prompt], setup: Setup) -> list[float]:

@@ -52,9 +52,6 @@ class Kept:
 
 def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
     """Held-out clips of the first curriculum through the autoencoder, one at a time."""
-    encode = getattr(backbone, "encode", None)
-    if encode is None:
-        raise ValueError(f"the family {backbone.family} has no encode; use a model of the wan family")
     values: list[float] = []
     encoding: list[float] = []
     decoding: list[float] = []
@@ -64,7 +61,7 @@ def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
         for frames in torch.split(render_frames(state), 1):
             video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
             begun = time.perf_counter()
-            latents = encode(video)
+            latents = backbone.encode(video)
             middle = time.perf_counter()
             again = backbone.decode(latents)  # on the CPU, so that the clock sees the end of it
             encoding.append(middle - begun)

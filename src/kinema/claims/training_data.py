@@ -183,15 +183,14 @@ class Result:
     model: str
     steps: int | None  # of its training, as its card says
     made: Distance
-    coded: Distance | None  # rendered clips of the same prompts, after the autoencoder
+    coded: Distance  # rendered clips of the same prompts, after the autoencoder
     copies: dict[str, Copies] = field(default_factory=dict)  # by "features" and "pixels"
 
     def to_dict(self) -> dict[str, Any]:
-        told = {name: asdict(d) for name, d in (("made", self.made), ("through_autoencoder", self.coded)) if d}
         return {
             "model": self.model,
             "steps": self.steps,
-            "frechet": told,
+            "frechet": {"made": asdict(self.made), "through_autoencoder": asdict(self.coded)},
             "copies": {name: found.to_dict() for name, found in self.copies.items()},
         }
 
@@ -217,15 +216,13 @@ def measure(
         frames = generate_batch(
             backbone, [p.text for p in part], [setup.seed + start + i for i in range(len(part))], setup
         )
-        drawn = render(part, frames)
-        through = through_autoencoder(backbone, drawn)
         made.append(Seen.of(list(frames), judge))
-        coded.append(Seen.of(list(drawn if through is None else through), judge))
+        coded.append(Seen.of(list(through_autoencoder(backbone, render(part, frames))), judge))
         clips += list(frames)
     ours, held_out = Seen.joined(made), Seen.joined(coded)
     card = backbone.folder.card.get("training", {})
-    apart = distance(held_out.features, reference) if hasattr(backbone, "encode") else None
-    result = Result(setup.model, card.get("steps"), distance(ours.features, reference), apart)
+    distances = distance(ours.features, reference), distance(held_out.features, reference)
+    result = Result(setup.model, card.get("steps"), *distances)
     if training is None:
         return result, []
     of = Seen.joined([Seen.of(list(frames), judge) for frames in training.batches(setup.batch, clips[0][None])])
@@ -254,8 +251,7 @@ def table(floor: Distance, results: Sequence[Result], count: int, reference: int
     for r in results:
         steps = "" if r.steps is None else f", {r.steps} steps"
         lines.append(f"{r.model + steps:44}{r.made}")
-        if r.coded:
-            lines.append(f"{'  rendered, through its autoencoder':44}{r.coded}")
+        lines.append(f"{'  rendered, through its autoencoder':44}{r.coded}")
     for r in results:
         for name, found in r.copies.items():
             medians = f"{np.median(found.made):.3f} against {np.median(found.held_out):.3f} of held-out clips"

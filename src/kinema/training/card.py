@@ -49,11 +49,12 @@ def _data(settings: VideoSettings, place: Place, stage: Denoising) -> dict[str, 
     if not isinstance(stage.clips, WorldClips):
         return {"own_clips": str(stage.clips)}
     c, d = settings.cache, stage.backbone.defaults
+    cached = LatentCache.count(place.folder / "latents")
     return {
         "world": f"kinema.world, curriculum {c.curriculum!r}, training split",
         **{name: getattr(d, name) for name in ("num_frames", "height", "width", "fps")},
-        "seeds": [c.first_seed, c.first_seed + c.clips],
-        "cached_clips": LatentCache.count(place.folder / "latents"),
+        "seeds": [c.first_seed, c.first_seed + cached],  # of clips that were there to learn from; shards come in order
+        "cached_clips": cached,
     }
 
 
