@@ -55,6 +55,8 @@ def stages(monkeypatch):
         (["judge", "data=."], "for sections that train a video model"),
         (["own.yaml", "data=run/stage2", "--out", "run", "--restart"], "among what the training writes"),
         (["own.yaml", "data=run", "--out", "run"], "among what the training writes"),
+        (["finetune"], "name their folder with data=FOLDER"),
+        (["lora", "--out", "new"], "name their folder with data=FOLDER"),
         (["own.yaml", "stage1.trainer.ema=1"], "ema and betas must be 0 up to below 1"),
         (["own.yaml", "stage1.trainer.seed=-1"], "seed is -1; use 0 to"),
         (["own.yaml", "--stage", "stage2", "--model", "nothing"], "there is no model 'nothing'"),

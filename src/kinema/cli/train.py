@@ -180,7 +180,8 @@ class Job:
         if name == "lora":
             from kinema.training.lora import train_lora
 
-            return train_lora(settings, self._clips(), self.folder, self.device, say=_say)
+            assert self.data is not None, "see _check_data"
+            return train_lora(settings, Path(self.data), self.folder, self.device, say=_say)
         from kinema.training.hardware import hardware
 
         train = getattr(import_module(f"kinema.training.{name}"), f"train_{name}")
@@ -199,11 +200,6 @@ class Job:
             raise KinemaError(f"--export is for sections that train a video model; the recipe {self.recipe!r} has none")
         name = stage or self.video[-1]
         return export_checkpoint(self.settings(name), self.place(name), out)
-
-    def _clips(self) -> Path:
-        if self.data is None:
-            raise KinemaError("a LoRA is trained on clips of your own; name their folder with data=FOLDER")
-        return Path(self.data)
 
 
 def _say(text: str) -> None:
@@ -225,8 +221,10 @@ def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _check_data(job: Job, stages: Sequence[str]) -> None:
-    """Raises: KinemaError when the user's clips lie where the training writes, and where --restart deletes."""
+    """Raises: KinemaError when a user's clips are missing, or lie where the training writes and --restart deletes."""
     if job.data is None:
+        if "lora" in stages or ("finetune" in stages and job.settings("finetune").data is None):
+            raise KinemaError("this trains on clips of your own; name their folder with data=FOLDER")
         return
     data = Path(job.data).resolve()
     for part in ("model", "clips", *(leaf for name in stages for leaf in SECTIONS[name].leaves)):
