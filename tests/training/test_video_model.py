@@ -17,7 +17,7 @@ from kinema.training.networks import NetworkSettings, build_network
 from kinema.training.objective import FLOW
 from kinema.training.preview import PreviewSettings
 from kinema.training.trainer import Trainer, TrainerSettings
-from kinema.training.video_model import build_stage, export_checkpoint, open_clips, train_video_model
+from kinema.training.video_model import build_stage, check_learning, export_checkpoint, open_clips, train_video_model
 from kinema.training.video_settings import Place, TextSettings, VideoSettings
 
 NETWORKS = {
@@ -229,3 +229,34 @@ def test_a_running_training_can_be_exported(run, tmp_path):
     ours, theirs = ((p / name / "diffusion_pytorch_model.safetensors").read_bytes() for p in (out, place.model))
     assert ours == theirs
     assert not any(str(place.folder) in p.read_text() for p in out.rglob("*.json")), "the model tells where it was made"
+
+
+@pytest.mark.parametrize(
+    "sizes, says",
+    [
+        (dict(num_layers=0), "num_layers is 0; use 1 or more"),
+        (dict(attention_head_dim=13), "attention_head_dim is 13; kind 'wan' takes multiples of 2"),
+        (dict(kind="cogvideox", attention_head_dim=24), "kind 'cogvideox' takes multiples of 16"),
+        (dict(kind="unet", block_out_channels=(60, 96)), r"block_out_channels are \[60, 96\]"),
+        (dict(kind="unet", block_out_channels=(64, 96), num_attention_heads=5), r"num_attention_heads \(5\)"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused_with_the_recipe(sizes, says):
+    with pytest.raises(ValueError, match=says):
+        NetworkSettings(**sizes)
+
+
+def test_what_a_model_cannot_learn_is_refused_before_clips_are_drawn(run, tmp_path):
+    kind, _, place = run
+    other = tmp_path / "other"
+    AutoencoderKLKinema(widths=(8, 8, 8), z_dim=5, decoder_depths=(1, 1, 1)).save_pretrained(other / "vae")
+    backbone = load(place.model, dtype="float32")
+    check_learning(LearningSettings(teacher=TeacherSettings(model=str(place.folder / "start"))), backbone)
+    with pytest.raises(ValueError, match="has another autoencoder"):
+        check_learning(LearningSettings(teacher=TeacherSettings(model=str(other))), backbone)
+    if kind != "unet":
+        with pytest.raises(ValueError, match="no layers of its own for time"):
+            check_learning(LearningSettings(train="temporal"), backbone)
+    if kind != "wan":
+        with pytest.raises(ValueError, match="set given_share to 0"):
+            check_learning(LearningSettings(given_share=0.1), backbone)

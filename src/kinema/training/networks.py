@@ -18,6 +18,17 @@ import torch
 from torch import nn
 
 Kind = Literal["wan", "cogvideox", "unet"]
+SIZES = (
+    "num_layers",
+    "num_attention_heads",
+    "attention_head_dim",
+    "ffn_dim",
+    "freq_dim",
+    "rope_max_seq_len",
+    "time_embed_dim",
+    "motion_max_seq_length",
+)
+HEAD_UNITS = {"wan": 2, "cogvideox": 16}  # what their rotary embeddings in three directions divide a head into
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,25 @@ class NetworkSettings:
     block_out_channels: tuple[int, ...] = (64, 96)  # unet: channels of its levels, multiples of 16
     motion_max_seq_length: int = 64  # unet: latent frames its table of places holds
     gradient_checkpointing: bool = False  # blocks, of a finished model too, are computed twice: less memory, more time
+
+    def __post_init__(self) -> None:
+        for name in SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
+        if self.kind == "unet":
+            self._check_levels()
+        elif self.attention_head_dim % HEAD_UNITS[self.kind] or self.attention_head_dim < 6:
+            raise ValueError(
+                f"attention_head_dim is {self.attention_head_dim}; kind {self.kind!r} takes multiples of "
+                f"{HEAD_UNITS[self.kind]}, 6 or more, as its places in three directions share the numbers of a head"
+            )
+
+    def _check_levels(self) -> None:
+        levels, heads = self.block_out_channels, self.num_attention_heads
+        if not levels or any(width < 1 or width % 16 or width % heads for width in levels):
+            raise ValueError(
+                f"block_out_channels are {list(levels)}; use multiples of 16 and of num_attention_heads ({heads})"
+            )
 
 
 def build_network(

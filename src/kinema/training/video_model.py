@@ -21,7 +21,7 @@ from kinema.backbones.load import load, locate
 from kinema.training.card import make_card
 from kinema.training.checkpoint import checkpoints
 from kinema.training.clips import WorldClips
-from kinema.training.denoising import Denoising, Predictor
+from kinema.training.denoising import Denoising, LearningSettings, Predictor, choose
 from kinema.training.export import export_model, load_averaged
 from kinema.training.hardware import hardware
 from kinema.training.latents import Filler, LatentCache, fill_cache, open_cache
@@ -42,6 +42,7 @@ def train_video_model(settings: VideoSettings, place: Place, say: Say = print) -
     with join(place.device).in_turn():
         start = model_to_begin_with(settings, place, say)
     backbone = load(start, device=place.device, dtype="float32")
+    check_learning(settings.learning, backbone)
     with open_clips(settings, place, backbone, say) as clips:
         stage = build_stage(settings, place, backbone, clips)
         trainer = Trainer(stage, settings.trainer, place.own, place.device)
@@ -74,6 +75,23 @@ def export_checkpoint(settings: VideoSettings, place: Place, out: Path, say: Say
     # Of the training; the export may run elsewhere, or on fewer threads.
     training["hardware"] = state.get("hardware") or hardware(place.device)
     return export_model(backbone, out, make_card(settings, place, stage, training))
+
+
+def check_learning(settings: LearningSettings, backbone: Any) -> None:
+    """Raises: ValueError, before clips are drawn, when the model cannot learn so or a teacher has other latents."""
+    choose(Predictor(backbone, settings.train_text), settings)
+    if settings.teacher is not None and latents_of(locate(settings.teacher.model)) != latents_of(backbone.folder.path):
+        raise ValueError(
+            f"the teacher {settings.teacher.model!r} has another autoencoder than the model it teaches; "
+            "take a model with the same one, or set teacher to null"
+        )
+
+
+def latents_of(model: Path) -> dict[str, Any]:
+    """What the config of a model's autoencoder says of its latents; two that were trained apart differ in it."""
+    config = json.loads((model / "vae" / "config.json").read_text(encoding="utf-8"))
+    names = ("_class_name", "z_dim", "latent_channels", "latents_mean", "latents_std", "scaling_factor", "shift_factor")
+    return {name: config.get(name) for name in names}
 
 
 def build_stage(

@@ -29,6 +29,13 @@ class TextSettings:
     captions: int = 20_000  # captions the tokenizer takes its words from
     min_count: int = 2  # a word seen less often is spelled with pieces
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} of the text encoder is {value}; use 1 or more")
+        if self.d_model % self.num_heads:
+            raise ValueError(f"d_model is {self.d_model}; use a multiple of num_heads ({self.num_heads})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSettings:
