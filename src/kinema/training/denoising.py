@@ -197,7 +197,7 @@ class Denoising:
         }
 
     def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
-        """The objective's loss, and the plain one for each fifth of the time."""
+        """The objective's loss, and for each fifth of the time the one without a teacher."""
         x0, noise, given = batch["latents"], batch["noise"], batch["given"]
         times = frame_times(batch["t"], given)
         t = times if bool(given.any()) else batch["t"]
@@ -211,9 +211,9 @@ class Denoising:
                 with torch.no_grad():
                     expected = self.teacher.velocity(x, t, batch["prompts"]).float()
                 target = torch.lerp(sampled, expected, teacher.share)
-        _, learned = self.objective.loss(velocity, target, times)
-        _, clips = self.objective.loss(velocity.detach(), sampled, times)
-        return (learned * batch["weight"]).mean(), dict(bucket_losses(clips, batch["t"]))
+        learned = self.objective.losses(velocity, target, times)
+        plain = self.objective.losses(velocity.detach(), sampled, times)
+        return (learned * batch["weight"]).mean(), dict(bucket_losses(plain, batch["t"]))
 
     @contextmanager
     def _computing(self, frames: int) -> Iterator[None]:

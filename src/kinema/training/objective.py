@@ -84,17 +84,16 @@ class Objective:
             return torch.minimum(data, self.settings.min_snr * noise)
         return {"flow": torch.ones_like(t), "epsilon": data, "v": data + noise}[self.kind]
 
-    def loss(self, velocity: Tensor, target: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted mean squared error to the velocity `target` over the frames with a time above 0: the batch's
-        mean and each clip's (B,). Frames at 0 are given, and nothing is learned there; all others count the same.
+    def losses(self, velocity: Tensor, target: Tensor, times: Tensor) -> Tensor:
+        """Each clip's weighted mean squared error to the velocity `target`, (B,), over its frames with a time above 0.
+        Frames at 0 are given, and nothing is learned there.
 
         velocity, target: (B, C, T, H, W); times: (B, T).
         """
         error = (velocity.float() - target.float()).square().mean(dim=(1, 3, 4))  # (B, T)
         learned = (times > 0).to(error.dtype)
         error = error * self.weight(times) * learned
-        clips = error.sum(1) / learned.sum(1).clamp_min(1)
-        return error.sum() / learned.sum().clamp_min(1), clips
+        return error.sum(1) / learned.sum(1).clamp_min(1)
 
 
 # -- frames that are given clean ---------------------------------------------------------------------------------
