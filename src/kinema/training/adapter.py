@@ -43,6 +43,8 @@ class AdapterSettings:
             raise ValueError(f"alpha is {self.alpha}; use more than 0")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; use 0 up to below 1")
+        if not self.targets:
+            raise ValueError("a LoRA without targets changes nothing; name the ends of some layers")
 
 
 class Adapter:
@@ -138,5 +140,3 @@ def _check_targets(name: str, network: nn.Module, targets: tuple[str, ...], mode
         if not any(key == target or key.endswith(f".{target}") for key in layers):
             ends = sorted({key.rpartition(".")[2] for key in layers if not key.rpartition(".")[2].isdigit()})
             raise KinemaError(f"no layer of the {name} of model {model!r} ends in {target!r}; it has {', '.join(ends)}")
-    if not targets:
-        raise KinemaError("a LoRA without targets changes nothing; name the ends of some layers")

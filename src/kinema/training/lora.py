@@ -46,6 +46,8 @@ class LoraSettings:
     def __post_init__(self) -> None:
         if self.learning.train != "all" or self.learning.train_text:
             raise ValueError("train and train_text are for whole networks; a LoRA learns in adapter.targets")
+        if self.learning.teacher is not None:
+            raise ValueError("a LoRA learns from clips alone; set teacher to null")
 
 
 def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | None = None, say: Say = print) -> Report:

@@ -39,8 +39,8 @@ def _write_fresh(settings: VideoSettings, place: Place, out: Path, say: Say) -> 
     """A fresh network with a fresh text encoder, which has learned to read, or the one of another model."""
     s = settings
     clip = get_curriculum(s.cache.curriculum)
-    tokenizer, encoder = _text(s, say)
     autoencoder = load_autoencoder(place.autoencoder or locate(s.parts_from) / "vae")
+    tokenizer, encoder = _text(s, say)
     cells = ((clip.num_frames - 1) // GROUP + 1, clip.height // CELL, clip.width // CELL)
     length, seed = tokenizer.model_max_length, s.trainer.seed
     network = build_network(s.network, autoencoder.config["z_dim"], encoder.config.d_model, length, cells, seed + 1)
