@@ -97,3 +97,10 @@ def test_an_interrupted_training_exits_130(recipe, monkeypatch, capsys):
     monkeypatch.setattr(Job, "run", lambda job, name: stopped)
     assert run(["train", recipe]) == 130
     assert "stopped at step 12 of stage1" in capsys.readouterr().err
+
+
+def test_restart_deletes_no_folder_that_no_training_made(recipe, stages, tmp_path):
+    (tmp_path / "run" / "stage2").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run" / "stage2" / "thesis.txt").write_text("mine")
+    assert run(["train", recipe, "--out", "run", "--stage", "stage2", "--restart"]) == 2
+    assert (tmp_path / "run" / "stage2" / "thesis.txt").is_file()

@@ -219,6 +219,13 @@ def test_a_training_goes_on_from_another_and_its_card_tells(run, tmp_path):
     assert [part["steps"] for part in card["training"]["parts"]] == [2] and card["training"]["steps"] == 2
 
 
+def test_a_fresh_model_of_other_settings_is_not_taken_for_this_one(run):
+    _, settings, place = run
+    told = replace(settings, network=replace(settings.network, num_layers=2))
+    with pytest.raises(ValueError, match="was made with another network; use another folder"):
+        train_video_model(told, place, say=lambda _: None)
+
+
 def test_a_running_training_can_be_exported(run, tmp_path):
     _, settings, place = run
     out = export_checkpoint(settings, place, tmp_path / "preview")

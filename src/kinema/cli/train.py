@@ -36,10 +36,10 @@ def _video(name: str, *more: str) -> Section:
 
 # In the order of a training.
 SECTIONS = {
-    "stage1": Section("autoencoder:AutoencoderRecipe", ("autoencoder", "vae", "latents", "start")),
-    "pictures": _video("pictures", "start"),
+    "stage1": Section("autoencoder:AutoencoderRecipe", ("autoencoder", "vae", "latents")),
+    "pictures": _video("pictures"),
     "temporal": _video("temporal"),
-    "stage2": _video("stage2", "start"),
+    "stage2": _video("stage2"),
     "finetune": _video("finetune", "clips"),
     "lora": Section("lora:LoraSettings", ("lora", "latents")),
     "judge": Section("judge:JudgeSettings", ("checkpoints", "log.jsonl", "judge")),
@@ -114,8 +114,7 @@ def train(
     processes = join(job.device)
     for name in stages:
         if not resume and processes.first:
-            for part in SECTIONS[name].leaves:
-                shutil.rmtree(job.folder / part, ignore_errors=True)
+            _delete(job, name)
         processes.wait()
         report = job.run(name)
         if report.interrupted:
@@ -218,6 +217,25 @@ def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
     if folders and not Path(folders[0]).is_dir():
         raise KinemaError(f"there is no folder {folders[0]!r} of clips; give one with data=FOLDER")
     return (folders[0] if folders else None), [text for text in overrides if not text.startswith("data=")]
+
+
+def _delete(job: Job, name: str) -> None:
+    """Delete what a section has left in the run's folder, and the fresh model with its first one that had need of it.
+
+    Raises: KinemaError, before anything is deleted, for a folder that no training has made.
+    """
+    parts = [job.folder / part for part in SECTIONS[name].leaves]
+    if job.video and name in (job.video[0], "stage1"):
+        parts.append(job.folder / "start")
+    for part in parts:
+        marks = ("checkpoints", "log.jsonl", "config.json", "cache.json", "model_index.json", "step-*", "clip-*")
+        if part.is_dir() and any(part.iterdir()) and not any(next(part.glob(mark), None) for mark in marks):
+            raise KinemaError(f"{part} holds other things than a training; move it away, or use another folder")
+    for part in parts:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _check_data(job: Job, stages: Sequence[str]) -> None:

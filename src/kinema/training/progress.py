@@ -63,6 +63,10 @@ class Progress:
             self.stream.write(message + "\n")
         self.stream.flush()
 
+    def tell(self, text: str) -> None:
+        """What is being done between two steps."""
+        self._show(text)
+
     def _show(self, text: str) -> None:
         self.stream.write(f"\r\033[K{text}" if self.terminal else text + "\n")
         self.stream.flush()

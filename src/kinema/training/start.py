@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,25 @@ def model_to_begin_with(settings: VideoSettings, place: Place, say: Say) -> Path
     start = place.folder / "start"
     if not start.is_dir():
         _write_fresh(settings, place, start, say)
+        return start
+    found = Folder.open(start, str(start)).card.get("made_of", {})
+    now = _made_of(settings)
+    other = next((name for name, value in now.items() if name in found and found[name] != value), None)
+    if other is not None:
+        raise ValueError(
+            f"{start} was made with another {other}; use another folder, or begin anew with --restart"
+        )
     return start
+
+
+def _made_of(settings: VideoSettings) -> dict[str, Any]:
+    """What decides a fresh model, as JSON has it."""
+    names = ("network", "text", "reading", "parts_from", "flow_shift", "snr_shift_scale")
+    told = asdict(settings)
+    found = {name: told[name] for name in names}
+    found["network"].pop("gradient_checkpointing")  # changes no number
+    made_of: dict[str, Any] = json.loads(json.dumps({**found, "seed": settings.trainer.seed}))
+    return made_of
 
 
 def _write_fresh(settings: VideoSettings, place: Place, out: Path, say: Say) -> None:
@@ -55,7 +75,7 @@ def _write_fresh(settings: VideoSettings, place: Place, out: Path, say: Say) -> 
         networks={name: network, "text_encoder": encoder, "vae": autoencoder},
         tokenizer=tokenizer,
         scheduler=build_scheduler(s.network.kind, s.flow_shift, s.snr_shift_scale),
-        card={"defaults": _defaults(s, clip)},
+        card={"defaults": _defaults(s, clip), "made_of": _made_of(s)},
         index=index,
         dtype=torch.float32,
     )

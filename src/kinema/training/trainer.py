@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -239,6 +240,7 @@ class Trainer:
 
     def draw(self) -> None:
         """Write the loss curve and a sample sheet (averaged weights, eval mode)."""
+        self.progress.tell("drawing samples")
         path = self.folder / f"sheet-{self.step:08d}.png"
         self._look(lambda: self.stage.sheet(path))
         if self.records is not None:
@@ -246,6 +248,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Write down what the stage says of the averaged weights."""
+        self.progress.tell("evaluating")
         numbers = self._look(self.stage.evaluate)  # type: ignore[attr-defined]  # not every stage has one
         if self.records is not None and numbers is not None:
             self.records.evaluation(self.step, {key: float(value) for key, value in numbers.items()})
@@ -338,11 +341,14 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The STOPS set `asked`; a second one of them acts as it would have without us."""
+        """The first of the STOPS sets `asked`; any of them after it acts as it would have without us."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.asked = number
-            signal.signal(number, kept[number])
+            for other, handler in kept.items():
+                signal.signal(other, handler)
+            if self.processes.first:  # not through a buffer, which may be in use right now
+                os.write(2, b"\nstopping after this step; again to stop at once\n")
 
         kept: dict[int, Any] = {}
         try:

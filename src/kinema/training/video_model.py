@@ -45,6 +45,8 @@ def train_video_model(settings: VideoSettings, place: Place, say: Say = print) -
     check_learning(settings.learning, backbone)
     with open_clips(settings, place, backbone, say) as clips:
         stage = build_stage(settings, place, backbone, clips)
+        if stage.compiled:
+            say("compiling before the first step, which takes a minute or two")
         trainer = Trainer(stage, settings.trainer, place.own, place.device)
         report = trainer.run()
     if not report.interrupted:
