@@ -68,6 +68,7 @@ class Backbone(Protocol):
     hooks: frozenset[str]  # hooks of kinema.core.technique.HOOKS it honours
     droppable: frozenset[str]  # conditions that a branch of the guidance may leave out
     defaults: Defaults
+    takes_image: bool  # a request may name a first frame
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one

@@ -349,7 +349,8 @@ def main(
         reader, images = SeveralReader(World(""), objects), 0
     backbone = load(model, device, dtype)
     results = measure(backbone, reader, chosen, setup)
-    values = first_frames(backbone, chosen[:images], setup) if images else []
+    # A model that takes no image is measured on text alone, and the table has no line for it.
+    values = first_frames(backbone, chosen[:images], setup) if images and backbone.takes_image else []
     print(table(results, values))
     numbers = to_dict(results, values, chosen, setup)
     if as_json is not None:

@@ -61,9 +61,8 @@ class Adapter:
         if backbone.lora:
             raise KinemaError(f"model {backbone.name!r} has a LoRA in it; load it without, and train that")
         self.backbone, self.settings = backbone, settings
+        check_targets(backbone, settings)
         self.networks: Mapping[str, Any] = takers(backbone)
-        for name, network in self.networks.items():
-            _check_targets(name, network, settings.targets, backbone.name)
         self.config = peft.LoraConfig(
             r=settings.rank,
             lora_alpha=settings.rank if settings.alpha is None else settings.alpha,  # type: ignore[arg-type]
@@ -133,10 +132,19 @@ def learned(network: nn.Module) -> Iterator[nn.Parameter]:
     return (parameter for parameter in network.parameters() if parameter.requires_grad)
 
 
-def _check_targets(name: str, network: nn.Module, targets: tuple[str, ...], model: str) -> None:
-    """Raises: KinemaError when a target is the end of no layer's name."""
-    layers = [key for key, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)]
-    for target in targets:
-        if not any(key == target or key.endswith(f".{target}") for key in layers):
-            ends = sorted({key.rpartition(".")[2] for key in layers if not key.rpartition(".")[2].isdigit()})
-            raise KinemaError(f"no layer of the {name} of model {model!r} ends in {target!r}; it has {', '.join(ends)}")
+def check_targets(backbone: Any, settings: AdapterSettings) -> None:
+    """Raises: KinemaError when a target is the end of no layer's name, or the rank is above a layer's width."""
+    for name, network in takers(backbone).items():
+        kinds = nn.Linear | nn.Conv2d | nn.Conv3d
+        layers = {key: module for key, module in network.named_modules() if isinstance(module, kinds)}
+        widest = 0
+        for target in settings.targets:
+            found = [module for key, module in layers.items() if key == target or key.endswith(f".{target}")]
+            if not found:
+                ends = sorted({key.rpartition(".")[2] for key in layers if not key.rpartition(".")[2].isdigit()})
+                raise KinemaError(
+                    f"no layer of the {name} of model {backbone.name!r} ends in {target!r}; it has {', '.join(ends)}"
+                )
+            widest = max(widest, *(max(module.weight.shape[:2]) for module in found))
+        if settings.rank > widest:
+            raise KinemaError(f"rank is {settings.rank}; the layers of the {name} are {widest} wide, use at most that")

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kinema.backbones.compiling import has_compiler
 from kinema.backbones.protocol import Conditions
+from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving
 from kinema.request import Request
 from kinema.training.clips import Clips
@@ -90,6 +91,10 @@ class Predictor:
         """fps: of the clips, which some networks are told; None for the model's own."""
         if backbone.needs_image or not backbone.reads_text:
             raise ValueError(f"model {backbone.name!r} wants more than noise and a prompt; train a text to video model")
+        if backbone.defaults.sound_guidance_scale is not None:
+            raise KinemaError(
+                f"model {backbone.name!r} makes sound along with its video, which the clips do not tell of"
+            )
         self.backbone, self.learns_text, self.fps = backbone, learns_text, fps
         self._conditions: dict[tuple[int, ...], Conditions] = {}
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
-from kinema.training.adapter import Adapter, AdapterSettings
+from kinema.training.adapter import Adapter, AdapterSettings, check_targets
 from kinema.training.checkpoint import checkpoints
-from kinema.training.denoising import Denoising, LearningSettings
+from kinema.training.denoising import Denoising, LearningSettings, Predictor, choose
 from kinema.training.export import load_averaged
 from kinema.training.hardware import hardware
 from kinema.training.own_clips import OwnClips, OwnClipsSettings, open_own_clips
@@ -56,6 +56,7 @@ def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | N
     What an interrupted training has learned is written by `export_lora`.
     """
     backbone: Any = load(settings.model, device=device, dtype=settings.dtype)
+    check(settings, backbone)
     with join(backbone.device).in_turn():  # the first process encodes the clips
         clips = open_own_clips(backbone, data, folder / "latents", settings.clips, say)
     stage, adapter = lora_stage(settings, backbone, clips)
@@ -70,18 +71,23 @@ def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | N
     return report
 
 
-def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[Denoising, Adapter]:
-    """The stage that trains a LoRA in a loaded model, and the LoRA.
-
-    Raises: KinemaError or ValueError, one sentence, for a model that cannot be trained so.
-    """
+def check(settings: LoraSettings, backbone: Any) -> None:
+    """Asked before clips are encoded. Raises: KinemaError or ValueError for a model that cannot be trained so."""
+    choose(Predictor(backbone), settings.learning)
     if backbone.expert_boundary is not None and settings.trainer.batch_size > 1:
         raise KinemaError(
             f"model {backbone.name!r} has two networks for different noise levels, and a batch has several levels; "
             "set batch_size to 1 and accumulate to more"
         )
-    if backbone.defaults.sound_guidance_scale is not None:
-        raise KinemaError(f"model {backbone.name!r} makes sound along with its video, which the clips do not tell of")
+    check_targets(backbone, settings.adapter)
+
+
+def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[Denoising, Adapter]:
+    """The stage that trains a LoRA in a loaded model, and the LoRA.
+
+    Raises: KinemaError or ValueError, one sentence, for a model that cannot be trained so.
+    """
+    check(settings, backbone)
     stage = Denoising(
         settings.learning,
         backbone,

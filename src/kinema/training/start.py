@@ -39,9 +39,7 @@ def model_to_begin_with(settings: VideoSettings, place: Place, say: Say) -> Path
     now = _made_of(settings)
     other = next((name for name, value in now.items() if name in found and found[name] != value), None)
     if other is not None:
-        raise ValueError(
-            f"{start} was made with another {other}; use another folder, or begin anew with --restart"
-        )
+        raise ValueError(f"{start} was made with another {other}; use another folder, or begin anew with --restart")
     return start
 
 

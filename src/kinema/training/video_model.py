@@ -82,6 +82,8 @@ def export_checkpoint(settings: VideoSettings, place: Place, out: Path, say: Say
 def check_learning(settings: LearningSettings, backbone: Any) -> None:
     """Raises: ValueError, before clips are drawn, when the model cannot learn so or a teacher has other latents."""
     choose(Predictor(backbone, settings.train_text), settings)
+    if backbone.expert_boundary is not None:
+        raise ValueError(f"model {backbone.name!r} has two networks for different noise levels; train a LoRA instead")
     if settings.teacher is not None and latents_of(locate(settings.teacher.model)) != latents_of(backbone.folder.path):
         raise ValueError(
             f"the teacher {settings.teacher.model!r} has another autoencoder than the model it teaches; "
