@@ -29,12 +29,13 @@ def write_model(
     scheduler: Any,
     card: Mapping[str, Any],
     index: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.bfloat16,
+    exact: str | None = None,
 ) -> Path:
     """Write a model folder with a `card.json`; gives its path.
 
     pipeline: its class in diffusers. networks: by the names that the pipeline has for them, saved with their present
-    weights as `dtype`, and left as they are. index: more entries of model_index.json.
+    weights in bfloat16, the one called `exact` in float32, and left as they are. index: more entries of
+    model_index.json.
     The folder is written under another name and renamed, so that a reader sees the old one or the new one.
     Raises: KinemaError when the folder cannot be written, or holds something else than a model.
     """
@@ -49,7 +50,7 @@ def write_model(
     make_folder(folder.parent)
     with replacing(folder) as temporary:
         for name, network in networks.items():
-            _save(network, temporary / name, dtype)
+            _save(network, temporary / name, torch.float32 if name == exact else torch.bfloat16)
         tokenizer.save_pretrained(temporary / "tokenizer")
         scheduler.save_pretrained(temporary / "scheduler")
         _write_json(temporary / "model_index.json", contents)
@@ -57,22 +58,23 @@ def write_model(
     return folder
 
 
-def export_model(backbone: Any, folder: Path, card: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Write a loaded model as it is now, as `dtype`, with everything else its folder has; gives the path.
+def export_model(backbone: Any, folder: Path, trained: Mapping[str, nn.Module], card: Mapping[str, Any]) -> Path:
+    """Write a loaded model with the networks `trained` as they are now, in bfloat16; gives the path.
 
-    The folder is renamed into place as in `write_model`, with the same errors.
+    What was not trained is copied as it is. The folder is renamed into place as in `write_model`, with the same errors.
     """
     index = dict(backbone.folder.index)
+    index |= {part: [_library(network), type(network).__name__] for part, network in trained.items()}
+    if "unet" in trained:
+        index["motion_adapter"] = [None, None]  # it is a part of the UNet now
     check_folder(folder)
     make_folder(folder.parent)
     with replacing(folder) as temporary:
         for part, entry in index.items():
             if not isinstance(entry, list) or entry[0] is None:
                 continue
-            network = getattr(backbone, part, None)
-            network = getattr(getattr(backbone, "pipeline", None), part, None) if network is None else network
-            if isinstance(network, nn.Module):
-                _save(network, temporary / part, dtype)
+            if part in trained:
+                _save(trained[part], temporary / part, torch.bfloat16)
             else:
                 shutil.copytree(backbone.folder.path / part, temporary / part)
         _write_json(temporary / "model_index.json", index)

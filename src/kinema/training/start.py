@@ -75,7 +75,7 @@ def _write_fresh(settings: VideoSettings, place: Place, out: Path, say: Say) -> 
         scheduler=build_scheduler(s.network.kind, s.flow_shift, s.snr_shift_scale),
         card={"defaults": _defaults(s, clip), "made_of": _made_of(s)},
         index=index,
-        dtype=torch.float32,
+        exact=name,
     )
 
 

@@ -54,7 +54,7 @@ def train_video_model(settings: VideoSettings, place: Place, say: Say = print) -
         training |= {"hardware": hardware(place.device), "loss": round(report.loss, 5)}
         with trainer.averaged() as first:
             if first:
-                export_model(backbone, place.model, make_card(settings, place, stage, training))
+                export_model(backbone, place.model, stage.modules, make_card(settings, place, stage, training))
     return report
 
 
@@ -76,7 +76,7 @@ def export_checkpoint(settings: VideoSettings, place: Place, out: Path, say: Say
     training: dict[str, Any] = {"steps": state["step"], "clips_seen": seen, "seconds": round(state["seconds"])}
     # Of the training; the export may run elsewhere, or on fewer threads.
     training["hardware"] = state.get("hardware") or hardware(place.device)
-    return export_model(backbone, out, make_card(settings, place, stage, training))
+    return export_model(backbone, out, stage.modules, make_card(settings, place, stage, training))
 
 
 def check_learning(settings: LearningSettings, backbone: Any) -> None:
