@@ -13,10 +13,11 @@ import tiny
 from backbones.families import cases
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
+from kinema.core.footage import as_video
 from kinema.training.buckets import Bucket, Buckets, BucketSettings
 from kinema.training.clip_folder import CaptionedClip
 from kinema.training.clip_pieces import at_rate, fitted, pieces
-from kinema.training.own_clips import OwnClipsSettings, as_video, open_own_clips
+from kinema.training.own_clips import OwnClipsSettings, open_own_clips
 from kinema.video import Video
 
 BUCKETS = BucketSettings(height=64, width=64, num_frames=9, fps=8)
@@ -150,8 +151,12 @@ def test_every_clip_is_encoded_as_the_model_encodes_it(backbone, data, encoded):
     frames = [found for _, found in pieces(CaptionedClip("", data / "bunny.mp4", ""), Buckets.of(backbone, BUCKETS))]
     with safe_open(second.file, framework="pt") as file:
         latents, picture = file.get_tensor(second.name), file.get_tensor(f"{second.name}.picture")
-    torch.testing.assert_close(latents.float(), backbone.encode(as_video(frames[1]))[0], atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(picture.float(), backbone.encode(as_video(frames[1][:1]))[0], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(
+        latents.float(), backbone.encode(as_video(torch.from_numpy(frames[1])[None]))[0], atol=2e-3, rtol=2e-3
+    )
+    torch.testing.assert_close(
+        picture.float(), backbone.encode(as_video(torch.from_numpy(frames[1][:1])[None]))[0], atol=2e-3, rtol=2e-3
+    )
     assert len(list(folder.iterdir())) == 4
 
 

@@ -31,6 +31,7 @@ import typer
 from torch import Tensor
 
 from kinema.claims.statistics import Share, share
+from kinema.core.footage import as_video
 from kinema.files import write_text
 from kinema.metrics.agreement import ATTRIBUTES, Row, all_right, compare
 from kinema.metrics.control.psnr import decibels
@@ -165,7 +166,7 @@ def render(prompts: Sequence[Prompt], like: Tensor | None = None) -> Tensor:
 
 def through_autoencoder(backbone: Backbone, frames: Tensor) -> Tensor:
     """Frames (B, T, H, W, 3) uint8 after encoding and decoding."""
-    video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    video = as_video(frames)
     return torch.cat([backbone.decode(backbone.encode(clip[None])) for clip in video])
 
 

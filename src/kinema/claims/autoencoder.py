@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
+from kinema.core.footage import as_video
 from kinema.files import write_text
 from kinema.metrics.control.psnr import decibels
 from kinema.world.motion import simulate
@@ -59,7 +60,7 @@ def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
         seeds = range(SEED + start, SEED + min(start + batch, count))
         state, _ = simulate([sample_spec(seed, "first", "held_out") for seed in seeds])
         for frames in torch.split(render_frames(state), 1):
-            video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+            video = as_video(frames)
             begun = time.perf_counter()
             latents = backbone.encode(video)
             middle = time.perf_counter()

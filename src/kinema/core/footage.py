@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from kinema.core.errors import KinemaError
 
@@ -57,3 +58,8 @@ class Footage:
     def seconds(self) -> float:
         """Length in seconds."""
         return len(self) / self.fps
+
+
+def as_video(frames: Tensor) -> Tensor:
+    """Frames (B, T, H, W, 3) uint8 -> video (B, 3, T, H, W) float32 in -1..1, as autoencoders take it."""
+    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kinema.core.footage import as_video
 from kinema.files import make_folder, replacing
 from kinema.metrics.control.psnr import decibels
 from kinema.models.autoencoder import GROUP, AutoencoderKLKinema, cells
@@ -90,12 +91,7 @@ class AutoencoderRecipe:
 def render(seeds: Sequence[int], curriculum: Curriculum | str, split: Split = "train") -> Tensor:
     """Frames (B, 3, T, H, W) in -1..1 of the clips of these seeds."""
     state, _ = simulate([sample_spec(seed, curriculum, split) for seed in seeds])
-    return from_uint8(render_frames(state))
-
-
-def from_uint8(frames: Tensor) -> Tensor:
-    """Frames (B, T, H, W, 3) uint8 to (B, 3, T, H, W) in -1..1."""
-    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+    return as_video(render_frames(state))
 
 
 class AutoencoderStage:

@@ -29,6 +29,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinema.backbones.codec import Codec
+from kinema.core.footage import as_video
 from kinema.files import write_text
 from kinema.world.sample import get_curriculum
 from kinema.world.spec import SceneSpec
@@ -67,22 +69,12 @@ class CacheSettings:
 # -- encoding ----------------------------------------------------------------------------------------------------
 
 
-def latent_scale(autoencoder: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, each (1, C, 1, 1, 1), from the autoencoder's config."""
-    config = autoencoder.config
-    mean, std = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
-    return mean.reshape(1, -1, 1, 1, 1).float(), std.reshape(1, -1, 1, 1, 1).float()
-
-
 @torch.no_grad()
 def encode_clips(autoencoder: Any, frames: Tensor) -> Tensor:
     """Normalised latents (B, C, T', H/16, W/16) float32 of frames (B, T, H, W, 3) uint8; the posterior's mean."""
     device = next(autoencoder.parameters()).device
-    video = frames.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
-    latents = autoencoder.encode(video).latent_dist.mode().float()
-    mean, std = latent_scale(autoencoder)
-    normalised: Tensor = (latents - mean.to(device)) / std.to(device)
-    return normalised
+    latents = autoencoder.encode(as_video(frames.to(device))).latent_dist.mode().float()
+    return Codec.of(autoencoder).scaled(latents)
 
 
 def encoder_hash(folder: Path) -> str:

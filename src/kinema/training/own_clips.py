@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
+from kinema.core.footage import as_video
 from kinema.files import make_folder, replacing, sha256
 from kinema.training.buckets import Bucket, Buckets, BucketSettings
 from kinema.training.clip_folder import CaptionedClip, find_captioned
@@ -127,18 +128,13 @@ def encode_clip(
     tensors: dict[str, Tensor] = {}
     sizes = []
     for number, (bucket, frames) in enumerate(pieces(clip, buckets, most_pieces)):
-        video = as_video(frames)
+        video = as_video(torch.from_numpy(np.ascontiguousarray(frames))[None])
         tensors[f"{number:03d}"] = _coded(backbone, video)
         if bucket.num_frames > 1 and 1 in buckets.lengths:
             tensors[f"{number:03d}.picture"] = _coded(backbone, video[:, :, :1])
         sizes.append([bucket.num_frames, bucket.height, bucket.width])
     with replacing(file) as temporary:
         save_file(tensors, temporary, metadata={"clip": clip.name, "pieces": json.dumps(sizes)})
-
-
-def as_video(frames: np.ndarray) -> Tensor:
-    """Video (1, 3, T, H, W) in -1..1 of frames (T, H, W, 3) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
 
 
 def _coded(backbone: DiffusersBackbone, video: Tensor) -> Tensor:
