@@ -83,6 +83,18 @@ class Setup:
     device: str | None = None
     dtype: str | None = None
 
+    def command(self, claim: str, **options: Any) -> str:
+        """The command that gives the same numbers: `options` of the claim and what differs from the model's own.
+
+        A model in a folder is called MODEL: where it lies is nobody's business.
+        """
+        told = {**options, "seed": self.seed, "steps": self.steps, "guidance-scale": self.guidance_scale}
+        told |= {"num-frames": self.num_frames, "height": self.height, "width": self.width}
+        words = [f"--{name} {value}" for name, value in told.items() if value is not None]
+        words += [f"--technique {text}" for text in self.techniques]
+        model = "MODEL" if Path(self.model).is_dir() else self.model
+        return " ".join([f"python -m kinema.claims.{claim} --model {model}", *words])
+
 
 @dataclass
 class Result:
@@ -265,8 +277,8 @@ def enter_in_card(folder: Path, numbers: dict[str, Any]) -> None:
     """Write the accuracies into the model's card.json, with the command that gives them."""
     setup = numbers["setup"]
     generated, values = numbers["results"]["generated"]["accuracy"], numbers["first_frame_psnr"]
-    two = " --objects 2" if "objects" in generated else ""
-    command = f"python -m kinema.claims.adherence{two} --prompts {len(numbers['clips'])} --seed {setup['seed']}"
+    two = "objects" in generated
+    command = Setup(**setup).command("adherence", objects=2 if two else None, prompts=len(numbers["clips"]))
     enter_scores(folder, "two_objects" if two else "adherence", {"command": command, **generated})
     if values:
         enter_scores(folder, "first_frame_psnr", round(sum(values) / len(values), 2))

@@ -258,7 +258,7 @@ def main(
     rows = measure(backbone, load_extractor("world"), prompts, setup, d.num_frames)
     print(table(rows, tasks(d.num_frames, backbone.frames_per_latent)))
     told = {
-        "command": f"python -m kinema.claims.continuing --model {model} --clips {clips} --seed {seed}",
+        "command": setup.command("continuing", clips=clips),
         "setup": asdict(setup),
         "rows": [row.to_dict() for row in rows],
     }

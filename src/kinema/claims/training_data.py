@@ -293,7 +293,8 @@ def main(
         result, pairs = measure(backbone, judge, prompts, held, replace(setup, model=name), training)
         results.append(result)
         if card:
-            told = {"command": f"python -m kinema.claims.training_data --model {name} --clips {clips} --seed {seed}"}
+            own = replace(setup, model=name)
+            told = {"command": own.command("training_data", clips=clips, reference=reference, train=train)}
             enter_scores(backbone.folder.path, "training_data", {**told, "floor": asdict(floor), **result.to_dict()})
     print(table(floor, results, clips, reference))
     if sheet is not None and pairs:
