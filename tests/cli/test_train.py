@@ -51,6 +51,11 @@ def stages(monkeypatch):
         (["own.yaml", "--export", "model"], "no checkpoint"),
         (["judge", "--export", "model"], "--export is for sections that train a video model"),
         (["own.yaml", "data=nowhere"], "nowhere"),
+        (["mini-unet", "--stage", "temporal"], "goes on from 'pictures', which has left no model in"),
+        (
+            ["lora", "data=run", "lora.clips.buckets={num_frames: 9, lengths: [17]}"],
+            "lengths go to 17, num_frames is 9",
+        ),
         (["own.yaml", "data="], "data=FOLDER names the folder of clips"),
         (["judge", "data=."], "for sections that train a video model"),
         (["own.yaml", "data=run/stage2", "--out", "run", "--restart"], "among what the training writes"),

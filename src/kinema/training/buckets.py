@@ -42,6 +42,8 @@ class BucketSettings:
         for name, value in (*numbers.items(), *(("lengths", n) for n in self.lengths)):
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; use more than 0")
+        if self.num_frames is not None and max((*self.lengths, 0)) > self.num_frames:
+            raise ValueError(f"lengths go to {max(self.lengths)}, num_frames is {self.num_frames}; leave it out")
 
 
 @dataclass(frozen=True, order=True)
@@ -75,7 +77,7 @@ class Buckets:
         if settings.lengths:
             for frames in settings.lengths:
                 backbone.settle([asked.changed(num_frames=frames)])
-            lengths = {n for n in settings.lengths if n <= longest}
+            lengths = set(settings.lengths)
         else:
             makes = [n for n in range(2, longest + 1) if _settles(backbone, asked.changed(num_frames=n))]
             marks = [1 + (longest - 1) * part / PARTS for part in range(1, PARTS + 1)]

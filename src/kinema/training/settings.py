@@ -46,6 +46,8 @@ class TrainerSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; use more than 0")
+        if self.checkpoint_seconds < 0 or self.sheet_seconds < 0:
+            raise ValueError("checkpoint_seconds and sheet_seconds must be 0 or more")
         if self.warmup_steps < 0 or not 0 < self.decay <= 1 or not 0 <= self.lr_end <= 1:
             raise ValueError("warmup_steps must be 0 or more, decay above 0 up to 1, lr_end 0 up to 1")
         if not 0 <= self.ema < 1 or not all(0 <= beta < 1 for beta in self.betas) or self.weight_decay < 0:

@@ -19,7 +19,7 @@ from kinema.training.captions import draw_captions, tokenizer_of_world
 from kinema.training.export import write_model
 from kinema.training.networks import PIPELINES, build_network, build_scheduler
 from kinema.training.reading import learn_to_read
-from kinema.training.video_settings import Place, VideoSettings
+from kinema.training.video_settings import SECTIONS, Place, VideoSettings
 from kinema.world.sample import Curriculum, get_curriculum, sample_spec
 from kinema.world.spec import SceneSpec
 
@@ -30,6 +30,11 @@ def model_to_begin_with(settings: VideoSettings, place: Place, say: Say) -> Path
     """The folder of the model that a section begins with; a fresh one is made the first time."""
     if settings.start_from is not None:
         earlier = place.folder / settings.start_from / "model"
+        if settings.start_from in SECTIONS and not earlier.is_dir():
+            raise ValueError(
+                f"section {place.section!r} goes on from {settings.start_from!r}, which has left no model in "
+                f"{place.folder}; train that first"
+            )
         return earlier if earlier.is_dir() else locate(settings.start_from)
     start = place.folder / "start"
     if not start.is_dir():

@@ -16,6 +16,8 @@ from kinema.training.preview import PreviewSettings
 from kinema.training.reading import ReadingSettings
 from kinema.training.trainer import TrainerSettings
 
+SECTIONS = ("pictures", "temporal", "stage2", "finetune")  # of a recipe that train a video model, in their order
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
