@@ -30,6 +30,7 @@ import torch
 import typer
 from torch import Tensor
 
+from kinema.claims import options
 from kinema.claims.statistics import Share, share
 from kinema.core.footage import as_video
 from kinema.files import write_text
@@ -324,20 +325,20 @@ def apart(prompt: Prompt) -> bool:
 def main(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts, from the start of the list.")] = 200,
     objects: Annotated[int, typer.Option(min=1, max=2, help="Things in each scene.")] = 1,
-    seed: Annotated[int, typer.Option(help="Clip i is made with seed + i.")] = 7,
-    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
-    steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
+    seed: options.Seed = 7,
+    model: options.Model = "mini",
+    steps: options.Steps = None,
+    guidance_scale: options.GuidanceScale = None,
     technique: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:FIELD=VALUE,...]", help="Techniques of the clips; repeatable.")
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="Clips made from a first frame, too.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, help="Clips made together.")] = 8,
-    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Default: what suits the device.")] = None,
+    batch: options.Batch = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     judge: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Another judge than kinema's own.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
-    card: Annotated[bool, typer.Option(help="Write the numbers into the model's card.json.")] = False,
+    as_json: options.AsJson = None,
+    card: options.Card = False,
 ) -> None:
     """Measure how well a model follows prompts whose combinations it has never seen."""
     from kinema.backbones.load import load

@@ -13,12 +13,12 @@ import os
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
 
+from kinema.claims import options
 from kinema.core.footage import as_video
 from kinema.files import write_text
 from kinema.metrics.control.psnr import decibels
@@ -73,9 +73,9 @@ def measure(backbone: Backbone, count: int, batch: int = 20) -> Kept:
 
 def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out clips.")] = 200,
-    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
-    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
+    model: options.Model = "mini",
+    device: options.Device = None,
+    as_json: options.AsJson = None,
 ) -> None:
     """Measure the autoencoder of a model; exit code 1 when a bar is missed."""
     from kinema.backbones.load import load

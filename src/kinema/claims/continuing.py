@@ -22,7 +22,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -30,6 +29,7 @@ import torch
 import typer
 from torch import Tensor
 
+from kinema.claims import options
 from kinema.claims.adherence import Setup, batches, enter_scores, generate_batch, through_autoencoder
 from kinema.claims.statistics import Share, share
 from kinema.files import write_text
@@ -236,15 +236,15 @@ def table(rows: Sequence[Row], every: Sequence[Task]) -> str:
 
 def main(
     clips: Annotated[int, typer.Option(min=1, help="Rendered clips, directions in turns.")] = 100,
-    seed: Annotated[int, typer.Option(help="Clip i is made with seed + i.")] = 7,
-    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
-    steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips made together.")] = 8,
-    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Default: what suits the device.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
-    card: Annotated[bool, typer.Option(help="Write the numbers into the model's card.json.")] = False,
+    seed: options.Seed = 7,
+    model: options.Model = "mini",
+    steps: options.Steps = None,
+    guidance_scale: options.GuidanceScale = None,
+    batch: options.Batch = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = None,
+    card: options.Card = False,
 ) -> None:
     """Measure how well a model goes on from frames, and fills in between them."""
     from kinema.backbones.load import load

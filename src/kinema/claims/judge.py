@@ -16,6 +16,7 @@ import torch
 import typer
 from torch import Tensor
 
+from kinema.claims import options
 from kinema.claims.statistics import Share, share
 from kinema.files import write_text
 from kinema.metrics.judge import Judge
@@ -99,7 +100,7 @@ class Measured:
 def main(
     count: Annotated[int, typer.Option(min=2, help="Clips, half of each split.")] = 2000,
     judge: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Another judge than kinema's own.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
+    as_json: options.AsJson = None,
     card: Annotated[bool, typer.Option(help="Write the numbers into the judge's card.json.")] = False,
     worse: Annotated[bool, typer.Option(help="Clips made worse, as generated ones are; there are no bars.")] = False,
 ) -> None:

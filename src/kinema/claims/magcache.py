@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 import typer
 
+from kinema.claims import options
 from kinema.files import write_text
 from kinema.speed.magcache import CARD, MagCache, measured_ratios
 from kinema.world.prompts import read_prompts
@@ -43,12 +44,12 @@ def calibrate(backbone: Backbone, requests: Sequence[Request]) -> list[float]:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "mini",
+    model: options.Model = "mini",
     prompts: Annotated[int, typer.Option(min=1, help="Prompts, from the start of the list of adherence.")] = 8,
-    seed: Annotated[int, typer.Option(help="Clip i is made with seed + i.")] = 7,
-    steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Default: what suits the device.")] = None,
+    seed: options.Seed = 7,
+    steps: options.Steps = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     card: Annotated[bool, typer.Option(help="Write the ratios into the model's card.json.")] = False,
 ) -> None:
     """Measure the ratios of a model for magcache."""

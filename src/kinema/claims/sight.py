@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import typer
 
+from kinema.claims import options
 from kinema.core.errors import KinemaError
 from kinema.files import write_text
 from kinema.metrics.event_times import TimedEvent, as_one
@@ -209,7 +210,7 @@ def main(
     count: Annotated[int, typer.Option(min=2, help="Clips of each curriculum, half of each split.")] = 200,
     seed: Annotated[int, typer.Option(help="First seed of the clips.")] = TEST_SEED,
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Others than kinema's own networks.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
+    as_json: options.AsJson = None,
     card: Annotated[bool, typer.Option(help="Write the numbers into the card.json of both networks.")] = False,
     worse: Annotated[bool, typer.Option(help="Clips made worse, as generated ones are; there are no bars.")] = False,
 ) -> None:

@@ -30,6 +30,7 @@ import torch
 import typer
 from torch import Tensor
 
+from kinema.claims import options
 from kinema.claims.adherence import LIST_SEED, Setup, batches, enter_scores, generate_batch, render, through_autoencoder
 from kinema.claims.statistics import Share, share
 from kinema.core.errors import KinemaError
@@ -269,14 +270,14 @@ def main(
     ] = 2000,
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Latents of them, not to render anew.")] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="PNG", help="The closest pairs of the last model.")] = None,
-    seed: Annotated[int, typer.Option(help="Clip i is made with seed + i.")] = 7,
-    steps: Annotated[int | None, typer.Option(help="Solver steps; default: the model's own.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips made together.")] = 8,
-    device: Annotated[str | None, typer.Option(help="Default: the fastest there is.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Default: what suits the device.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there.")] = None,
-    card: Annotated[bool, typer.Option(help="Write the numbers into the models' card.json.")] = False,
+    seed: options.Seed = 7,
+    steps: options.Steps = None,
+    guidance_scale: options.GuidanceScale = None,
+    batch: options.Batch = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = None,
+    card: options.Card = False,
 ) -> None:
     """Measure how near models come to the world, and that they do not copy."""
     from kinema.backbones.load import load

@@ -250,20 +250,18 @@ def train_autoencoder(
 ) -> Report:
     """Train (or resume) stage 1 in `folder`; the averaged weights, with their statistics, are written to `out`."""
     stage = AutoencoderStage(settings)
-    trainer = Trainer(stage, settings.trainer, folder, device)
-    report = trainer.run()
-    scored = out / "scores.json"
-    written = scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step
-    if report.interrupted or trainer.processes.gather(written)[0]:  # it was finished and measured before
-        return report
-    with trainer.averaged() as first:
-        if first:
-            stage.vae.eval()
-            measure_latents(stage.vae, settings.statistics_clips)
-            scores = {**evaluate(stage.vae), "step": report.step}
-            make_folder(out.parent)
-            with replacing(out) as temporary:
-                stage.vae.save_pretrained(temporary)
-                (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-            say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
-    return report
+
+    def write(report: Report) -> None:
+        scored = out / "scores.json"
+        if scored.is_file() and json.loads(scored.read_text(encoding="utf-8")).get("step") == report.step:
+            return  # it was finished and measured before
+        stage.vae.eval()
+        measure_latents(stage.vae, settings.statistics_clips)
+        scores = {**evaluate(stage.vae), "step": report.step}
+        make_folder(out.parent)
+        with replacing(out) as temporary:
+            stage.vae.save_pretrained(temporary)
+            (temporary / scored.name).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        say(f"autoencoder: {scores['psnr']:.2f} dB on {scores['clips']} held-out clips")
+
+    return Trainer(stage, settings.trainer, folder, device).run_and_write(write)

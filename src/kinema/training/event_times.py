@@ -172,20 +172,17 @@ def train_event_times(
     They go to `out`, or to the folder `event_times` of `folder`. An interrupted training writes none.
     """
     stage = EventTimesStage(settings, device)
-    trainer = Trainer(stage, settings.trainer, folder, device)
-    report = trainer.run()
-    if report.interrupted:
-        return report
-    card = {
-        "what": "start and end of the events that kinema's judge reads in clips of kinema.world",
-        "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}",
-        "clips": min(report.step, settings.batches) * settings.trainer.batch_size,
-        "steps": report.step,
-        "hardware": hardware,
-        "parameters": sum(p.numel() for p in stage.net.parameters()),
-        "seconds": round(report.seconds),
-    }
-    with trainer.averaged() as first:
-        if first:
-            EventTimer(stage.net, stage.judge, card).save(out or folder / "event_times")
-    return report
+
+    def write(report: Report) -> None:
+        card = {
+            "what": "start and end of the events that kinema's judge reads in clips of kinema.world",
+            "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}",
+            "clips": min(report.step, settings.batches) * settings.trainer.batch_size,
+            "steps": report.step,
+            "hardware": hardware,
+            "parameters": sum(p.numel() for p in stage.net.parameters()),
+            "seconds": round(report.seconds),
+        }
+        EventTimer(stage.net, stage.judge, card).save(out or folder / "event_times")
+
+    return Trainer(stage, settings.trainer, folder, device).run_and_write(write)

@@ -317,12 +317,9 @@ def train_judge(
     They go to `out`, or to the folder `judge` of `folder`. An interrupted training writes none, but can be resumed.
     """
     stage = JudgeStage(settings)
-    trainer = Trainer(stage, settings.trainer, folder, device)
-    report = trainer.run()
-    if report.interrupted:
-        return report
-    card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
-    with trainer.averaged() as first:
-        if first:
-            Judge(stage.net, card).save(out or folder / "judge")
-    return report
+
+    def write(report: Report) -> None:
+        card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
+        Judge(stage.net, card).save(out or folder / "judge")
+
+    return Trainer(stage, settings.trainer, folder, device).run_and_write(write)

@@ -61,14 +61,11 @@ def train_lora(settings: LoraSettings, data: Path, folder: Path, device: str | N
         clips = open_own_clips(backbone, data, folder / "latents", settings.clips, say)
     stage, adapter = lora_stage(settings, backbone, clips)
     say(f"the LoRA has {adapter.size:,} numbers")
-    trainer = Trainer(stage, settings.trainer, folder / "lora", backbone.device)
-    report = trainer.run()
-    if not report.interrupted:
-        card = make_card(settings, clips, report, hardware(backbone.device))
-        with trainer.averaged() as first:
-            if first:
-                say(f"wrote {adapter.save(folder, card)}")
-    return report
+
+    def write(report: Report) -> None:
+        say(f"wrote {adapter.save(folder, make_card(settings, clips, report, hardware(backbone.device)))}")
+
+    return Trainer(stage, settings.trainer, folder / "lora", backbone.device).run_and_write(write)
 
 
 def check(settings: LoraSettings, backbone: Any) -> None:

@@ -188,12 +188,9 @@ def train_sight(
     They go to `out`, or to the folder `sight` of `folder`. An interrupted training writes none, but can be resumed.
     """
     stage = SightStage(settings)
-    trainer = Trainer(stage, settings.trainer, folder, device)
-    report = trainer.run()
-    if report.interrupted:
-        return report
-    card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
-    with trainer.averaged() as first:
-        if first:
-            Sight(stage.net, card).save(out or folder / "sight")
-    return report
+
+    def write(report: Report) -> None:
+        card = {**card_of(stage, report.clips, report.step, hardware), "seconds": round(report.seconds)}
+        Sight(stage.net, card).save(out or folder / "sight")
+
+    return Trainer(stage, settings.trainer, folder, device).run_and_write(write)

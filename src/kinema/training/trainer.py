@@ -207,6 +207,18 @@ class Trainer:
         self.progress.close(f"{'stopped and saved' if interrupted else 'finished'} at step {self.step}")
         return Report(self.step, self._clips(), self.seconds, loss, interrupted)
 
+    def run_and_write(self, write: Callable[[Report], None]) -> Report:
+        """`run`, and once the budget is used the first process has `write` called, with the averaged weights in place.
+
+        An interrupted training writes nothing, and can be resumed.
+        """
+        report = self.run()
+        if not report.interrupted:
+            with self.averaged() as first:
+                if first:
+                    write(report)
+        return report
+
     def _loop(self, worker: ThreadPoolExecutor) -> None:
         """Step after step, with evaluations, checkpoints and pictures in between."""
         ahead: Future[list[Batch]] | None = None

@@ -47,15 +47,14 @@ def train_video_model(settings: VideoSettings, place: Place, say: Say = print) -
         stage = build_stage(settings, place, backbone, clips)
         if stage.compiled:
             say("compiling before the first step, which takes a minute or two")
-        trainer = Trainer(stage, settings.trainer, place.own, place.device)
-        report = trainer.run()
-    if not report.interrupted:
-        training: dict[str, Any] = {"steps": report.step, "clips_seen": report.clips, "seconds": round(report.seconds)}
-        training |= {"hardware": hardware(place.device), "loss": round(report.loss, 5)}
-        with trainer.averaged() as first:
-            if first:
-                export_model(backbone, place.model, stage.modules, make_card(settings, place, stage, training))
-    return report
+
+        def write(report: Report) -> None:
+            training: dict[str, Any] = {"steps": report.step, "clips_seen": report.clips}
+            training |= {"seconds": round(report.seconds), "hardware": hardware(place.device)}
+            card = make_card(settings, place, stage, {**training, "loss": round(report.loss, 5)})
+            export_model(backbone, place.model, stage.modules, card)
+
+        return Trainer(stage, settings.trainer, place.own, place.device).run_and_write(write)
 
 
 def export_checkpoint(settings: VideoSettings, place: Place, out: Path, say: Say = print) -> Path:
