@@ -117,6 +117,12 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> AutoencoderKLKinema:
     """The frozen autoencoder in a folder. Raises: ValueError when it holds none."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"there is no autoencoder in {folder}; run stage1 of the recipe first")
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    if kind != AutoencoderKLKinema.__name__:
+        raise ValueError(
+            f"clips of the world are encoded with an {AutoencoderKLKinema.__name__}, and {folder} holds an {kind}; "
+            "train this model on clips of your own with data=FOLDER"
+        )
     model: Any = AutoencoderKLKinema.from_pretrained(folder)
     frozen: AutoencoderKLKinema = model.to(device).eval().requires_grad_(False)
     return frozen

@@ -134,8 +134,8 @@ def open_clips(
             clips = open_own_clips(backbone, Path(s.data), place.folder / "clips", s.own_clips, say)
         yield clips
         return
-    vae = place.autoencoder or locate(s.parts_from) / "vae"
-    folder = place.folder / "latents"
+    vae, folder = backbone.folder.path / "vae", place.folder / "latents"
+    load_autoencoder(vae)  # refuses one that the world is not encoded with
     until = s.cache.start if processes.count == 1 else s.cache.clips
     with processes.in_turn():
         open_cache(folder, s.cache, vae)
