@@ -6,6 +6,7 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kinema.core.run import Run
     from kinema.core.technique import Step, Technique
     from kinema.core.tokens import Tokens
+    from kinema.core.windows import Window
     from kinema.request import Lora, Request
 
 ALL_HOOKS = frozenset(
@@ -90,7 +92,8 @@ class DiffusersBackbone(ABC):
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
     channels: int  # of the latents
-    by_frame: Mapping[str, int] = {"picture": 2, "known_frames": 1}  # inputs by latent frame -> their axis of frames
+    # Inputs by latent frame -> their axis of frames.
+    by_frame: Mapping[str, int] = {"picture": 2, "control": 2, "known_frames": 1}
     padding: int = 0  # latent frames before the clip's first, which are not shown
     time_per_frame: bool = False  # latent frames may have noise levels of their own
 
@@ -185,6 +188,23 @@ class DiffusersBackbone(ABC):
                 self.condition(conditions, requests, (frames, height, width))
         self.text(conditions, frozenset())  # behind the pictures: some text encoders look at them
         return conditions
+
+    def part(self, conditions: Conditions, window: Window) -> Conditions:
+        """The conditions of some latent frames; what was made of all of them is made anew for these."""
+
+        def cut(u: Tensor, dim: int | None) -> Tensor:
+            return u if dim is None else u.narrow(dim, window.first, window.stop - window.first)
+
+        batch, channels, _, rows, columns = conditions.shape
+        extra = {name: value for name, value in conditions.extra.items() if name not in ("joined", "without_image")}
+        return dataclasses.replace(
+            conditions,
+            shape=(batch, channels, window.stop - window.first, rows, columns),
+            known=None if conditions.known is None else cut(conditions.known, 2),
+            known_frames=None if conditions.known_frames is None else cut(conditions.known_frames, 2),
+            inputs={name: cut(u, self.by_frame.get(name)) for name, u in conditions.inputs.items()},
+            extra=extra,
+        )
 
     def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
         k, p = self.frames_per_latent, self.pixels_per_cell

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kinema.core.schedule import Solver
     from kinema.core.technique import Step, Technique
     from kinema.core.tokens import Tokens
+    from kinema.core.windows import Window
     from kinema.request import Lora, Placement, Request
 
 
@@ -37,7 +38,7 @@ class Conditions:
     known_frames: Tensor | None = None  # (B or 1, 1, T, 1, 1) bool: which latent frames are given
     inputs: dict[str, Tensor] = field(default_factory=dict)  # the family's own for the network: pictures, ... (B, ...)
     texts: dict[bool, dict[str, Tensor]] = field(default_factory=dict)  # of prompts (False) and negative ones (True)
-    more_texts: list[dict[str, Tensor]] = field(default_factory=list)  # what the hook `context` may let frames read
+    more_texts: list[dict[str, Tensor]] | None = None  # what the hook `context` may let frames read
     companion: Companion | None = None  # what is made along with the video, at present only sound
     extra: dict[str, Any] = field(default_factory=dict)  # the family's own notes
 
@@ -72,6 +73,7 @@ class Backbone(Protocol):
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
+    patch: tuple[int, int, int]  # latent cells of a token: frames, rows, columns
     sites: tuple[Site, ...]  # its attention sites
     block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1
     lora: tuple[tuple[Lora, str], ...]  # what was put into its networks, with the SHA-256 of each file
@@ -87,6 +89,9 @@ class Backbone(Protocol):
 
     def check_tokens(self, beside: Sequence[Tokens], conditions: Conditions) -> None:
         """Raises: KinemaError, one sentence, for what cannot stand beside the clip of a run."""
+
+    def part(self, conditions: Conditions, window: Window) -> Conditions:
+        """The conditions of some latent frames of a clip, as the network sees them alone."""
 
     def solver(self, conditions: Conditions) -> Solver: ...
 

@@ -73,6 +73,7 @@ class SVDBackbone(UNetBackbone):
     """A Stable Video Diffusion model in kinema's convention."""
 
     family = "svd"
+    by_frame: Mapping[str, int] = {}  # its picture stands beside every frame
     hooks = UNetBackbone.hooks - {"context"}
     droppable = frozenset({"image"})
     takes_image = True

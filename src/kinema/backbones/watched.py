@@ -37,14 +37,19 @@ def velocity(
         t = levels_beside(t, x, beside)
         x = torch.cat([x, *(tokens.x.to(x).expand(len(x), -1, -1, -1, -1) for tokens in beside)], dim=2)
         inputs = {name: _longer(u, backbone.by_frame.get(name), x.shape[2] - clip) for name, u in inputs.items()}
+    part = taps.step.window
+    begins = 0 if part is None else part.first
+    padding = max(backbone.padding - begins, 0)
     own = backbone.grid(x.shape)
     places = places_beside(own, beside, clip, backbone.patch)
     seen = dataclasses.replace(
         taps,
         positions=Positions(places, places, extra=len(own) * (x.shape[2] - clip) // x.shape[2]),
         own=own,
-        padding=backbone.padding,
-        frames=clip - backbone.padding,
+        padding=padding,
+        frames=clip - padding,
+        before=max(begins - backbone.padding, 0),
+        whole=clip - padding if taps.step.run is None else taps.step.run.conditions.shape[2] - backbone.padding,
         patch=backbone.patch,
         texts=texts,
         owners=backbone.owners(inputs, texts) if texts > 1 else None,

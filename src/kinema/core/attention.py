@@ -71,7 +71,9 @@ class Taps:
     positions: Positions | None = None  # where the tokens of this call stand
     own: Tensor | None = None  # (L, 3): the places the model itself gives them
     padding: int = 0  # latent frames before the clip's first
-    frames: int = 0  # latent frames of the clip
+    frames: int = 0  # latent frames of the clip in this call
+    before: int = 0  # latent frames of the clip ahead of them, where the call sees a part of it
+    whole: int = 0  # latent frames of the clip
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     texts: int = 1  # prompts whose tokens stand one behind the other in this call, the request's own first
     owners: Tensor | None = None  # (B or 1, P): in joint attention, to which text a token belongs
@@ -102,10 +104,10 @@ class Taps:
         asked = None
         for t in self.techniques:
             if t.overrides("context") and t.active(self.step) and _in_blocks(t, site.block):
-                asked = t.context(self.step, site, self.frames)
+                asked = t.context(self.step, site, self.whole)
         reads = torch.zeros(self.frames, self.texts, dtype=torch.bool, device=self.own.device)
         if asked is not None:
-            reads[:, 1:] = asked.to(reads.device).T
+            reads[:, 1:] = asked.to(reads.device).T[self.before : self.before + self.frames]
         reads[:, 0] = ~reads.any(dim=1)
         return reads
 

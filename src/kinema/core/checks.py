@@ -24,6 +24,11 @@ def owner_of(techniques: Sequence[Technique]) -> Technique:
         owners = [t for t in techniques if t.overrides(hook)]
         if len(owners) > 1:
             raise KinemaError(f"{owners[0].name} and {owners[1].name} both own {hook!r}; leave one of them out")
+    windowed = [t for t in techniques if t.windowed]
+    if len(windowed) > 1:
+        raise KinemaError(
+            f"{windowed[0].name} and {windowed[1].name} both show the model its clip in windows; leave one of them out"
+        )
     return next((t for t in techniques if t.overrides("guide")), Technique())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kinema.core import checks
 from kinema.core.attention import Taps, current_taps
+from kinema.core.blend import Blend, blended
 from kinema.core.errors import KinemaError
 from kinema.core.path import Path, RectifiedFlow
 from kinema.core.technique import Step, Technique
@@ -20,6 +21,7 @@ from kinema.core.technique import Step, Technique
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.tokens import Tokens
+    from kinema.core.windows import Window
     from kinema.request import Request
 
 
@@ -46,6 +48,7 @@ class Run:
         self.owner = checks.owner_of(self.techniques)
         self._dropped = self.owner.dropped()
         self._text_of: dict[str, dict[str, Tensor]] = {}  # branch of the guidance -> what it reads for the prompt
+        self._parts: dict[Window, Conditions] = {}  # the conditions of parts of the clip
         self.path: Path = RectifiedFlow()
         self.state = State()
         self.cacher = next((t for t in self.techniques if t.overrides("cache")), None)
@@ -96,12 +99,14 @@ class Run:
         """Starting latents (B, C, T, H, W), one seed per sample."""
         return self.backbone.noise(self.conditions, self.generators)
 
-    def read_texts(self, prompts: Sequence[str]) -> None:
+    def read_texts(self, texts: Sequence[str | Blend]) -> None:
         """Lets latent frames read these prompts too, for a technique that overrides `context`; called at `start`.
 
-        They are the same for all requests of a batch.
+        They are the same for all requests of a batch; none at all leaves everything at the request's own.
         """
-        self.conditions.more_texts = [self._encoded(p) for p in prompts]
+        blends = [text if isinstance(text, Blend) else Blend((text,), (1.0,)) for text in texts]
+        read = {prompt: self._encoded(prompt) for blend in blends for prompt in blend.prompts}
+        self.conditions.more_texts = [blended([read[p] for p in blend.prompts], blend.weights) for blend in blends]
 
     def read_instead(self, branch: str, prompt: str) -> None:
         """Lets a branch of the guidance read another prompt than the request's, for its owner; called at `start`."""
@@ -118,7 +123,7 @@ class Run:
     def _check_started(self) -> None:
         """Raises: KinemaError for what techniques asked for at `start`, or left out there, and cannot work."""
         for t in self.techniques:
-            if t.overrides("context") and not self.conditions.more_texts:
+            if t.overrides("context") and self.conditions.more_texts is None:
                 raise KinemaError(f"{t.name} lets frames read other texts and names none; call run.read_texts at start")
             acting = [step for step in self.schedule if t.active(step)]
             guided = (self.owner.needs(step) for step in acting if self.owner.active(step))
@@ -138,26 +143,30 @@ class Run:
     def velocity(self, step: Step, x: Tensor, branch: str) -> Tensor:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
-        seen = replace(step, branch=branch)
-
-        def called(x: Tensor) -> Tensor:
+        def called(step: Step, x: Tensor) -> Tensor:
+            seen = replace(step, branch=branch)
             taps = Taps(seen, self.tapping, self.beside(seen)) if self.tapping else None
             token = current_taps.set(taps)
             try:
-                return self._ask(step, x, [branch], self._conditions_of(branch))[branch]
+                return self._ask(step, x, [branch], self._conditions_of(branch, step.window))[branch]
             finally:
                 current_taps.reset(token)
 
-        call: Callable[[Tensor], Tensor] = called
+        call: Callable[[Step, Tensor], Tensor] = called
         for t in reversed(self.techniques):
             if t.overrides("velocity") and t.active(step):
-                call = _around(t, step, branch, call)
-        return call(x)
+                call = _around(t, branch, call)
+        return call(step, x)
 
-    def _conditions_of(self, branch: str) -> Conditions:
-        """The conditions of a branch: the request's own, or with another text in the place of its prompt."""
+    def _conditions_of(self, branch: str, window: Window | None) -> Conditions:
+        """The conditions of a branch: the request's own, those of a part of its clip, or with another text."""
+        found = self.conditions
+        if window is not None:
+            if window not in self._parts:
+                self._parts[window] = self.backbone.part(found, window)
+            found = self._parts[window]
         text = self._text_of.get(branch)
-        return self.conditions if text is None else replace(self.conditions, texts={False: text})
+        return found if text is None else replace(found, texts={False: text})
 
     def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
         """The velocity of every branch the guidance needs: in one call, unless they are looked at or read apart."""
@@ -200,7 +209,7 @@ class Run:
             return v
         x0 = self.path.clean(x, v, step.t)
         for t in editors:
-            x0 = t.clean(step, x0)
+            x0 = t.clean(replace(step, x=x), x0)
         return self.path.velocity_to(x0, x, step.t)
 
     def hold(self, x: Tensor) -> Tensor:
@@ -218,5 +227,15 @@ def seeded(seed: int | None) -> torch.Generator:
     return generator.manual_seed(seed)
 
 
-def _around(technique: Technique, step: Step, branch: str, inner: Callable[[Tensor], Tensor]) -> Callable:
-    return lambda x: technique.velocity(step, x, branch, inner)
+def _around(
+    technique: Technique, branch: str, inner: Callable[[Step, Tensor], Tensor]
+) -> Callable[[Step, Tensor], Tensor]:
+    """A model call with the hook `velocity` of `technique` around it."""
+
+    def call(step: Step, x: Tensor) -> Tensor:
+        def next(x: Tensor, window: Window | None = None) -> Tensor:
+            return inner(step if window is None else replace(step, window=window), x)
+
+        return technique.velocity(step, x, branch, next)
+
+    return call

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
     from kinema.core.tokens import Tokens
+    from kinema.core.windows import Window
 
 # What a branch of the guidance leaves out; a technique may name more with a mapping of its own.
 STANDARD_BRANCHES: Mapping[str, frozenset[str]] = {
@@ -37,8 +38,9 @@ class Step:
     t_model: float | None = None  # level told to the model, where a scheduler rounds it; None is t
     run: Run | None = None
     branch: str = ""  # during a model call of its own: the branch of the guidance it is for
+    window: Window | None = None  # during a model call: the part of the clip that it sees; None is all of it
     of: str = "video"  # in `guide`: whose velocities these are, the video's or those of its companion, by name
-    x: Tensor | None = field(default=None, compare=False, repr=False)  # in `guide`: the latents they belong to
+    x: Tensor | None = field(default=None, compare=False, repr=False)  # in `guide` and `clean`: the latents at hand
 
     @property
     def told(self) -> float:
@@ -74,6 +76,7 @@ class Technique:
     name: ClassVar[str] = ""
     branches: ClassVar[tuple[str, ...] | Mapping[str, frozenset[str]]] = ("cond",)
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
+    windowed: ClassVar[bool] = False  # shows the model its clip in windows, which one technique of a run may do
     works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
 
     noise_range: tuple[float, float] = (1.0, 0.0)  # acts while noise_range[0] >= t >= noise_range[1]; no unit
@@ -107,7 +110,8 @@ class Technique:
         return x
 
     # Nested.
-    def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[[Tensor], Tensor]) -> Tensor:
+    def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
+        """`next(x)` asks about the latents, `next(window.of(x), window)` about a part of them (core/windows.py)."""
         return next(x)
 
     def attend(
