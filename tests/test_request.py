@@ -15,7 +15,7 @@ from kinema.request import MAX_SEED, Request, request_schema
     [
         (dict(prompt=" "), "prompt is empty; say what the video shows"),
         (dict(prompt=3), "prompt is 3; use a text"),
-        (dict(prompt="0-2s: a | b"), "column 11: expected seconds as in '0-2s: text', found 'b'"),
+        (dict(prompt="0-2s: a | b"), "column 11: expected a range as in '0-3s: text', '[0:24] text'"),
         (dict(prompt="a", num_frames=0), "num_frames is 0; use 1 to 100000"),
         (dict(prompt="a", num_frames="x"), "num_frames is 'x'; use a whole number"),
         (dict(prompt="a", num_frames=1.5), "num_frames is 1.5; use a whole number"),

@@ -292,6 +292,11 @@ class Request(BaseModel):
         """How its model is to be loaded."""
         return Placement(**{name: getattr(self, name) for name in Placement.model_fields})
 
+    @property
+    def events(self) -> Timeline | None:
+        """What happens when; None without a prompt."""
+        return Timeline.parse(self.prompt) if self.prompt else None
+
     def changed(self, **changes: Any) -> Request:
         """A copy with some fields changed and everything checked again. Raises: KinemaError."""
         return Request(**{**self.model_dump(), **changes})

@@ -1,0 +1,245 @@
+"""Events and their order: what is allowed, how they lie in a video, and the text that says them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Unit = Literal["s", "f", "%"]  # seconds, frames, percent of the video
+CLOSE = 1e-9  # seconds by which two times may differ and still be one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happens. `start` and `end` count from the first frame in the timeline's unit, or both are None.
+
+    `meanwhile`: it happens at the same time as the event ahead of it. Raises: KinemaError when the text is empty or
+    the times are not 0 <= start < end.
+    """
+
+    text: str
+    start: float | None = None
+    end: float | None = None
+    meanwhile: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", " ".join(self.text.split()))
+        if not self.text:
+            raise KinemaError("an event has no text; say what happens")
+        if (self.start is None) != (self.end is None):
+            raise KinemaError(f"the event {self.text!r} has only one of start and end; give both or none")
+        if self.start is not None and self.end is not None and not 0 <= self.start < self.end < float("inf"):
+            raise KinemaError(
+                f"the event {self.text!r} lasts from {self.start:g} to {self.end:g}; it must end after it starts"
+            )
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end. Raises: KinemaError when it has no times."""
+        if self.start is None or self.end is None:
+            raise KinemaError(f"the event {self.text!r} has no times; give the timeline a length with over(seconds)")
+        return self.start, self.end
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Events in order. Either all have times or none has; only one that happens meanwhile overlaps. Gaps are allowed.
+
+    Raises: KinemaError for events that no text could say: none at all, times for some only, an overlap, a text that
+    would be read as two events.
+    """
+
+    events: tuple[Event, ...]
+    unit: Unit = "s"  # of start and end
+
+    def __post_init__(self) -> None:
+        if not self.events:
+            raise KinemaError("a timeline needs at least one event")
+        if len({event.start is None for event in self.events}) > 1:
+            raise KinemaError("some events have times and some have not; give times to all of them or to none")
+        if (found := fault(self.events, self.unit)) is not None:
+            raise KinemaError(found[1])
+        if not self.timed and self.unit != "s":
+            raise KinemaError("the events have no times, and so no unit but the usual one, 's'")
+        if not _comes_back(self):
+            raise KinemaError("an event's text holds what parts events, as '|' or ', then' do; make two events of it")
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __str__(self) -> str:
+        """The form that `parse` reads back."""
+        if not self.timed:
+            return plain(self.events)
+        return " | ".join(f"{self._range(e)} {'meanwhile ' * e.meanwhile}{_escaped(e.text)}" for e in self.events)
+
+    def _range(self, event: Event) -> str:
+        start, end = (_decimal(value) for value in event.span)
+        if self.unit == "s":
+            return f"{start}-{end}s:"
+        return f"[{start}:{end}]" if self.unit == "f" else f"[{start}%:{end}%]"
+
+    @property
+    def timed(self) -> bool:
+        """Whether the events have times."""
+        return self.events[0].start is not None
+
+    @classmethod
+    def parse(cls, text: str) -> Timeline:
+        """Reads either form. Raises: KinemaError, one sentence that names the column (counted from 1)."""
+        from kinema.timeline.reading import read
+
+        return cls(*read(text))
+
+    def over(self, seconds: float, fps: float | None = None) -> Timeline:
+        """With times in seconds: events without times share `seconds` evenly, those with times must end within it.
+
+        `fps`, frames per second, is needed for times in frames.
+        Raises: KinemaError when `seconds` is not positive, or when an event ends later than that.
+        """
+        if not 0 < seconds < float("inf"):
+            raise KinemaError(f"the length is {seconds} s; use more than 0")
+        if not self.timed:
+            return Timeline(_shared(self.events, seconds))
+        if self.unit == "f" and fps is None:
+            raise KinemaError("the timeline counts frames; say how many there are in a second")
+        scale = {"s": 1.0, "f": 1.0 / (fps or 1.0), "%": seconds / 100}[self.unit]
+        timeline = self if self.unit == "s" else Timeline(_scaled(self.events, scale))
+        for event in timeline:
+            if event.span[1] > seconds + CLOSE:
+                raise KinemaError(
+                    f"the event {event.text!r} ends at {event.span[1]:g} s; the video is {seconds:g} s long"
+                )
+        return timeline
+
+    def at(self, time: float) -> tuple[Event, ...]:
+        """The events at `time`, in the timeline's unit; none in a gap. An event includes its start and not its end.
+
+        Raises: KinemaError when the events have no times; call `over` first.
+        """
+        return tuple(event for event in self.events if event.span[0] <= time < event.span[1])
+
+    def sharing(self, text: str) -> Timeline:
+        """The same events, `text` (what all of them show) ahead of the words of each; "" changes nothing."""
+        text = text.strip().rstrip(".,;|").rstrip()
+        return replace(self, events=tuple(replace(e, text=f"{text}, {e.text}") for e in self)) if text else self
+
+    def frames(self, num_frames: int, fps: float, frames_per_latent: int = 1) -> Tensor:
+        """Which latent frames of a video belong to which event, (events, latent frames) bool.
+
+        Latent frame 0 is frame 0, each other one `frames_per_latent` frames. It belongs to an event where the middle
+        of its time does, so that events end to end share the frames without one left over; it belongs to none in a
+        gap, to several where events overlap. Raises: KinemaError as `over`, and for an event without any frame.
+        """
+        import torch
+
+        timeline = self.over(num_frames / fps, fps)
+        k = frames_per_latent
+        latent = torch.arange((num_frames - 1) // k + 1, dtype=torch.float64)
+        middle = torch.where(latent == 0, 0.5, (latent - 1) * k + 1 + k / 2) / fps
+        start, end = torch.tensor([event.span for event in timeline], dtype=torch.float64).T[..., None]
+        table = (start - CLOSE <= middle) & (middle < end - CLOSE)
+        for event, row in zip(timeline, table, strict=True):
+            if not row.any():
+                raise KinemaError(
+                    f"the event {event.text!r} lasts from {event.span[0]:g} to {event.span[1]:g} s, too short for a "
+                    f"frame of its own; a latent frame is {k / fps:g} s"
+                )
+        return table
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt: `text` as a model without a sense of time gets it, and its timeline."""
+
+    text: str
+    timeline: Timeline
+
+    @classmethod
+    def parse(cls, text: str) -> Prompt:
+        """Reads a prompt; times leave the text and stay in the timeline. Raises: KinemaError as `Timeline.parse`."""
+        timeline = Timeline.parse(text)
+        return cls(plain(timeline) if timeline.timed else text.strip(), timeline)
+
+
+def fault(events: Sequence[Event], unit: Unit) -> tuple[int, str] | None:
+    """The first event that cannot stand where it does, by number, and why; None when all can."""
+    latest = begun = 0.0
+    for i, event in enumerate(events):
+        if event.meanwhile and i == 0:
+            return i, f"the event {event.text!r} happens meanwhile, and there is none ahead of it"
+        if event.start is None or event.end is None:
+            continue
+        start, end = _said(event.start, unit), _said(event.end, unit)
+        if unit == "%" and event.end > 100:
+            return i, f"the event {event.text!r} ends at {end}; use at most 100%"
+        if unit == "f" and not (float(event.start).is_integer() and float(event.end).is_integer()):
+            return i, f"the event {event.text!r} lasts from {start} to {end}; use whole frames"
+        if not event.meanwhile and event.start < latest:
+            return i, (
+                f"the event {event.text!r} starts at {start}, before the one ahead of it ends at "
+                f"{_said(latest, unit)}; begin its text with 'meanwhile' if both happen at once"
+            )
+        if event.meanwhile and event.start < begun:
+            return i, f"the event {event.text!r} starts at {start}, before the one ahead of it; put it first"
+        if event.meanwhile and event.start >= latest:
+            return i, (
+                f"the event {event.text!r} happens meanwhile and starts at {start}, when all ahead of it has ended; "
+                "leave 'meanwhile' out"
+            )
+        latest, begun = max(latest, event.end), event.start
+    return None
+
+
+def plain(events: Sequence[Event] | Timeline) -> str:
+    """Events as one sentence without times."""
+    first, *others = events
+    return first.text + "".join(f", {'meanwhile' if e.meanwhile else 'then'} {e.text}" for e in others)
+
+
+def _comes_back(timeline: Timeline) -> bool:
+    """Whether the text of a timeline is read as the same timeline."""
+    from kinema.timeline.reading import read
+
+    try:
+        return read(str(timeline)) == (timeline.events, timeline.unit)
+    except KinemaError:
+        return False
+
+
+def _shared(events: Sequence[Event], seconds: float) -> tuple[Event, ...]:
+    """Events that follow each other get equal parts of the time, those that happen meanwhile the same part."""
+    place, places = -1, []
+    for event in events:
+        place += not event.meanwhile
+        places.append(place)
+    part = [seconds * i / (place + 1) for i in range(place + 2)]
+    return tuple(replace(e, start=part[i], end=part[i + 1]) for e, i in zip(events, places, strict=True))
+
+
+def _scaled(events: Sequence[Event], scale: float) -> tuple[Event, ...]:
+    return tuple(replace(e, start=e.span[0] * scale, end=e.span[1] * scale) for e in events)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _said(value: float, unit: Unit) -> str:
+    return {"s": f"{value:g} s", "f": f"frame {value:g}", "%": f"{value:g}%"}[unit]
+
+
+def _decimal(value: float) -> str:
+    """Shortest decimal that reads back as the same number, never with an exponent."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
