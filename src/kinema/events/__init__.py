@@ -1,0 +1,1 @@
+"""Techniques that say what happens when."""

@@ -1,0 +1,1 @@
+"""Mathematics and readings that several techniques share, with no paper's name."""

@@ -1,0 +1,42 @@
+"""What happens in which latent frame of a run's clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kinema.core.errors import KinemaError
+from kinema.timeline import Timeline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinema.core.run import Run
+    from kinema.core.windows import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """The events of a run's timeline."""
+
+    texts: tuple[str, ...]
+    frames: Tensor  # (events, latent frames of the clip) bool; none in a gap, several where events overlap
+
+    def of(self, window: Window, padding: int = 0) -> int | None:
+        """The event that most of a window's counted frames belong to, the first of several; None for a window in a gap.
+
+        padding: latent frames ahead of the clip's first.
+        """
+        counted = window.counted
+        share = self.frames[:, max(counted.start - padding, 0) : max(counted.stop - padding, 1)].sum(dim=1)
+        return int(share.argmax()) if share.any() else None
+
+
+def events_of(run: Run, name: str) -> Events:
+    """What happens in a run, for the technique `name`. Raises: KinemaError when requests of a batch differ in it."""
+    conditions, prompts = run.conditions, {r.prompt for r in run.requests}
+    if len(prompts) > 1:
+        raise KinemaError(f"{name} lets frames read texts of their own, the same for a batch; give one prompt to all")
+    timeline = Timeline.parse(prompts.pop())
+    table = timeline.frames(conditions.num_frames, conditions.fps, run.backbone.frames_per_latent)
+    return Events(tuple(event.text for event in timeline), table.to(run.backbone.device))

@@ -1,0 +1,1 @@
+"""Videos longer than a model makes in one pass."""

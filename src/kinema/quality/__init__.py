@@ -1,0 +1,1 @@
+"""Techniques for better pictures, subjects and layouts."""
