@@ -62,11 +62,11 @@ def test_sees_tokens_before_rotary_with_their_grid(tiny_wan):
     backbone = load(tiny_wan, device="cpu", dtype="float32")
     look = Looks(seen=[], block_range=(1, 1))
     latents(backbone, look)
-    (block, kind, q, k, positions), (*_, text, none) = look.seen[:2]
+    (block, kind, q, k, positions), (*_, text, reading) = look.seen[:2]
     tokens = 3 * 1 * 2
     assert (block, kind, q, k) == (1, "self", (1, 2, tokens, 12), (1, 2, tokens, 12))
     assert torch.equal(positions.q, backbone.grid((1, 48, 3, 2, 4)))
-    assert text == (1, 2, 512, 12) and none is None
+    assert text == (1, 2, 512, 12) and reading.q is positions.q and len(reading.k) == 0
     assert {entry[0] for entry in look.seen} == {1}
 
 

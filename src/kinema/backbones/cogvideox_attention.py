@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
+from kinema.core.positions import Positions
 
 
 class CogVideoXTapped(TappedProcessor):
@@ -42,30 +45,36 @@ class CogVideoXTapped(TappedProcessor):
         )
         q, k = attn.norm_q(q), attn.norm_k(k)  # (B, N, L, D)
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            if positions is not None:
-                q = _turned(q, positions.q, taps.own, positions.first, own)
-                k = _turned(k, positions.k, taps.own, positions.first, own)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if positions is None:
+                return q, k
+            return _turned(q, positions, "q", taps.own, own), _turned(k, positions, "k", taps.own, own)
+
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
             if reads is not None and taps.owners is not None:
                 q, k, v = (u.transpose(1, 2) for u in (q, k, v))
-                return self.read_apart(reads, taps.owners, q, k, v, text_first=True).transpose(1, 2)
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+                return self.read_apart(reads, taps.owners, q, k, v, positions, bias, text_first=True).transpose(1, 2)
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3)
         out = attn.to_out[1](attn.to_out[0](out))
         return out[:, words:], out[:, :words]
 
 
-def _turned(u: Tensor, places: Tensor, default: Tensor | None, first: int, own: rotary.Table | None) -> Tensor:
-    """Queries or keys (B, N, L, D) with the rotary positions of the video tokens, which begin at `first`."""
+def _turned(u: Tensor, positions: Positions, side: str, default: Tensor | None, own: rotary.Table | None) -> Tensor:
+    """Queries or keys (B, N, L, D) with the rotary positions of the video tokens; side: "q" or "k"."""
     from diffusers.models.embeddings import apply_rotary_emb
 
+    places, part = (positions.q, positions.q_part) if side == "q" else (positions.k, positions.k_part)
     if own is None:
-        if places is not default:
+        if part is not None and default is not None:
+            default = default[part.within(None)[part.placed] - positions.first]
+        if places is not default and not torch.equal(places, default):
             raise KinemaError("this model adds positions to its tokens before attention; they cannot be moved in it")
         return u
-    turn: Any = apply_rotary_emb  # its annotations are narrower than what it takes
-    return torch.cat([u[:, :, :first], turn(u[:, :, first:], rotary.table(places, default, own))], dim=2)
+    turn: Any = partial(apply_rotary_emb, freqs_cis=rotary.table(places, default, own))  # its annotations are narrower
+    return rotary.on_placed(u, positions, side, turn, dim=2)
 
 
 def rotary_maker(

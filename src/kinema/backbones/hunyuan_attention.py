@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.positions import Positions
 
 
 class HunyuanTapped(TappedProcessor):
@@ -33,8 +37,9 @@ class HunyuanTapped(TappedProcessor):
                 attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
             )
             return unseen
-        assert encoder_hidden_states is not None  # there is always text
+        assert encoder_hidden_states is not None and taps.positions is not None  # there is always text
         video, text, own = hidden_states, encoder_hidden_states, image_rotary_emb
+        taps = dataclasses.replace(taps, positions=dataclasses.replace(taps.positions, text=video.shape[1]))
         to_video = (attn.to_q, attn.to_k, attn.to_v, attn.norm_q, attn.norm_k)
         if attn.add_q_proj is None:  # one stream
             streams = [_projected(torch.cat([video, text], dim=1), attn.heads, *to_video)]
@@ -44,15 +49,18 @@ class HunyuanTapped(TappedProcessor):
         q, k, v = (torch.cat(parts, dim=1).transpose(1, 2) for parts in zip(*streams, strict=True))  # (B, N, L, D)
         mask, reads = self.mask(attention_mask, q.shape[2]), taps.reads(self.site)
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
-            if positions is not None and own is not None:
-                q = _turned(q, rotary.table(positions.q, taps.own, own))
-                k = _turned(k, rotary.table(positions.k, taps.own, own))
-            if reads is not None and taps.owners is not None:
-                return self.read_apart(reads, taps.owners, q, k, v).transpose(1, 2)
-            return self.dispatch(q, k, v, mask).transpose(1, 2)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if positions is None or own is None:
+                return q, k
+            return _turned(q, positions, "q", taps.own, own), _turned(k, positions, "k", taps.own, own)
 
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
+            if reads is not None and taps.owners is not None:
+                return self.read_apart(reads, taps.owners, q, k, v, positions, bias).transpose(1, 2)
+            return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
+
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, taps.place(self.site), plain)
         out = out.transpose(1, 2).flatten(2, 3).to(q.dtype)
         seen, read = out[:, : video.shape[1]], out[:, video.shape[1] :]
@@ -83,13 +91,14 @@ def _projected(x: Tensor, heads: int, to_q: Any, to_k: Any, to_v: Any, norm_q: A
     return [q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v]
 
 
-def _turned(u: Tensor, table: rotary.Table) -> Tensor:
-    """Queries or keys (B, L, N, D) with the rotary positions of the video tokens, which come first."""
+def _turned(u: Tensor, positions: Positions, side: str, default: Tensor | None, own: rotary.Table) -> Tensor:
+    """Queries or keys (B, N, L, D) with the rotary positions of the video tokens; side: "q" or "k"."""
     from diffusers.models import embeddings
 
-    turn: Any = embeddings.apply_rotary_emb  # its annotations are not those of what it takes and gives
-    count = table[0].shape[0]
-    return torch.cat([turn(u[:, :count], table, sequence_dim=1), u[:, count:]], dim=1)
+    rotate: Any = embeddings.apply_rotary_emb  # its annotations are not those of what it takes and gives
+    table = rotary.table(positions.q if side == "q" else positions.k, default, own)
+    turn = partial(rotate, freqs_cis=table, sequence_dim=1)
+    return rotary.on_placed(u.transpose(1, 2), positions, side, turn, dim=1).transpose(1, 2)
 
 
 def rotary_table(places: Tensor, widths: Sequence[int], theta: float) -> rotary.Table:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site, Taps
+from kinema.core.attending import Attention
+from kinema.core.attention import Site, Taps
+from kinema.core.positions import Positions
 
 # The latent frame of the video that is seen while a token of the sound is heard, (L,), in the model call in progress.
 _seen: ContextVar[Tensor | None] = ContextVar("ltx2_seen", default=None)
@@ -56,17 +58,24 @@ class LTX2Tapped(TappedProcessor):
         q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
         positions = taps.place(self.site) if self.site.kind == "self" else None
+        positions = taps.reading() if self.site.kind == "cross" else positions
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            q, k, v = (u.transpose(1, 2).flatten(2) for u in (q, k, v))  # (B, L, N D)
-            if query_rotary_emb is not None:
-                at_q, at_k = query_rotary_emb, key_rotary_emb or query_rotary_emb
-                if positions is not None:
-                    at_q, at_k = (rotary.table(places, taps.own, at_q) for places in (positions.q, positions.k))
-                q, k = turned(attn, q, at_q), turned(attn, k, at_k)
-            q, k, v = (u.reshape(*u.shape[:2], attn.heads, -1) for u in (q, k, v))
-            return self.dispatch(q, k, v, mask).transpose(1, 2)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if query_rotary_emb is None:
+                return q, k
+            at_q, at_k = query_rotary_emb, key_rotary_emb or query_rotary_emb
+            if positions is not None:
+                at_q, at_k = (rotary.table(places, taps.own, at_q) for places in (positions.q, positions.k))
+            q, k = (u.transpose(1, 2).flatten(2) for u in (q, k))  # (B, L, N D)
+            q, k = turned(attn, q, at_q), turned(attn, k, at_k)
+            q, k = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k))
+            return q, k
 
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
+            return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
+
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).to(q.dtype)  # (B, L, N, D)
         if attn.to_gate_logits is not None:
             out = out * (2.0 * torch.sigmoid(attn.to_gate_logits(hidden_states))).unsqueeze(-1)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.positions import Positions
 
 
 class LTXTapped(TappedProcessor):
@@ -45,16 +47,22 @@ class LTXTapped(TappedProcessor):
         q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
-        positions = taps.place(self.site) if encoder_hidden_states is None else None
+        positions = taps.place(self.site) if encoder_hidden_states is None else taps.reading()
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            q, k, v = (u.transpose(1, 2).flatten(2) for u in (q, k, v))  # (B, L, N D)
-            if positions is not None and own is not None:
-                q = rotate(q, rotary.table(positions.q, taps.own, own))
-                k = rotate(k, rotary.table(positions.k, taps.own, own))
-            q, k, v = (u.reshape(*u.shape[:2], attn.heads, -1) for u in (q, k, v))
-            return self.dispatch(q, k, v, mask).transpose(1, 2)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if positions is None or own is None:
+                return q, k
+            q, k = (u.transpose(1, 2).flatten(2) for u in (q, k))  # (B, L, N D)
+            q = rotate(q, rotary.table(positions.q, taps.own, own))
+            k = rotate(k, rotary.table(positions.k, taps.own, own))
+            q, k = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k))
+            return q, k
 
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
+            return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
+
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2).to(q.dtype)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinema.backbones import rotary
-from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.backbones.taps import TappedProcessor, picked
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.positions import Positions, followed
 
 
 class MochiTapped(TappedProcessor):
@@ -35,8 +39,10 @@ class MochiTapped(TappedProcessor):
             )
             return unseen
         assert taps.positions is not None
-        video, text, own, default = hidden_states, encoder_hidden_states, image_rotary_emb, taps.positions
+        video, text, own = hidden_states, encoder_hidden_states, image_rotary_emb
+        taps = dataclasses.replace(taps, positions=dataclasses.replace(taps.positions, text=video.shape[1]))
         reads = taps.reads(self.site)
+        words = torch.nn.functional.pad(attention_mask.bool(), (video.shape[1], 0), value=True)  # (B, L)
         streams = [
             (attn.norm_q(_heads(attn.to_q(video), attn)), attn.norm_added_q(_heads(attn.add_q_proj(text), attn))),
             (attn.norm_k(_heads(attn.to_k(video), attn)), attn.norm_added_k(_heads(attn.add_k_proj(text), attn))),
@@ -44,21 +50,24 @@ class MochiTapped(TappedProcessor):
         ]
         q, k, v = (torch.cat(parts, dim=1).transpose(1, 2) for parts in streams)  # (B, N, L, D)
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            places = positions or default
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if positions is None or own is None:
+                return q, k
+            return _turned(q, positions, "q", taps.own, own), _turned(k, positions, "k", taps.own, own)
+
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D)
-            if own is not None:
-                q = rotate(q, *rotary.table(places.q, taps.own, own))
-                k = rotate(k, *rotary.table(places.k, taps.own, own))
             if reads is not None and taps.owners is not None:
-                return self.read_apart(reads, taps.owners, q, k, v).transpose(1, 2)
-            out = torch.zeros_like(q)
-            for i, words in enumerate(attention_mask.bool()):
-                seeing, seen = (torch.cat([words.new_ones(len(p)), words]) for p in (places.q, places.k))
-                seeing, seen = seeing[: q.shape[1]], seen[: k.shape[1]]
-                out[i, seeing] = self.dispatch(q[i : i + 1, seeing], k[i : i + 1, seen], v[i : i + 1, seen])[0]
+                return self.read_apart(reads, taps.owners, q, k, v, positions, bias).transpose(1, 2)
+            out, shape = torch.zeros_like(q), (q.shape[1], k.shape[1])
+            for i, real in enumerate(words):
+                seeing = followed(real[:, None], shape, positions)[:, 0]
+                seen = followed(real[None], shape, positions)[0]
+                parts = q[i : i + 1, seeing], k[i : i + 1, seen], v[i : i + 1, seen]
+                out[i, seeing] = self.dispatch(*parts, picked(bias, i, seeing, seen))[0]
             return out.transpose(1, 2)
 
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, taps.place(self.site), plain).transpose(1, 2).flatten(2)
         frames, read = out[:, : video.shape[1]], out[:, video.shape[1] :]
         frames = attn.to_out[1](attn.to_out[0](frames))
@@ -70,12 +79,17 @@ def _heads(u: Tensor, attn: Any) -> Tensor:
     return u.reshape(*u.shape[:2], attn.heads, -1)
 
 
+def _turned(u: Tensor, positions: Positions, side: str, default: Tensor | None, own: rotary.Table) -> Tensor:
+    """Queries or keys (B, N, L, D) with the rotary positions of the video tokens; side: "q" or "k"."""
+    cos, sin = rotary.table(positions.q if side == "q" else positions.k, default, own)
+    turn = partial(rotate, cos=cos, sin=sin)
+    return rotary.on_placed(u.transpose(1, 2), positions, side, turn, dim=1).transpose(1, 2)
+
+
 def rotate(u: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns pairs of channels of the first tokens of u (B, L, N, D) by a table, (video tokens, N, D / 2) each."""
-    video = u[:, : len(cos)]
-    a, b = video[..., 0::2].float(), video[..., 1::2].float()
-    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
-    return torch.cat([turned.to(u.dtype), u[:, len(cos) :]], dim=1)
+    """Turns pairs of channels of u (B, L, N, D) by a table, (L, N, D / 2) each."""
+    a, b = u[..., 0::2].float(), u[..., 1::2].float()
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(u.dtype)
 
 
 def rotary_table(places: Tensor, grid: tuple[int, int], area: float, frequencies: Tensor) -> rotary.Table:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
+
+from kinema.core.positions import Positions
 
 Table = tuple[Tensor, Tensor]  # cos and sin, in the model's own shape
 
@@ -30,3 +33,13 @@ def table(places: Tensor, default: Tensor | None, own: Table) -> Table:
     """The model's own table for places nobody changed, else a new one from the maker of the call in progress."""
     maker = _maker.get()
     return own if places is default or maker is None else maker(places)
+
+
+def on_placed(u: Tensor, positions: Positions, side: str, turn: Callable[[Tensor], Tensor], dim: int) -> Tensor:
+    """Queries or keys with `turn` applied to the tokens that have a place; side: "q" or "k", dim: of the tokens."""
+    places, part = (positions.q, positions.q_part) if side == "q" else (positions.k, positions.k_part)
+    if part is not None:
+        return u.index_copy(dim, part.placed, turn(u.index_select(dim, part.placed)))
+    first, last, count = positions.first, positions.first + len(places), u.shape[dim]
+    turned = turn(u.narrow(dim, first, len(places)))
+    return torch.cat([u.narrow(dim, 0, first), turned, u.narrow(dim, last, count - last)], dim=dim)

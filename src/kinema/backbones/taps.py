@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kinema.core.attention import SHARED, Site, Taps, current_taps
 from kinema.core.errors import KinemaError
+from kinema.core.positions import Positions, followed
 
 # A kind of attention in a block -> what goes through that block beside the video, by the name of its argument.
 SECOND = {"joint": "encoder_hidden_states", "sound_self": "audio_hidden_states"}
@@ -51,32 +52,62 @@ class TappedProcessor:
         )
         return attended
 
+    def masked(
+        self, mask: Tensor | None, bias: Tensor | None, positions: Positions | None, q: Tensor, k: Tensor
+    ) -> Tensor | None:
+        """What attention of q and k, (B, L, N, D), is told beside them: the model's mask, and the bias of techniques.
+
+        mask: of the whole sequence, (B or 1, N or 1, Lq or 1, Lk or 1), bool or added to logits.
+        """
+        if mask is not None:
+            mask = followed(mask, (q.shape[1], k.shape[1]), positions)
+        if mask is None or bias is None:
+            return bias if mask is None else mask
+        return torch.where(mask, bias, -torch.inf) if mask.dtype == torch.bool else mask + bias
+
     def read_apart(
-        self, reads: Tensor, owners: Tensor, q: Tensor, k: Tensor, v: Tensor, text_first: bool = False
+        self,
+        reads: Tensor,
+        owners: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: Positions | None,
+        bias: Tensor | None,
+        text_first: bool = False,
     ) -> Tensor:
-        """Joint attention in which video tokens read different texts: q, k and v are (B, L + P, N, D), the text behind.
+        """Joint attention in which video tokens read different texts, of q, k and v (B, L + P, N, D) or a part of them.
 
         reads: (L, texts), which video token reads which text. owners: (B or 1, P), see `Taps.owners`. Video is seen by
         all, a text by itself and by whoever reads it; what is shared reads as the first text does. Tokens that see the
         same go through attention together, so that no mask over all pairs is made.
-        Raises: KinemaError when a technique changed the number of tokens.
         """
-        words, (tokens, texts) = owners.shape[1], reads.shape
-        if not q.shape[1] == k.shape[1] == tokens + words:
-            raise KinemaError("frames read texts of their own here, so that attention must keep the number of tokens")
-        if text_first:
-            q, k, v = (u.roll(-words, dims=1) for u in (q, k, v))
-        out = torch.empty_like(q)
+        tokens, texts = reads.shape
+        out, shape = torch.empty_like(q), (q.shape[1], k.shape[1])
         video = owners.new_full((tokens,), SHARED)
         for i, owner in enumerate(owners.expand(len(q), -1)):
             own = torch.nn.functional.one_hot(owner.clamp(min=0), texts).bool()
-            sees, group = torch.unique(torch.cat([reads, own]), dim=0, return_inverse=True)
-            belongs = torch.cat([video, owner])
-            for j, texts_seen in enumerate(sees):
+            order = -1 if text_first else 1
+            belongs, sees = (torch.cat(pair[::order]) for pair in ((video, owner), (reads, own)))
+            groups, group = torch.unique(sees, dim=0, return_inverse=True)
+            group = followed(group[:, None], shape, positions)[:, 0]
+            belongs = followed(belongs[None], shape, positions)[0]
+            for j, texts_seen in enumerate(groups):
                 seen = (belongs == SHARED) | ((belongs >= 0) & texts_seen[belongs.clamp(min=0)])
                 mine = group == j
-                out[i, mine] = self.dispatch(q[i : i + 1, mine], k[i : i + 1, seen], v[i : i + 1, seen])[0]
-        return out.roll(words, dims=1) if text_first else out
+                if mine.any():
+                    more = picked(bias, i, mine, seen)
+                    out[i, mine] = self.dispatch(q[i : i + 1, mine], k[i : i + 1, seen], v[i : i + 1, seen], more)[0]
+        return out
+
+
+def picked(bias: Tensor | None, sample: int, queries: Tensor, keys: Tensor) -> Tensor | None:
+    """A bias (B or 1, N or 1, Lq or 1, Lk or 1) for some tokens of one sample; queries and keys: one bool a token."""
+    if bias is None:
+        return None
+    mine = bias if len(bias) == 1 else bias[sample : sample + 1]
+    mine = mine if mine.shape[2] == 1 else mine[:, :, queries]
+    return mine if mine.shape[3] == 1 else mine[:, :, :, keys]
 
 
 class AttentionDoor:

@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.positions import Positions
 
 
 class UNetTapped(TappedProcessor):
@@ -42,10 +44,14 @@ class UNetTapped(TappedProcessor):
         q, k, v = attn.to_q(x), attn.to_k(source), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
-            return self.dispatch(q, k, v, mask).transpose(1, 2)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            return q, k
 
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
+            return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
+
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, None, plain).transpose(1, 2).flatten(2, 3).type_as(x)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected

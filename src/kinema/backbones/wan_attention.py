@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from kinema.backbones.taps import TappedProcessor
-from kinema.core.attention import Positions, Site
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.positions import Positions
 
 THETA = 10000.0  # base of Wan's rotary frequencies
 
@@ -42,15 +44,21 @@ class WanTapped(TappedProcessor):
         q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
-        positions = taps.place(self.site) if context is None else None
+        positions = taps.place(self.site) if context is None else taps.reading()
 
-        def plain(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-            q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
-            if positions is not None and rotary is not None:
-                q = rotate(q, *_table(positions.q, taps.own, rotary, q, taps.patch))
-                k = rotate(k, *_table(positions.k, taps.own, rotary, k, taps.patch))
-            return self.dispatch(q, k, v, mask).transpose(1, 2)
+        def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            if positions is None or rotary is None:
+                return q, k
+            q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, L, N, D), as diffusers has it
+            q = rotate(q, *_table(positions.q, taps.own, rotary, q, taps.patch))
+            k = rotate(k, *_table(positions.k, taps.own, rotary, k, taps.patch))
+            return q.transpose(1, 2), k.transpose(1, 2)
 
+        def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            q, k, v = (u.transpose(1, 2) for u in (q, k, v))
+            return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
+
+        plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3).type_as(x)
         if picture is not None:
             k_picture = attn.norm_added_k(attn.add_k_proj(picture)).unflatten(2, (attn.heads, -1))

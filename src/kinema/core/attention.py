@@ -6,13 +6,16 @@ variable, so that two runs in two threads on one model do not see each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
+
+from kinema.core.attending import Attention
+from kinema.core.positions import Positions as Positions
 
 if TYPE_CHECKING:
     from kinema.core.technique import Step, Technique
@@ -41,20 +44,6 @@ class Site:
     kind: str  # one of KINDS
     heads: int
     head_dim: int
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Where the tokens of one attention stand, in latent cells (frame, row, column); fractions are allowed.
-
-    A technique that moves tokens returns a new object (`dataclasses.replace`, so that the other fields stay); whoever
-    keeps the tensors keeps the model's own table.
-    """
-
-    q: Tensor  # (L, 3)
-    k: Tensor  # (L, 3)
-    first: int = 0  # in joint attention: where these L tokens begin in the sequence; the others are text
-    extra: int = 0  # how many of these L, the last ones, stand beside the clip (see core/tokens.py)
 
 
 # To which text a token of joint attention belongs (`Taps.owners`), where it is none by number.
@@ -133,10 +122,14 @@ class Taps:
                 positions = t.positions(self.step, site, positions)
         return positions
 
+    def reading(self) -> Positions | None:
+        """Token positions where the video reads text: the queries', and none of the text."""
+        return None if self.positions is None else replace(self.positions, k=self.positions.k[:0])
+
     def attend(
-        self, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, plain: Callable[..., Tensor]
+        self, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, plain: Attention
     ) -> Tensor:
-        """Nests the techniques around `plain(q, k, v, positions)`, which applies rotary positions and attends."""
+        """Nests the techniques around the model's own attention."""
         call = plain
         for t in reversed(self.at(site)):
             if t.overrides("attend"):
@@ -149,11 +142,11 @@ def _in_blocks(technique: Technique, block: int) -> bool:
     return blocks is None or blocks[0] <= block <= blocks[1]
 
 
-def _around(technique: Technique, step: Step, site: Site, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def call(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
-        return technique.attend(step, site, q, k, v, positions, inner)
+def _around(technique: Technique, step: Step, site: Site, inner: Attention) -> Attention:
+    def attend(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+        return technique.attend(step, site, q, k, v, positions, inner.biased(bias, positions))
 
-    return call
+    return Attention(inner.turn, attend)
 
 
 current_taps: ContextVar[Taps | None] = ContextVar("current_taps", default=None)
