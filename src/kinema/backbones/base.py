@@ -129,9 +129,9 @@ class DiffusersBackbone(ABC):
 
     def check_words(self, requests: Sequence[Request]) -> None:
         """Raises: KinemaError when a model that reads prompts gets none, or one that reads none gets some."""
-        if self.reads_text and not all(r.prompt or r.video is not None for r in requests):
+        if self.reads_text and not all(r.text or r.video is not None for r in requests):
             raise KinemaError(f"prompt is empty, and model {self.name!r} reads one; say what the video shows")
-        if not self.reads_text and any(r.prompt or r.negative_prompt for r in requests):
+        if not self.reads_text and any(r.text or r.negative_prompt for r in requests):
             raise KinemaError(f"model {self.name!r} reads no words; leave prompt and negative_prompt out or empty")
 
     def check_images(self, requests: Sequence[Request]) -> None:
@@ -180,7 +180,7 @@ class DiffusersBackbone(ABC):
             fps=fps,
             num_frames=frames,
             scheduler=self.choose_scheduler(requests, shape),
-            prompts=[r.prompt for r in requests],
+            prompts=[r.text for r in requests],
             negative_prompts=[r.negative_prompt or "" for r in requests],
         )
         if requests[0].image is not None or requests[0].video is not None or self.always_conditioned:
@@ -369,6 +369,11 @@ class DiffusersBackbone(ABC):
 
     # Sizes.
 
+    @property
+    def frames_step(self) -> int:
+        """A video has a multiple of so many frames, and one."""
+        return self.frames_per_latent * self.patch[0]
+
     def settle(self, requests: Sequence[Request]) -> tuple[int, int, int, int, float]:
         """num_frames, height, width, num_inference_steps and fps of a batch, open fields filled in and checked."""
         settled = set()
@@ -379,10 +384,9 @@ class DiffusersBackbone(ABC):
         if len(settled) != 1:
             raise KinemaError("the requests of a batch differ in size, length, steps or fps; make them equal")
         frames, height, width, steps, fps = settled.pop()
-        step = self.frames_per_latent * self.patch[0]
         reach = self.most_tokens[0]
         most = None if reach is None else (reach * self.patch[0] - 1) * self.frames_per_latent
-        check_multiple("num_frames", frames - 1, step, most, add=1)
+        check_multiple("num_frames", frames - 1, self.frames_step, most, add=1)
         for name, value, axis in (("height", height, 1), ("width", width, 2)):
             multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
             check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)

@@ -73,6 +73,7 @@ class Backbone(Protocol):
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
+    frames_step: int  # a video has a multiple of so many frames, and one
     patch: tuple[int, int, int]  # latent cells of a token: frames, rows, columns
     sites: tuple[Site, ...]  # its attention sites
     block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1
