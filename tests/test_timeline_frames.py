@@ -1,7 +1,6 @@
 """Events by latent frame: the middle of a frame's time decides, gaps and overlaps are as they were asked for."""
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinema.core.errors import KinemaError
-from kinema.core.events import events
-from kinema.request import Request
 from kinema.timeline import Timeline
 
 
@@ -64,27 +61,3 @@ def test_events_end_to_end_share_all_frames(latents, k, fps, weights):
 def test_refused(text, says):
     with pytest.raises(KinemaError, match=says):
         table(text)
-
-
-def run(*prompts):
-    requests = tuple(Request(prompt=prompt) for prompt in prompts)
-    backbone = SimpleNamespace(frames_per_latent=4, device=torch.device("cpu"))
-    return SimpleNamespace(requests=requests, conditions=SimpleNamespace(num_frames=25, fps=8.0), backbone=backbone)
-
-
-def test_events_of_a_run():
-    found = events(run("a ball rolls, then a cube falls"), "talc")
-    assert found.texts == ("a ball rolls", "a cube falls") and found.frames.tolist() == [
-        [True] * 4 + [False] * 3,
-        [False] * 4 + [True] * 3,
-    ]
-    assert found.spans == ((0, 1.5625), (1.5625, 3.125))
-
-
-@pytest.mark.parametrize(
-    "prompts, says",
-    [(("a ball",), "talc needs 2 events or more, and there are 1"), (("a, then b", "a, then c"), "these differ")],
-)
-def test_runs_without_events(prompts, says):
-    with pytest.raises(KinemaError, match=says):
-        events(run(*prompts), "talc")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kinema.core import keep
 from kinema.core.errors import KinemaError
-from kinema.timeline import Timeline
+from kinema.timeline import Prompt, Timeline, given, plain
 
 Offload = Literal["model", "group", "stream"]
 Quantization = Literal["int8", "int4", "float8"]
@@ -169,6 +169,11 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
     prompt: str = Field("", max_length=20_000, description="what the video shows; empty for models that read no words")
+    timeline: str | None = Field(
+        None,
+        max_length=100_000,
+        description="what happens when, as in '0-3s: ... | 3-6s: ...'; prompt then says what all of it shares",
+    )
     negative_prompt: str = Field("", max_length=20_000, description="what the video should not show")
     image: str | None = Field(None, min_length=1, description="first frame: path of a picture, or a data: address")
     last_image: str | None = Field(None, min_length=1, description="last frame: path of a picture, or a data: address")
@@ -181,6 +186,12 @@ class Request(BaseModel):
         description="which frames of video stay, from 0 or from the end: '0:5', '-4:', '0:5,-4:'; None is all of it",
     )
     num_frames: int | None = Field(None, ge=1, le=100_000, description="length in frames; most models want 4k + 1")
+    seconds: float | None = Field(
+        None,
+        ge=0.001,
+        le=100_000,
+        description="length in seconds in place of num_frames, rounded to what the model takes",
+    )
     height: int | None = Field(None, ge=8, le=8192, description="rows, pixels")
     width: int | None = Field(None, ge=8, le=8192, description="columns, pixels")
     fps: float | None = Field(None, ge=0.001, le=240, description="frames per second of the video")
@@ -225,6 +236,11 @@ class Request(BaseModel):
             Timeline.parse(value)
         return value
 
+    @field_validator("timeline", mode="before")
+    @classmethod
+    def _timeline(cls, value: Any) -> Any:
+        return str(given(value)) if isinstance(value, str | os.PathLike | Timeline) else value
+
     @field_validator("image", "last_image", "video", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
@@ -267,7 +283,16 @@ class Request(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _when(self) -> Request:
+        events = Timeline.parse(self.prompt) if self.prompt and self.timeline is not None else ()
+        if len(events) > 1 or (isinstance(events, Timeline) and events.timed):
+            raise ValueError("prompt and timeline both say what happens when; let prompt say what all events share")
+        return self
+
+    @model_validator(mode="after")
     def _length(self) -> Request:
+        if self.seconds is not None and self.num_frames is not None:
+            raise ValueError("seconds and num_frames are both given, and both say how long the video is; give one")
         if self.last_image is not None and self.num_frames == 1:
             raise ValueError("last_image needs a video of at least 2 frames, num_frames is 1")
         return self
@@ -294,8 +319,18 @@ class Request(BaseModel):
 
     @property
     def events(self) -> Timeline | None:
-        """What happens when; None without a prompt."""
+        """What happens when, each event with what all of them share; None where nothing is said."""
+        if self.timeline is not None:
+            return Timeline.parse(self.timeline).sharing(self.prompt)
         return Timeline.parse(self.prompt) if self.prompt else None
+
+    @property
+    def text(self) -> str:
+        """What a network reads that has no sense of time: the prompt, or what its events share and then all of them."""
+        if self.timeline is not None:
+            return ", ".join(filter(None, (self.prompt.strip().rstrip(".,;"), plain(Timeline.parse(self.timeline)))))
+        timed = self.prompt and Timeline.parse(self.prompt).timed
+        return Prompt.parse(self.prompt).text if timed else self.prompt
 
     def changed(self, **changes: Any) -> Request:
         """A copy with some fields changed and everything checked again. Raises: KinemaError."""

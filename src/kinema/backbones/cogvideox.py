@@ -11,6 +11,7 @@ A small model may have kinema's autoencoder and a UMT5 encoder of few words in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ from kinema.backbones.codec import Codec
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
-from kinema.backbones.sizes import check_multiple
 from kinema.backbones.solvers import COGVIDEOX
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
@@ -131,10 +131,14 @@ class CogVideoXBackbone(PipelineBackbone):
 
     # Sizes.
 
+    @property
+    def frames_step(self) -> int:
+        """Its own autoencoder takes latent frames in pairs, whatever the transformer does."""
+        if type(self.vae).__name__ != "AutoencoderKLCogVideoX":
+            return super().frames_step
+        return self.frames_per_latent * math.lcm(PAIR, self.patch[0])
+
     def settle(self, requests: Sequence[Request]) -> tuple[int, int, int, int, float]:
-        group = self.frames_per_latent * (PAIR if type(self.vae).__name__ == "AutoencoderKLCogVideoX" else 1)
-        for r in requests:
-            check_multiple("num_frames", (r.num_frames or self.defaults.num_frames) - 1, group, None, add=1)
         frames, height, width, steps, fps = super().settle(requests)
         if self.transformer.config.use_learned_positional_embeddings:
             d = self.defaults

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kinema.core.errors import KinemaError
-from kinema.timeline import Timeline
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +33,10 @@ class Events:
 
 def events_of(run: Run, name: str) -> Events:
     """What happens in a run, for the technique `name`. Raises: KinemaError when requests of a batch differ in it."""
-    conditions, prompts = run.conditions, {r.prompt for r in run.requests}
-    if len(prompts) > 1:
+    conditions, timeline = run.conditions, run.requests[0].events
+    if any(r.events != timeline for r in run.requests):
         raise KinemaError(f"{name} lets frames read texts of their own, the same for a batch; give one prompt to all")
-    timeline = Timeline.parse(prompts.pop())
+    if timeline is None:
+        raise KinemaError(f"{name} lets frames read what happens in them, and there is no prompt; say what happens")
     table = timeline.frames(conditions.num_frames, conditions.fps, run.backbone.frames_per_latent)
     return Events(tuple(event.text for event in timeline), table.to(run.backbone.device))

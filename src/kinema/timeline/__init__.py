@@ -5,7 +5,8 @@
 else is one event.
 """
 
-from kinema.timeline.events import Event, Prompt, Timeline, Unit
+from kinema.timeline.events import Event, Prompt, Timeline, Unit, plain
+from kinema.timeline.file import from_file, given
 from kinema.timeline.reading import is_timed
 
-__all__ = ["Event", "Prompt", "Timeline", "Unit", "is_timed"]
+__all__ = ["Event", "Prompt", "Timeline", "Unit", "from_file", "given", "is_timed", "plain"]

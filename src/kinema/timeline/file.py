@@ -1,0 +1,151 @@
+"""A timeline from a YAML file: a list of events, each with start, end and text, and a camera if it moves.
+
+    - start: 0          # seconds, or 0f (frames), or 0% of the video
+      end: 3
+      text: a red ball rolls to the left
+      camera: the camera pans to the left
+
+Every error names file, line and column.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from kinema.core.errors import KinemaError
+from kinema.timeline.events import Event, Timeline, Unit, fault
+from kinema.timeline.reading import AT_ONCE, EXACT, INSIDE, LOOKS_TIMED, NAMES, is_timed
+
+NEEDED, KNOWN = ("start", "end", "text"), ("start", "end", "text", "camera")
+TIME = re.compile(rf"({EXACT})\s*([sf%]?)")
+NAMES_CAMERA = re.compile(r"\b(?:camera|shot)\b", re.IGNORECASE)
+
+
+def given(value: str | os.PathLike[str] | Timeline) -> Timeline:
+    """The timeline that a user gives: one that is read already, a text, or the path of a YAML file.
+
+    Raises: KinemaError, one sentence with the place, for one that cannot be read or has no times.
+    """
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and _names_file(value)):
+        return from_file(value)
+    if not isinstance(value, str | Timeline):
+        raise KinemaError(f"timeline is {value!r}; give a text, a path or a Timeline")
+    if isinstance(value, str) and not value.strip():
+        raise KinemaError("the timeline is empty; write it as in '0-3s: text | 3-6s: text'")
+    timeline = value if isinstance(value, Timeline) else Timeline.parse(value)
+    if not timeline.timed:
+        raise KinemaError("column 1: the timeline says no times; write it as in '0-3s: text | 3-6s: text'")
+    return timeline
+
+
+def _names_file(value: str) -> bool:
+    return value.lower().endswith((".yaml", ".yml")) and not is_timed(value)
+
+
+def from_file(path: str | os.PathLike[str]) -> Timeline:
+    """The timeline in a YAML file. Raises: KinemaError, one sentence with line and column."""
+    from kinema.files import reason
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise KinemaError(f"cannot read {path}: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise KinemaError(f"cannot read {path}: it is no text in UTF-8") from error
+    return from_yaml(text, os.fspath(path))
+
+
+def from_yaml(text: str, name: str = "timeline") -> Timeline:
+    """The timeline in a YAML text; `name` is what errors call it. Raises: KinemaError."""
+    root = _composed(text, name)
+    if root is None or root.id != "sequence" or not root.value:
+        where = name if root is None else _place(name, root)
+        raise KinemaError(f"{where}: expected a list of events, each with {', '.join(NEEDED)}")
+    events: list[Event] = []
+    unit: Unit | None = None
+    for node in root.value:
+        fields = _fields(node, name)
+        end, its = _time(fields["end"], "end", name, unit="s")
+        start, other = _time(fields["start"], "start", name, unit=its)
+        for which, one in (("start", other), ("end", its)):
+            if unit not in (None, one):
+                place = _place(name, fields[which])
+                raise KinemaError(f"{place}: {which} is in {NAMES[one]}, the time ahead in {NAMES[unit]}; use one")
+            unit = one
+        said = " ".join(fields["text"].value.split())
+        if LOOKS_TIMED.match(said) or INSIDE.search(said):
+            raise KinemaError(f"{_place(name, fields['text'])}: text holds a range of times; give it as start and end")
+        at_once = AT_ONCE.match(said) if events else None
+        said = said[at_once.end() :] if at_once else said
+        if not said:
+            raise KinemaError(f"{_place(name, fields['text'])}: text is empty; say what happens")
+        said = _with_camera(said, fields.get("camera"), name)
+        try:
+            events.append(Event(text=said, start=start, end=end, meanwhile=at_once is not None))
+        except KinemaError as error:
+            raise KinemaError(f"{_place(name, node)}: {error}") from None
+        if (wrong := fault(events, cast(Unit, unit))) is not None:
+            raise KinemaError(f"{_place(name, fields['start'])}: {wrong[1]}")
+    return Timeline(tuple(events), cast(Unit, unit))
+
+
+def _composed(text: str, name: str) -> Any:
+    """The nodes of a YAML text, which know their places; None for an empty one."""
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
+        raise KinemaError(f"{where}: {error.problem or 'it is no YAML'}") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise KinemaError(f"{name}: it is no YAML that can be read") from None
+
+
+def _fields(node: Any, name: str) -> Mapping[str, Any]:
+    """The fields of one event, by name."""
+    if node.id != "mapping":
+        raise KinemaError(f"{_place(name, node)}: expected an event with {', '.join(NEEDED)}, as in 'start: 0'")
+    fields: dict[str, Any] = {}
+    for key, value in node.value:
+        word = key.value if key.id == "scalar" else None
+        if word not in KNOWN:
+            raise KinemaError(f"{_place(name, key)}: an event has no field {word!r}; it has {', '.join(KNOWN)}")
+        if word in fields:
+            raise KinemaError(f"{_place(name, key)}: {word} is given twice; give it once")
+        if value.id != "scalar":
+            raise KinemaError(f"{_place(name, value)}: {word} is no text and no number; write it on one line")
+        fields[word] = value
+    for word in NEEDED:
+        if word not in fields:
+            raise KinemaError(f"{_place(name, node)}: the event has no {word}; it needs {', '.join(NEEDED)}")
+    return fields
+
+
+def _time(node: Any, which: str, name: str, unit: Unit) -> tuple[float, Unit]:
+    """A time and its unit, which is `unit` where it is not written."""
+    found = TIME.fullmatch(node.value.strip())
+    if found is None:
+        raise KinemaError(f"{_place(name, node)}: {which} is {node.value[:20]!r}; use seconds (3), 24f or 25%")
+    return float(found[1]), cast(Unit, found[2] or unit)
+
+
+def _with_camera(text: str, node: Any, name: str) -> str:
+    """What happens and how the camera moves, in one text."""
+    if node is None:
+        return text
+    camera = " ".join(node.value.split())
+    if not NAMES_CAMERA.search(camera):
+        raise KinemaError(
+            f"{_place(name, node)}: camera is {camera[:40]!r}; write what it does, as in 'the camera pans left'"
+        )
+    return f"{text.rstrip('.,; ')}, {camera}"
+
+
+def _place(name: str, node: Any) -> str:
+    return f"{name}, line {node.start_mark.line + 1}, column {node.start_mark.column + 1}"
