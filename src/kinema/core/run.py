@@ -144,13 +144,7 @@ class Run:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
         def called(step: Step, x: Tensor) -> Tensor:
-            seen = replace(step, branch=branch)
-            taps = Taps(seen, self.tapping, self.beside(seen)) if self.tapping else None
-            token = current_taps.set(taps)
-            try:
-                return self._ask(step, x, [branch], self._conditions_of(branch, step.window))[branch]
-            finally:
-                current_taps.reset(token)
+            return self._ask(step, x, [branch], self._conditions_of(branch, step.window))[branch]
 
         call: Callable[[Step, Tensor], Tensor] = called
         for t in reversed(self.techniques):
@@ -171,17 +165,23 @@ class Run:
     def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
         """The velocity of every branch the guidance needs: in one call, unless they are looked at or read apart."""
         needed = self.owner.needs(step)
-        looked_at = self.tapping or any(t.overrides("velocity") and t.active(step) for t in self.techniques)
+        looked_at = any(not t.alike for t in self.tapping)
+        looked_at |= any(t.overrides("velocity") and t.active(step) for t in self.techniques)
         if looked_at or self._text_of or len(needed) < 2 or not self.backbone.joint_branches:
             return {branch: self.velocity(step, x, branch) for branch in needed}
         return self._ask(step, x, needed, self.conditions)
 
     def _ask(self, step: Step, x: Tensor, branches: Sequence[str], conditions: Conditions) -> dict[str, Tensor]:
         """What the model says in these branches; what it says of a companion is kept there."""
-        model, companion = self._model(replace(step, branch="+".join(branches))), conditions.companion
+        seen, companion = replace(step, branch="+".join(branches)), conditions.companion
         if companion is not None:
             companion.answers.clear()
-        found = model.velocities(x, step.told, conditions, [self._dropped[branch] for branch in branches])
+        token = current_taps.set(Taps(seen, self.tapping, self.beside(seen)) if self.tapping else None)
+        try:
+            dropped = [self._dropped[branch] for branch in branches]
+            found = self._model(seen).velocities(x, step.told, conditions, dropped)
+        finally:
+            current_taps.reset(token)
         if companion is not None:
             companion.keep(branches)
         return dict(zip(branches, found, strict=True))
@@ -198,7 +198,10 @@ class Run:
 
     def guided(self, step: Step, x: Tensor) -> Tensor:
         """Velocity after guidance and after edits of the clean estimate; a companion's is guided, too."""
-        found = self.branches(step, x) if self.owner.active(step) else {"cond": self.velocity(step, x, "cond")}
+        if any(t.overrides("rest") and t.active(step) and t.rest(step) for t in self.techniques):
+            found = {}
+        else:
+            found = self.branches(step, x) if self.owner.active(step) else {"cond": self.velocity(step, x, "cond")}
         v = self._guide(step, x, found)
         companion = self.conditions.companion
         if companion is not None:

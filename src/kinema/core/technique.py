@@ -76,6 +76,7 @@ class Technique:
     name: ClassVar[str] = ""
     branches: ClassVar[tuple[str, ...] | Mapping[str, frozenset[str]]] = ("cond",)
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
+    alike: ClassVar[bool] = False  # looks into every branch in the same way, so that it may see several as one batch
     windowed: ClassVar[bool] = False  # shows the model its clip in windows, which one technique of a run may do
     works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
 
@@ -143,6 +144,10 @@ class Technique:
 
     def skip(self, step: Step, block: int) -> bool:
         """Whether a block of the network is left out in this call: what goes in comes out."""
+        return False
+
+    def rest(self, step: Step) -> bool:
+        """Whether the model is not asked in this step: v = 0, unless `clean` says where the latents go."""
         return False
 
     # Owned.
