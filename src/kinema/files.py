@@ -70,15 +70,15 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], within: Path | None = None) -> Iterator[Path]:
     """Give a temporary name in the same folder; when the block succeeds it becomes `path`, else it is removed.
 
     The temporary name keeps the extension and starts with a dot. What the block leaves there may be a file or a
-    folder; a folder replaces an older folder as a whole.
+    folder; a folder replaces an older folder as a whole. within: another folder of the same disk for it.
     Raises: KinemaError, one sentence, when the folder is missing or the system refuses to write (permission, space).
     """
     path = check_writable(path)
-    temporary = path.parent / f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}.part{path.suffix}"
+    temporary = (within or path.parent) / f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}.part{path.suffix}"
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():

@@ -18,13 +18,17 @@ from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
 from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
-from kinema.take import Progress, Take
+from kinema.take import Progress, Take, described
 from kinema.timeline import Timeline
+from kinema.timing import check_times, lasting
 from kinema.video import DATA, Video, clip_address, open_clip
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kinema.backbones.protocol import Backbone
-    from kinema.core.technique import Technique
+    from kinema.core.technique import Step, Technique
+    from kinema.parts import Parts
 
 
 def generate(
@@ -35,7 +39,9 @@ def generate(
     video: str | os.PathLike[str] | np.ndarray | Video | Sequence[Any] | None = None,
     keep: str | None = None,
     negative_prompt: str = "",
+    timeline: str | os.PathLike[str] | Timeline | None = None,
     num_frames: int | None = None,
+    seconds: float | None = None,
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
@@ -68,6 +74,8 @@ def generate(
     `quantization`, `text_quantization`, `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md.
     `context_parallel` "ulysses": several processes make one video, see docs/several-devices.md. `techniques` are
     technique objects, registered names, or {"name": ..., "options": {...}}, the outermost first.
+    `timeline` says what happens when, "0-3s: ... | 3-6s: ...", a YAML file or a `Timeline`; `prompt` is then what all
+    of it shares. `seconds` says the length in place of `num_frames`.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
     Returns a `Video` that carries its recipe, seed included, in `metadata["kinema"]`.
     Raises: KinemaError (a ValueError), one sentence, before the first step, for anything that cannot be done.
@@ -95,7 +103,9 @@ def generate(
         last_image=_address(last_image),
         video=_clip_address(video),
         keep=keep,
+        timeline=timeline,
         num_frames=num_frames,
+        seconds=seconds,
         height=height,
         width=width,
         fps=fps,
@@ -123,14 +133,21 @@ def run_request(request: Request, progress: Progress | None = None, backbone: Ba
     return take(request, progress, backbone).video()
 
 
-def take(request: Request, progress: Progress | None = None, backbone: Backbone | None = None) -> Take:
-    """The same up to its latents: `Take.video` and `Take.write` decode them, the second straight into a file."""
+def take(
+    request: Request, progress: Progress | None = None, backbone: Backbone | None = None, parts: Parts | None = None
+) -> Take:
+    """The same up to its first chunk: `Take.video` and `Take.write` make the rest, the second straight into a file.
+
+    parts: where the chunks of a longer video are kept until it is written; those that are there are not made again.
+    """
     tell = progress or (lambda phase, done, count: None)
-    if not request.prompt and request.image is None and request.video is None:  # some make video from pictures alone
+    if not request.text and request.image is None and request.video is None:  # some make video from pictures alone
         raise KinemaError("prompt is empty, and there is no image; say what the video shows")
+    if parts is not None and parts.seed is not None:
+        request = request.changed(seed=parts.seed)
     request = request.seeded()
     techniques = [build_technique(part) for part in request.techniques]
-    _check_times(request, techniques)
+    check_times(request, techniques)
     inputs = recipe.hash_inputs(request)  # before loading: a missing or broken picture is known at once
     for field in ("image", "last_image"):
         if getattr(request, field) is not None:
@@ -139,9 +156,10 @@ def take(request: Request, progress: Progress | None = None, backbone: Backbone 
         open_clip(request.video)
     tell("load", 0, 1)
 
-    from kinema.core.loop import denoise
+    from kinema.core.rollout import Rollout
 
     backbone = _model(request, backbone)
+    request = lasting(request, backbone)
     if backbone.placement.context_parallel:
         from kinema.backbones import parallel
 
@@ -150,13 +168,21 @@ def take(request: Request, progress: Progress | None = None, backbone: Backbone 
     _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
     weights |= {f"LoRA {lora.path}": digest for lora, digest in backbone.lora}
+    hashes = {"weights": weights, "inputs": inputs}
+    if parts is not None:
+        parts.bind(described(request, backbone, hashes))
+
+    def sampled(step: Step, x: Tensor) -> None:
+        chunk = step.run.chunk if step.run is not None else None
+        if chunk is not None and chunk.count > 1 and step.index == 0:
+            tell("chunk", chunk.index + 1, chunk.count)
+        tell("sample", step.index + 1, step.count)
+
+    rollout = Rollout(backbone, request, techniques, sampled, parts)
+    if len(rollout.chunks) > 1 and backbone.placement.context_parallel:
+        raise KinemaError("a video of several chunks is made on one device; leave context_parallel out")
     tell("load", 1, 1)
-    latents, conditions = denoise(
-        backbone, request, techniques, lambda step, x: tell("sample", step.index + 1, step.count)
-    )
-    if not latents.isfinite().all():
-        raise KinemaError("the numbers grew beyond what their type holds; use smaller weights, or --dtype float32")
-    return Take(request, backbone, latents, conditions, {"weights": weights, "inputs": inputs}, tell)
+    return Take(request, rollout, hashes, tell, parts)
 
 
 def _model(request: Request, backbone: Backbone | None) -> Backbone:
@@ -310,11 +336,3 @@ def _check_negative(request: Request, techniques: list[Technique], backbone: Bac
     else:
         how = "without guidance nothing reads it; set guidance_scale to another value than 1, or leave it out"
     raise KinemaError(f"negative_prompt is given, and {how}")
-
-
-def _check_times(request: Request, techniques: list[Technique]) -> None:
-    """A prompt with times is never taken for plain words."""
-    if request.prompt and Timeline.parse(request.prompt).timed and not any(t.overrides("context") for t in techniques):
-        raise KinemaError(
-            "the prompt gives times, and no technique of this request follows them; write 'a, then b' without times"
-        )

@@ -1,4 +1,4 @@
-"""A sampled video whose frames are still latents: they are decoded once, piece after piece, into memory or a file."""
+"""A video whose first chunk is sampled: its frames are decoded once, piece after piece, into memory or a file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kinema.request import Request
 from kinema.video import Video, check_extension
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from kinema.backbones.protocol import Backbone
+    from kinema.core.rollout import Rollout
+    from kinema.parts import Parts
 
-    from kinema.backbones.protocol import Backbone, Conditions
-
-# What is being done ("load", "sample", "decode", "save"), how much of it is done, out of how much.
+# What is being done ("load", "chunk", "sample", "decode", "save"), how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
 
 
@@ -34,29 +34,31 @@ class Take:
     def __init__(
         self,
         request: Request,
-        backbone: Backbone,
-        latents: Tensor,
-        conditions: Conditions,
+        rollout: Rollout,
         hashes: dict[str, dict[str, str]],
         progress: Progress,
+        parts: Parts | None = None,
     ) -> None:
-        """hashes: SHA-256 of "weights" and "inputs", by name."""
-        self.request, self.backbone = request, backbone
-        self.fps = conditions.fps
-        self.sound, self.sample_rate = _heard(backbone, conditions)
-        self._latents, self._conditions, self._hashes, self._tell = latents, conditions, hashes, progress
+        """hashes: SHA-256 of "weights" and "inputs", by name. parts: where the rollout keeps its chunks."""
+        self.request, self.backbone = request, rollout.backbone
+        self._rollout, self._hashes, self._tell, self._parts = rollout, hashes, progress, parts
+        self._conditions = rollout.begin()
+        self.fps = self._conditions.fps
+        self.sound: np.ndarray | None = None  # known when the frames are
+        self.sample_rate = Video.sample_rate
 
     def frames(self) -> Iterator[np.ndarray]:
-        """(n, H, W, 3) uint8, piece after piece as they are decoded."""
-        digest, count, expected = hashlib.sha256(), 0, self._conditions.num_frames
+        """(n, H, W, 3) uint8, piece after piece as they are decoded; chunks are sampled when it is their turn."""
+        digest, count, expected = hashlib.sha256(), 0, self._rollout.num_frames or self._conditions.num_frames
         self._tell("decode", 0, expected)
-        for piece in self.backbone.decode_pieces(self._latents, self._conditions):
+        for piece in self._rollout.frames():
             frames = np.ascontiguousarray(piece[0].numpy())
             digest.update(frames.data)
             count += len(frames)
             yield frames
             self._tell("decode", count, expected)
         height, width = frames.shape[1:3]
+        self.sound, self.sample_rate = _heard(self._rollout, count / self.fps)
         self.made = self._recipe(digest.hexdigest(), num_frames=count, height=height, width=width)
 
     def video(self) -> Video:
@@ -72,10 +74,14 @@ class Take:
         Raises: KinemaError, one sentence, when it cannot be written.
         """
         path = check_extension(path)
-        with replacing(beside) if beside is not None else nullcontext() as side, replacing(path) as temporary:
+        within = None if self._parts is None or not self._parts.count else self._parts.folder
+        aside = nullcontext() if beside is None else replacing(beside, within)
+        with aside as side, replacing(path, within) as temporary:
             self._fill(temporary, path.suffix.lower())
             if side is not None:
                 recipe.write(self.made, side)
+        if self._parts is not None:
+            self._parts.remove()
         self._tell("save", 1, 1)
 
     def _fill(self, path: Path, suffix: str) -> None:
@@ -84,39 +90,54 @@ class Take:
             self._tell("save", 0, 1)
             WRITERS[suffix](video, path, video.metadata)
             return
-        with ContainerWriter(path, self.fps, self.sound, self.sample_rate) as writer:
+        with ContainerWriter(path, self.fps) as writer:
             for frames in self.frames():
                 writer.add(frames)
             self._tell("save", 0, 1)
+            writer.sound, writer.sample_rate = self.sound, self.sample_rate
             writer.finish({recipe.KEY: self.made})
 
     def _recipe(self, frames: str, **size: int) -> dict[str, Any]:
         """Everything that is needed to make it again, with everything filled in that the model decided."""
-        import torch
-
-        backbone = self.backbone
         settled = dict(fps=self.fps, num_inference_steps=self._conditions.num_inference_steps, **size)
         sound = None if self.sound is None else hashlib.sha256(np.ascontiguousarray(self.sound).data).hexdigest()
-        return recipe.build(
-            self.request.changed(**settled, **_loaded(backbone)),
-            weights=self._hashes["weights"],
-            inputs=self._hashes["inputs"],
-            device=str(backbone.device),
-            machine=_machine(backbone),
-            dtype=str(backbone.dtype).removeprefix("torch."),
-            threads=torch.get_num_threads(),
-            frames=frames,
-            sound=sound,
-        )
+        return described(self.request.changed(**settled), self.backbone, self._hashes, frames, sound)
 
 
-def _heard(backbone: Backbone, conditions: Conditions) -> tuple[np.ndarray | None, int]:
-    """The sound of a finished run of one request, as `Video` has it."""
-    made = backbone.sound(conditions)
-    if made is None:
+def described(
+    request: Request, backbone: Backbone, hashes: dict[str, dict[str, str]], frames: str = "", sound: str | None = None
+) -> dict[str, Any]:
+    """The recipe of a video; frames and sound: their SHA-256, once it is made."""
+    import torch
+
+    return recipe.build(
+        request.changed(**_loaded(backbone)),
+        weights=hashes["weights"],
+        inputs=hashes["inputs"],
+        device=str(backbone.device),
+        machine=_machine(backbone),
+        dtype=str(backbone.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        frames=frames,
+        sound=sound,
+    )
+
+
+def _heard(rollout: Rollout, seconds: float) -> tuple[np.ndarray | None, int]:
+    """The sound of a finished rollout of one request, as `Video` has it.
+
+    That of a clip the video begins with goes on as silence, where the model makes none.
+    """
+    made = rollout.sound()
+    if made is not None:
+        waves, sample_rate = made
+        return waves[0].T.squeeze(1).numpy(), sample_rate  # (S, 2), or (S,) of one channel
+    opening = rollout.chunks[0][0].opening
+    if opening is None or opening.sound is None:
         return None, Video.sample_rate
-    waves, sample_rate = made
-    return waves[0].T.squeeze(1).numpy(), sample_rate  # (S, 2), or (S,) of one channel
+    begun = opening.sound[: round(opening.seconds * opening.sample_rate)]
+    silence = max(0, round(seconds * opening.sample_rate) - len(begun))
+    return np.pad(begun, [(0, silence), *[(0, 0)] * (begun.ndim - 1)]), opening.sample_rate
 
 
 def _loaded(backbone: Backbone) -> dict[str, Any]:

@@ -51,8 +51,8 @@ class ToTarget:
     def velocities(self, x, t, conditions, branches):
         return [self.velocity(x, t, conditions, dropped) for dropped in branches]
 
-    def decode(self, x, conditions=None):
-        return x
+    def decode_pieces(self, x, conditions=None):
+        yield x
 
     @contextmanager
     def tapped(self, on):

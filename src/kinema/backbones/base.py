@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.backbones import encoding, parallel, reuse, solvers, texts, watched
+from kinema.backbones import continuing, encoding, parallel, reuse, solvers, texts, watched
 from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
@@ -29,6 +29,7 @@ from kinema.core.schedule import Solver
 from kinema.request import Placement
 
 if TYPE_CHECKING:
+    from kinema.core.footage import Footage
     from kinema.core.run import Run
     from kinema.core.technique import Step, Technique
     from kinema.core.tokens import Tokens
@@ -340,6 +341,12 @@ class DiffusersBackbone(ABC):
     def scaled(self, z: Tensor) -> Tensor:
         """Latents in the units of the autoencoder -> x."""
         return self.codec.scaled(z)
+
+    def continuing(self, request: Request, frames: Tensor) -> Request:
+        return continuing.after(self, request, frames)
+
+    def opening(self, request: Request) -> Footage:
+        return continuing.opening(self, request)
 
     def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
         """Waves (B, channels, samples) float32 in -1..1 and samples per second; None, as the model makes no sound."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kinema.backbones.folder import Folder
     from kinema.core.attention import Site
     from kinema.core.companion import Companion
+    from kinema.core.footage import Footage
     from kinema.core.run import Run
     from kinema.core.schedule import Solver
     from kinema.core.technique import Step, Technique
@@ -74,6 +75,7 @@ class Backbone(Protocol):
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
     frames_step: int  # a video has a multiple of so many frames, and one
+    pixels_per_cell: int  # rows and columns of pixels of a latent cell
     patch: tuple[int, int, int]  # latent cells of a token: frames, rows, columns
     sites: tuple[Site, ...]  # its attention sites
     block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1
@@ -120,6 +122,18 @@ class Backbone(Protocol):
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, T', H', W') in -1..1 -> latents (B, C, T, H, W). Raises: KinemaError for another size."""
+
+    def continuing(self, request: Request, frames: Tensor) -> Request:
+        """The request, with frames (n, H, W, 3) uint8 that are its first ones, given and clean.
+
+        Raises: KinemaError for a model that takes none.
+        """
+
+    def opening(self, request: Request) -> Footage:
+        """The clip of a request as what its video begins with: at its size and its rate, with its sound.
+
+        Raises: KinemaError when it cannot be read.
+        """
 
     def sound(self, conditions: Conditions) -> tuple[Tensor, int] | None:
         """What was made along with the latents of a finished run: (B, channels, samples) float32 in -1..1, and samples

@@ -136,6 +136,7 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     from kinema import pipeline, recipe
     from kinema.cli import process
     from kinema.files import check_writable
+    from kinema.parts import Parts
     from kinema.request import Request
     from kinema.video import check_extension
 
@@ -149,7 +150,8 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
         raise KinemaError(f"{count} processes were started to make one video; add --context-parallel ulysses")
     clock = Stopwatch()
     with _shown(clock, rank == 0) as progress, pipeline.as_many_threads(before or {}):
-        made = pipeline.take(request, progress)
+        parts = Parts(path, request) if count == 1 else None
+        made = pipeline.take(request, progress, parts=parts)
         if rank == 0:
             made.write(path, beside)
     if count > 1:
@@ -189,16 +191,20 @@ def _shown(clock: Stopwatch, wanted: bool = True) -> Iterator[Progress]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (wanted and console.is_terminal)) as bar:
-        shown = {"phase": ""}
+        shown = {"phase": "", "chunk": ""}
 
         def tell(phase: str, done: int, count: int) -> None:
+            if phase == "chunk":
+                shown["chunk"] = f" {done} of {count}"
+                return
             clock(phase, done, count)
             steps = f"{done}/{count}" if count > 1 else ""
             if phase != shown["phase"]:  # what takes one step only has a bar that moves without an end
                 shown["phase"] = phase
                 for task in bar.task_ids:
                     bar.remove_task(task)
-                bar.add_task(WORDS[phase], total=count if count > 1 else None, steps=steps)
+                words = WORDS[phase] + (shown["chunk"] if phase == "sample" else "")
+                bar.add_task(words, total=count if count > 1 else None, steps=steps)
             bar.update(bar.task_ids[0], completed=done, steps=steps)
 
         yield tell

@@ -27,24 +27,31 @@ def sample(
     Returns frames (B, T, H, W, 3) uint8. `on_step` is called after each step with the step and its latents; what it
     raises ends the run. Raises KinemaError, before the first step, for anything that cannot be honoured.
     """
-    return backbone.decode(*denoise(backbone, request, techniques, on_step))
+    from kinema.core.rollout import Rollout  # which calls the loop below
+
+    return torch.cat(list(Rollout(backbone, request, techniques, on_step).frames()), dim=1)
 
 
-@torch.no_grad()
 def denoise(
     backbone: Backbone,
     request: Request | Sequence[Request],
     techniques: Sequence[Technique] = (),
     on_step: Callable[[Step, Tensor], None] | None = None,
 ) -> tuple[Tensor, Conditions]:
-    """`sample` without its end: clean latents (B, C, T, H, W), and what they were made under, for `decode`."""
-    with Run.open(backbone, request, techniques) as run:  # every check that can fail fails here
-        x = run.hold(run.solver.begin(run.chain("init_noise", run.noise())))
-        for step in run.schedule:  # t = 1 (noise) -> 0 (data)
-            x = run.chain("before_step", x, step)
-            v = run.guided(step, x)  # branches, guidance, edits of the clean estimate
-            x = run.hold(run.solver.advance(x, v, step))
-            x = run.chain("after_step", x, step)
-            if on_step is not None:
-                on_step(step, x)
-        return run.chain("finish", run.hold(x)), run.conditions
+    """One pass alone: clean latents (B, C, T, H, W), and what they were made under, for `decode`."""
+    with torch.no_grad(), Run.open(backbone, request, techniques) as run:  # every check that can fail fails here
+        return loop(run, on_step), run.conditions
+
+
+@torch.no_grad()
+def loop(run: Run, on_step: Callable[[Step, Tensor], None] | None = None) -> Tensor:
+    """From noise to the clean latents (B, C, T, H, W) of a run."""
+    x = run.hold(run.solver.begin(run.chain("init_noise", run.noise())))
+    for step in run.schedule:  # t = 1 (noise) -> 0 (data)
+        x = run.chain("before_step", x, step)
+        v = run.guided(step, x)  # branches, guidance, edits of the clean estimate
+        x = run.hold(run.solver.advance(x, v, step))
+        x = run.chain("after_step", x, step)
+        if on_step is not None:
+            on_step(step, x)
+    return run.chain("finish", run.hold(x))

@@ -14,6 +14,7 @@ from torch import Tensor
 from kinema.core import checks
 from kinema.core.attention import Taps, current_taps
 from kinema.core.blend import Blend, blended
+from kinema.core.chunks import Chunk
 from kinema.core.errors import KinemaError
 from kinema.core.path import Path, RectifiedFlow
 from kinema.core.technique import Step, Technique
@@ -41,7 +42,17 @@ class State:
 class Run:
     """Everything one call of `sample` knows. Opened once; nothing in it outlives the call."""
 
-    def __init__(self, backbone: Backbone, requests: Sequence[Request], techniques: Sequence[Technique]) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        requests: Sequence[Request],
+        techniques: Sequence[Technique],
+        chunk: Chunk | None = None,
+        carried: Sequence[Mapping[str, Tensor]] = (),
+        before: Tensor | None = None,
+    ) -> None:
+        """chunk, carried, before: of a longer video, which part this is, what each technique was handed by the one
+        ahead of it, and the last frames (B, n, H, W, 3) uint8 of the video so far."""
         self.backbone = backbone
         self.requests = tuple(requests)
         self.techniques = tuple(techniques)
@@ -60,6 +71,11 @@ class Run:
         checks.refuse_windows(self.techniques)
         checks.refuse_unsupported(backbone, self.techniques)
         checks.refuse_blocks(backbone, self.tapping)
+        self.chunk = Chunk(request=self.requests[0]) if chunk is None else chunk
+        self.before = before
+        self.carried = State()
+        for t, handed in zip(self.techniques, carried or [{}] * len(self.techniques), strict=True):
+            self.carried[t] = handed
         self.conditions: Conditions = backbone.prepare(self.requests)
         self.generators = [seeded(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
@@ -73,11 +89,17 @@ class Run:
     @classmethod
     @contextmanager
     def open(
-        cls, backbone: Backbone, request: Request | Sequence[Request], techniques: Sequence[Technique]
+        cls,
+        backbone: Backbone,
+        request: Request | Sequence[Request],
+        techniques: Sequence[Technique],
+        chunk: Chunk | None = None,
+        carried: Sequence[Mapping[str, Tensor]] = (),
+        before: Tensor | None = None,
     ) -> Iterator[Run]:
         """Checks everything that can fail, lets techniques start, and puts the model back as it was at the end."""
         requests = request if isinstance(request, Sequence) else (request,)
-        run = cls(backbone, requests, techniques)
+        run = cls(backbone, requests, techniques, chunk, carried, before)
         for t in run.techniques:
             t.start(run)
         if run._aside is not None:

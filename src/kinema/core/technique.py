@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
+    from kinema.core.attending import Attention
     from kinema.core.attention import Positions, Site
+    from kinema.core.chunks import Chunk
     from kinema.core.run import Run
     from kinema.core.tokens import Tokens
     from kinema.core.windows import Window
+    from kinema.request import Request
 
 # What a branch of the guidance leaves out; a technique may name more with a mapping of its own.
 STANDARD_BRANCHES: Mapping[str, frozenset[str]] = {
@@ -24,7 +28,7 @@ HOOKS = (
     "init_noise", "before_step", "after_step", "velocity", "positions", "attend", "context", "tokens", "skip", "cache",
     "guide", "clean", "finish",
 )  # fmt: skip
-OWNED = ("guide", "context", "cache")
+OWNED = ("guide", "context", "cache", "chunks")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Technique:
     branches: ClassVar[tuple[str, ...] | Mapping[str, frozenset[str]]] = ("cond",)
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
     alike: ClassVar[bool] = False  # looks into every branch in the same way, so that it may see several as one batch
+    files: ClassVar[tuple[str, ...]] = ()  # fields that name a file or folder to read, which a recipe takes note of
     windowed: ClassVar[bool] = False  # shows the model its clip in windows, which one technique of a run may do
     works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
 
@@ -123,8 +128,9 @@ class Technique:
         k: Tensor,
         v: Tensor,
         positions: Positions | None,
-        next: Callable[..., Tensor],
+        next: Attention,
     ) -> Tensor:
+        """Attention of one site, see core/attending.py: `next(q, k, v, positions, bias)`, and `next.turn`."""
         return next(q, k, v, positions)
 
     # Answered.
@@ -165,6 +171,22 @@ class Technique:
         Outside the technique's noise range the model is called as it is.
         """
         return None
+
+    def chunks(self, backbone: Backbone, request: Request) -> Sequence[Chunk]:
+        """The passes of the loop in which the video is made, one behind the other; see `core/chunks.py`.
+
+        The frames they add are those that the request asks for in num_frames.
+        """
+        raise NotImplementedError
+
+    # Answered, at the end of every chunk but the last.
+    def carry(self, run: Run, x: Tensor) -> Mapping[str, Tensor]:
+        """What the next chunk finds at `start` as `run.carried[self]`; x: the clean latents of this one.
+
+        It lies on the disk while a video is made. In the first chunk there is nothing, nor while the chunks are only
+        opened, all before the first begins, to find what cannot be done.
+        """
+        return {}
 
     # Kept here so that no subclass restates it.
     def active(self, step: Step) -> bool:
