@@ -20,7 +20,9 @@ FILES |= {"request": {"core", "timeline"}}
 FILES |= {"video": {"core", "files", "pictures", "formats"}, "formats": {"core", "video"}}
 FILES |= {"recipe": {"core", "files", "request", "video", "__version__"}}
 FILES |= {"take": {"files", "formats", "recipe", "request", "video"}, "parts": {"core", "files", "recipe", "request"}}
-FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "request", "take", "timeline", "video"}}
+FILES |= {"timing": {"core", "request"}}
+FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "request", "take", "timeline", "timing"}}
+FILES["pipeline"] |= {"video"}
 ALLOWED = {
     "core": set(),
     "layers": {"core", "timeline", "video"},

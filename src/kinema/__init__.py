@@ -22,6 +22,7 @@ _HOMES = {
     "Technique": "kinema.core.technique",
     "Timeline": "kinema.timeline",
     "Video": "kinema.video",
+    "classify": "kinema.understanding.classify",
     "compare": "kinema.evaluation.compare",
     "contact_sheet": "kinema.video",
     "evaluate": "kinema.evaluation.evaluate",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from kinema.timeline import Event as Event
     from kinema.timeline import Prompt as Prompt
     from kinema.timeline import Timeline as Timeline
+    from kinema.understanding.classify import classify as classify
     from kinema.video import Video as Video
     from kinema.video import contact_sheet as contact_sheet
 

@@ -19,6 +19,7 @@ COMMANDS = (
     "plan",
     "show",
     "score",
+    "classify",
     "eval",
     "compare",
     "train",

@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": ("kinema.cli.plan", "Tell what a video would need in memory, before anything is loaded."),
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
+    "classify": ("kinema.cli.classify", "Tell which of some texts fits a video, by how well a model denoises it."),
     "eval": ("kinema.cli.eval", "Measure all clips of a folder, beside a reference and their prompts."),
     "compare": ("kinema.cli.compare", "Compare two folders of clips, pair by pair."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),

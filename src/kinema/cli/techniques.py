@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from kinema.core.registry import Entry
+    from kinema.core.registry import Entry, Reader
 
 app = typer.Typer(add_completion=False)
 
@@ -20,17 +20,17 @@ def _techniques(
     name: str = typer.Argument(None, metavar="NAME", help="One of them, with its fields and defaults."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
-    """List the methods that kinema generate --technique takes, or explain one.
+    """List the methods that kinema generate --technique takes and those of other commands, or explain one.
 
     Example: kinema techniques apg
     """
-    from kinema.core.registry import find, techniques
+    from kinema.core.registry import find, readers, techniques
 
     if name is not None:
-        described = describe(find(name))
+        described = describe(readers().get(name) or find(name))
         print(json.dumps(described) if as_json else "\n".join(_page(described)))
         return
-    rows = [describe(entry) for entry in techniques().values()]
+    rows = [describe(entry) for entry in (*techniques().values(), *readers().values())]
     if as_json:
         print(json.dumps({"techniques": rows}))
         return
@@ -40,8 +40,8 @@ def _techniques(
     print("Fields and defaults of one: kinema techniques NAME")
 
 
-def describe(entry: Entry) -> dict[str, Any]:
-    """What is known of a technique: JSON-able; `says` is its docstring by lines, `fields` name -> kind and default."""
+def describe(entry: Entry | Reader) -> dict[str, Any]:
+    """What is known of a method: JSON-able; `says` is its docstring by lines, `fields` name -> kind and default."""
     missing = dataclasses.MISSING
     known = {
         field.name: {"kind": str(field.type), **({} if field.default is missing else {"default": field.default})}
@@ -49,13 +49,16 @@ def describe(entry: Entry) -> dict[str, Any]:
         if field.init
     }
     says = inspect.cleandoc(entry.cls.__doc__ or "").splitlines()
-    return {"name": entry.name, "topic": entry.topic, "paper": entry.paper, "says": says, "fields": known}
+    told = {"name": entry.name, "topic": entry.topic, "paper": entry.paper, "says": says, "fields": known}
+    return {**told, "command": getattr(entry, "command", "generate")}
 
 
 def _page(described: dict[str, Any]) -> list[str]:
     lines = [f"{described['name']} ({described['topic']}, {described['paper']})", "", *described["says"], "", "Fields:"]
     for name, field in described["fields"].items():
         lines.append(f"    {name}: {field['kind']}, {json.dumps(field.get('default', 'to be given'))}")
+    if described["command"] != "generate":
+        return [*lines, "", f"kinema {described['command']} --help"]
     example = next((name for name, field in described["fields"].items() if field["kind"] in ("float", "int")), None)
     option = "" if example is None else f":{example}={described['fields'][example].get('default', 1)}"
     return [*lines, "", f'kinema generate "..." --technique {described["name"]}{option}']

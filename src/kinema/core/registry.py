@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 TOPICS = (
     "guidance", "long", "events", "motion", "camera", "structure", "subjects", "sound", "scene", "speed", "quality",
 )  # fmt: skip
+READING_TOPICS = ("understanding",)  # folders of methods that read clips, and are no part of a run
 
 T = TypeVar("T", bound="type[Technique]")
+R = TypeVar("R", bound=type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,20 @@ class Entry:
     neutral: Mapping[str, Any]  # field values with which it changes nothing
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """What the registry knows of a method that reads clips with a model: a dataclass, no Technique."""
+
+    name: str
+    cls: type
+    topic: str
+    paper: str
+    base: str
+    command: str  # of the command line that uses it
+
+
 _ENTRIES: dict[str, Entry] = {}
+_READERS: dict[str, Reader] = {}
 
 
 def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -> Callable[[T], T]:
@@ -53,15 +68,36 @@ def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -
     return register
 
 
+def reader(name: str, *, paper: str, base: str, command: str) -> Callable[[R], R]:
+    """Class decorator: registers a method that reads clips, for the command `command`."""
+
+    def register(cls: R) -> R:
+        topic = cls.__module__.rpartition(".")[0].rpartition(".")[2]
+        _READERS[name] = Reader(name=name, cls=cls, topic=topic, paper=paper, base=base, command=command)
+        return cls
+
+    return register
+
+
 def techniques() -> dict[str, Entry]:
     """All techniques by name. Imports every topic folder the first time."""
+    _import(TOPICS)
+    return dict(sorted(_ENTRIES.items()))
+
+
+def readers() -> dict[str, Reader]:
+    """All methods that read clips, by name. Imports their folders the first time."""
+    _import(READING_TOPICS)
+    return dict(sorted(_READERS.items()))
+
+
+def _import(topics: Sequence[str]) -> None:
     import kinema
 
-    for topic in TOPICS:
+    for topic in topics:
         for root in kinema.__path__:
             for module in pkgutil.iter_modules([f"{root}/{topic}"]):
                 importlib.import_module(f"kinema.{topic}.{module.name}")
-    return dict(sorted(_ENTRIES.items()))
 
 
 def find(name: str) -> Entry:
@@ -69,6 +105,8 @@ def find(name: str) -> Entry:
     known = techniques()
     if name in known:
         return known[name]
+    if name in readers():
+        raise KinemaError(f"{name} reads clips and makes none; use it with: kinema {readers()[name].command}")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     raise KinemaError(f"there is no technique {name!r}; {hint}")
