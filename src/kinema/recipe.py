@@ -79,11 +79,15 @@ def hash_weights(folder: Path) -> dict[str, str]:
 
 
 def hash_inputs(request: Request) -> dict[str, str]:
-    """SHA-256 of the pictures and clips a request names. Raises: KinemaError when one is gone."""
+    """SHA-256 of the pictures and clips a request names, those of its techniques too. Raises: KinemaError when one is gone."""
+    from kinema.core.registry import find
+
+    named = {name: getattr(request, name) for name in ("image", "last_image", "video")}
+    for part in request.techniques:
+        named |= {f"{field} of {part.name}": part.options.get(field) for field in find(part.name).cls.files}
     found = {}
-    for name in ("image", "last_image", "video"):
-        value = getattr(request, name)
-        if value is None:
+    for name, value in named.items():
+        if not value:
             continue
         try:
             found[name] = _hash(value)

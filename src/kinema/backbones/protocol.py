@@ -90,6 +90,12 @@ class Backbone(Protocol):
     def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
         """What the network is given of prompts, each (B, ...), read beside the pictures of `conditions`."""
 
+    def word_tokens(self, prompt: str, words: str) -> list[int]:
+        """Which text tokens spell a word or phrase of the prompt, counted as attention reads them.
+
+        Raises: KinemaError when the prompt does not say it.
+        """
+
     def check_tokens(self, beside: Sequence[Tokens], conditions: Conditions) -> None:
         """Raises: KinemaError, one sentence, for what cannot stand beside the clip of a run."""
 

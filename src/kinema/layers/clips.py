@@ -1,0 +1,44 @@
+"""Clips that a technique is given by name, as the latents of its run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kinema.core.errors import KinemaError
+from kinema.core.footage import as_video
+from kinema.video import open_clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinema.core.run import Run
+
+
+def clip_latents(run: Run, source: str, name: str) -> Tensor:
+    """Clean latents (1, C, T, H, W) of a clip, of the size and length of the run's own.
+
+    source: a video, a folder of pictures, or a data: address. Frames are stretched to the size, and taken evenly over
+    the clip where it is longer or shorter; the first stands also for what a model puts ahead of a clip.
+    Raises: KinemaError, naming `name`, when there is none or it cannot be read.
+    """
+    if not source:
+        raise KinemaError(f"{name} is empty; give a video, a folder of pictures, or a data: address")
+    frames = open_clip(source, name)
+    backbone, conditions = run.backbone, run.conditions
+    at = np.linspace(0, len(frames) - 1, conditions.num_frames).round().astype(int)
+    size = tuple(n * backbone.pixels_per_cell for n in conditions.shape[3:])
+    latents = backbone.encode(sized(as_video(torch.from_numpy(frames[at])[None]), size))
+    ahead = conditions.shape[2] - latents.shape[2]
+    return torch.cat([latents[:, :, :1].expand(-1, -1, ahead, -1, -1), latents], dim=2)
+
+
+def sized(video: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Video (B, 3, T, H, W) in -1..1 stretched to `size`, rows and columns in pixels."""
+    if tuple(video.shape[3:]) == size:
+        return video
+    frames = video.transpose(1, 2).flatten(0, 1)
+    resized = torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=True)
+    return resized.reshape(video.shape[0], -1, 3, *size).transpose(1, 2).clamp(-1, 1)
