@@ -23,6 +23,7 @@ from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.sizes import check_multiple, defaults_of
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
+from kinema.backbones.words import Spelling, spelled
 from kinema.core.attention import PADDING, Site, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
@@ -289,6 +290,18 @@ class DiffusersBackbone(ABC):
         """
         with self._coding:
             return self.text_inputs(prompts)
+
+    def word_tokens(self, prompt: str, words: str) -> list[int]:
+        """Which text tokens spell `words` in the prompt, counted as attention reads them (`Positions.text_keys`).
+
+        Raises: KinemaError when the prompt does not say them.
+        """
+        with self._coding:
+            return spelled(words, self.spelling(prompt))
+
+    def spelling(self, prompt: str) -> Spelling:
+        """What each text token spells that attention reads of a prompt."""
+        raise KinemaError(f"model {self.name!r} reads no words; name none")
 
     def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Several prompts' inputs as one, their tokens one behind the other."""

@@ -26,11 +26,12 @@ from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, ro
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import COGVIDEOX
+from kinema.backbones.words import Spelling, spans_of
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving
 from kinema.core.schedule import Clock, NoiseSolver
-from kinema.models.text import encode_prompts
+from kinema.models.text import clean_prompt, encode_prompts
 from kinema.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -228,6 +229,12 @@ class CogVideoXBackbone(PipelineBackbone):
             dtype=self.dtype,
         )
         return {"text": text}
+
+    def spelling(self, prompt: str) -> Spelling:
+        tokenizer, length = self.pipeline.tokenizer, self.transformer.config.max_text_seq_length
+        if type(self.pipeline.text_encoder).__name__ == "UMT5EncoderModel":
+            prompt, length = clean_prompt(prompt), min(length, tokenizer.model_max_length)
+        return Spelling(prompt, spans_of(tokenizer, prompt, length))
 
     def condition(self, conditions: Conditions, requests: Sequence[Request], size: tuple[int, int, int]) -> None:
         """The first frame as channels beside the first latent frame, stretched to the size, as diffusers does.

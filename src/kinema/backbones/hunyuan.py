@@ -24,6 +24,7 @@ from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import EULER_AND_UNIPC
+from kinema.backbones.words import Spelling, default_of, framed, spans_of
 from kinema.core.attention import PADDING, Site
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
@@ -78,6 +79,7 @@ class HunyuanBackbone(PipelineBackbone):
     family = "hunyuan"
     tapped_processor = HunyuanTapped
     schedulers = EULER_AND_UNIPC
+    picture_tokens = 0  # of a picture, that are read before the words
 
     def __init__(self, *, folder: Folder, **parts: Any) -> None:
         super().__init__(folder=folder, **parts)
@@ -170,6 +172,15 @@ class HunyuanBackbone(PipelineBackbone):
         """Llama's states (B, P, D) behind the words that frame a prompt, which are words (B, P), and CLIP's summary."""
         return self._named(*self.pipeline.encode_prompt(prompt=list(prompts), device=self.device))
 
+    def spelling(self, prompt: str) -> Spelling:
+        """Of Llama's tokens, behind those that frame a prompt and behind a picture's; CLIP's are summed up."""
+        encode = self.pipeline.encode_prompt
+        template = default_of(encode, "prompt_template")
+        ahead, cut = template["template"].index("{}"), template["crop_start"]
+        length = cut + default_of(encode, "max_sequence_length")
+        spans = spans_of(self.pipeline.tokenizer, template["template"].format(prompt), length)
+        return framed(prompt, spans[cut:], ahead, self.picture_tokens)
+
     def join_texts(self, texts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """CLIP's summary stays that of the request's own prompt."""
         own = {name: text for name, text in texts[0].items() if name == "pooled"}
@@ -249,7 +260,17 @@ class HunyuanImageBackbone(HunyuanBackbone):
         if conditions is None:
             return super().encode_texts(prompts)
         with self._coding:
-            return self._read(prompts, conditions.extra["pictures"], 2 if self.concatenates else 4)
+            return self._read(prompts, conditions.extra["pictures"], self._interleave)
+
+    @property
+    def _interleave(self) -> int:
+        """Every which token of a picture is read."""
+        return 2 if self.concatenates else 4
+
+    @property
+    def picture_tokens(self) -> int:  # type: ignore[override]
+        template = default_of(self.pipeline.encode_prompt, "prompt_template")
+        return len(range(0, template["image_emb_len"], self._interleave))
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The prompts beside a black picture, of which diffusers always keeps every second token."""

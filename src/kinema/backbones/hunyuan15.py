@@ -21,6 +21,7 @@ from kinema.backbones.folder import Folder
 from kinema.backbones.hunyuan import HunyuanBackbone
 from kinema.backbones.hunyuan_attention import Hunyuan15Tapped
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.words import Spelling, framed, spans_of
 from kinema.core.attention import PADDING, SHARED
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
@@ -177,6 +178,23 @@ class Hunyuan15Backbone(HunyuanBackbone):
         )
         return dict(zip(("text", "text_mask", "glyphs", "glyphs_mask"), encoded, strict=True))
 
+    def spelling(self, prompt: str) -> Spelling:
+        """Of Qwen's tokens, behind those that frame a prompt, a picture's, and ByT5's of what stands in quotes."""
+        from diffusers.pipelines.hunyuan_video1_5 import pipeline_hunyuan_video1_5 as module
+
+        pipeline, frame = self.pipeline, "\0"
+        talk = module.format_text_input([frame], pipeline.system_message)[0]
+        framed_talk = pipeline.tokenizer.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+        head, tail = framed_talk.split(frame)
+        cut = pipeline.prompt_template_encode_start_idx
+        length = cut + pipeline.tokenizer_max_length
+        spans = spans_of(pipeline.tokenizer, head + prompt + tail, length, add_special_tokens=False)
+        ahead, quoted = self.picture_tokens, module.extract_glyph_texts(prompt)
+        if quoted is not None:
+            most = pipeline.tokenizer_2_max_length
+            ahead += len(pipeline.tokenizer_2(quoted, max_length=most, truncation=True).input_ids)
+        return framed(prompt, spans[cut:], len(head), ahead)
+
 
 class Hunyuan15ImageBackbone(Hunyuan15Backbone):
     """Image to video: the first latent frame stands beside the latents, SigLIP's tokens of it among the words.
@@ -213,3 +231,8 @@ class Hunyuan15ImageBackbone(Hunyuan15Backbone):
             tokens.append(self.pipeline.encode_image(batch_size=1, dtype=self.dtype, **options))
         conditions.inputs["picture"] = picture
         conditions.inputs["image_tokens"] = torch.cat(tokens)
+
+    @property
+    def picture_tokens(self) -> int:  # type: ignore[override]
+        config = self.pipeline.image_encoder.config
+        return int((config.image_size // config.patch_size) ** 2)

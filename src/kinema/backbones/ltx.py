@@ -21,6 +21,7 @@ from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import EULER_AND_UNIPC
+from kinema.backbones.words import Spelling, default_of, spans_of
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.pictures import open_picture
@@ -223,3 +224,7 @@ class LTXBackbone(PipelineBackbone):
             list(prompts), do_classifier_free_guidance=False, device=self.device
         )
         return {"text": text.to(self.dtype), "text_mask": mask}
+
+    def spelling(self, prompt: str) -> Spelling:
+        length = default_of(self.pipeline.encode_prompt, "max_sequence_length")
+        return Spelling(prompt, spans_of(self.pipeline.tokenizer, prompt, length))

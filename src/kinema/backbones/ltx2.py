@@ -23,6 +23,7 @@ from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx import LTXBackbone
 from kinema.backbones.ltx2_attention import LTX2Tapped, attentions, sounding_with
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.words import Spelling, framed, spans_of
 from kinema.core.attention import Site
 from kinema.core.companion import Companion
 from kinema.core.errors import KinemaError
@@ -240,9 +241,20 @@ class LTX2Backbone(LTXBackbone):
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """What video and sound are told of prompts, (B, P, D) each, and which of it are words, (B, P)."""
         pipeline = self.pipeline
-        length = min(MAX_TOKENS, pipeline.tokenizer.model_max_length)
+        length = self._text_length
         states, mask, _, _ = pipeline.encode_prompt(
             list(prompts), do_classifier_free_guidance=False, max_sequence_length=length, device=self.device
         )
         text, sound_text, mask = self.connectors(states, mask, padding_side=pipeline.tokenizer.padding_side)
         return {"text": text.to(self.dtype), "sound_text": sound_text.to(self.dtype), "text_mask": mask}
+
+    @property
+    def _text_length(self) -> int:
+        return min(MAX_TOKENS, self.pipeline.tokenizer.model_max_length)
+
+    def spelling(self, prompt: str) -> Spelling:
+        """The connectors move the words to the front where they put registers in the place of padding."""
+        text, length, config = prompt.strip(), self._text_length, self.connectors.config
+        spans = spans_of(self.pipeline.tokenizer, text, length)
+        moved = config.video_connector_num_learnable_registers is not None
+        return framed(text, spans, 0, ahead=0 if moved else length - len(spans))

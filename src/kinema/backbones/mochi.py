@@ -20,6 +20,7 @@ from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.mochi_attention import MochiTapped, attentions, rotary_table
 from kinema.backbones.protocol import Conditions, Defaults
+from kinema.backbones.words import Spelling, default_of, spans_of
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.schedule import Solver
@@ -151,3 +152,7 @@ class MochiBackbone(PipelineBackbone):
         pairs = [encode([p], do_classifier_free_guidance=False, device=self.device)[:2] for p in prompts]
         text, mask = (torch.cat(part) for part in zip(*pairs, strict=True))
         return {"text": text.to(self.dtype), "text_mask": mask}
+
+    def spelling(self, prompt: str) -> Spelling:
+        length = default_of(self.pipeline.encode_prompt, "max_sequence_length")
+        return Spelling(prompt, spans_of(self.pipeline.tokenizer, prompt, length))

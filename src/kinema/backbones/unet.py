@@ -24,8 +24,9 @@ from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import NOISE
 from kinema.backbones.unet_base import UNetBackbone
+from kinema.backbones.words import Spelling, spans_of
 from kinema.core.errors import KinemaError
-from kinema.models.text import encode_prompts
+from kinema.models.text import clean_prompt, encode_prompts
 
 PIPELINES = ("AnimateDiffPipeline",)
 CHECKPOINTS: tuple[str, ...] = ()
@@ -114,6 +115,12 @@ class AnimateDiffBackbone(UNetBackbone):
             text = encode_prompts(tokenizer, self.text_encoder, prompts, tokenizer.model_max_length)
             return {"text": text.to(self.dtype)}
         return {"text": self.pipeline.encode_prompt(list(prompts), self.device, 1, False)[0]}
+
+    def spelling(self, prompt: str) -> Spelling:
+        tokenizer = self.pipeline.tokenizer
+        if type(self.text_encoder).__name__ == "UMT5EncoderModel":
+            prompt = clean_prompt(prompt)
+        return Spelling(prompt, spans_of(tokenizer, prompt, tokenizer.model_max_length))
 
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""

@@ -22,9 +22,10 @@ from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import FLOW
 from kinema.backbones.wan_attention import WanTapped, attentions
+from kinema.backbones.words import Spelling, spans_of
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
-from kinema.models.text import encode_prompts
+from kinema.models.text import clean_prompt, encode_prompts
 
 if TYPE_CHECKING:
     from kinema.request import Request
@@ -266,6 +267,10 @@ class WanBackbone(DiffusersBackbone):
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {"text": self.encode_prompt(prompts)}
+
+    def spelling(self, prompt: str) -> Spelling:
+        text, length = clean_prompt(prompt), min(MAX_TOKENS, self.tokenizer.model_max_length)
+        return Spelling(text, spans_of(self.tokenizer, text, length))
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings (B, P, D), zero behind the end of each prompt, as diffusers' WanPipeline makes them."""
