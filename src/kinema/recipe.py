@@ -138,6 +138,17 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return recipe
 
 
+def asked(made: Any) -> str | None:
+    """What a recipe's video was made from, as one prompt with its times; None where it does not say, or is none."""
+    request = made.get("request") if isinstance(made, dict) else None
+    if not isinstance(request, dict):
+        return None
+    try:
+        return Request(prompt=request.get("prompt") or "", timeline=request.get("timeline")).asked or None
+    except KinemaError:
+        return None
+
+
 def sidecar(path: str | os.PathLike[str]) -> Path | None:
     """Where the recipe of a video goes: beside it with .json, or None for a folder, which carries it inside.
 

@@ -325,6 +325,11 @@ class Request(BaseModel):
         return Timeline.parse(self.prompt) if self.prompt else None
 
     @property
+    def asked(self) -> str:
+        """What is asked for as one prompt, times included."""
+        return self.prompt if self.timeline is None else str(self.events)
+
+    @property
     def text(self) -> str:
         """What a network reads that has no sense of time: the prompt, or what its events share and then all of them."""
         if self.timeline is not None:

@@ -57,9 +57,12 @@ def test_times_are_read_from_the_prompt():
     asked = parse(TIMED)
     assert asked.spans == (Span("bounce", 0, 1.5), Span("move left", 1.5, 3))
     assert asked.words == parse_caption("a red ball bounces on the grass, then rolls left, the camera stays still")
+    both = parse("[0%:50%] a ball bounces | [25%:100%] meanwhile it grows", seconds=3.0, fps=8.0)
+    assert both.spans == (Span("bounce", 0, 1.5), Span("grow", 0.75, 3))
+    assert parse("[0:12] a ball bounces", 3.0, 8.0).spans == (Span("bounce", 0, 1.5),)
     untimed = parse("a ball jumps, then grows")
     assert untimed.spans == () and untimed.shares(3.0) == (Span("jump", 0, 1.5), Span("grow", 1.5, 3))
-    with pytest.raises(KinemaError, match="column 1: the event ends at 1 s and starts at 2 s"):
+    with pytest.raises(KinemaError, match="column 1: the event 'a ball jumps' lasts from 2 to 1"):
         parse("2-1s: a ball jumps")
 
 

@@ -189,9 +189,7 @@ def prompt_of(path: Path, metadata: dict[str, Any]) -> str | None:
             data = None
         told += [data] if isinstance(data, dict) else []
     for card in told:
-        made = card.get(recipe.KEY)
-        request = made.get("request") if isinstance(made, dict) else None
-        asked = request.get("prompt") if isinstance(request, dict) else card.get("caption")
+        asked = recipe.asked(card[recipe.KEY]) if recipe.KEY in card else card.get("caption")
         if isinstance(asked, str) and asked.strip():
             return whole(asked)
     return None

@@ -37,24 +37,28 @@ class Asked:
         return self.spans or _shared(words, 0.0, seconds)
 
 
-def parse(prompt: str) -> Asked:
-    """Reads a prompt, with or without times. Raises: KinemaError when its times are wrong."""
+def parse(prompt: str, seconds: float | None = None, fps: float | None = None) -> Asked:
+    """Reads a prompt, with or without times; in frames or percent they are of a clip of so many seconds.
+
+    Raises: KinemaError when its times are wrong.
+    """
     read = Prompt.parse(prompt)
+    timeline = read.timeline.in_seconds(seconds, fps)
     words = parse_caption(read.text)
     labels: list[str] = []
     spans: list[Span] = []
-    if read.timeline.timed:  # in the order of their times, whatever "after" and "before" say in the text
-        for event in read.timeline:
+    if timeline.timed:  # in the order of their times, whatever "after" and "before" say in the text
+        for event in timeline:
             found = parse_caption(event.text).events
             labels += found
             spans += _shared([event_word(label) for label in found], event.start or 0.0, event.end or 0.0)
         words = replace(words, events=tuple(labels))
-    return Asked(read.text, words, read.timeline, tuple(spans))
+    return Asked(read.text, words, timeline, tuple(spans))
 
 
 def asked(clip: Viewing) -> Asked:
     """What the clip's prompt asks for; nothing where there is no prompt."""
-    return clip.once(("asked", clip.prompt), lambda: parse(clip.prompt or "a video"))
+    return clip.once(("asked", clip.prompt), lambda: parse(clip.prompt or "a video", clip.seconds, clip.fps))
 
 
 def judge_of(extractor: Extractor) -> Judge:

@@ -111,16 +111,26 @@ class Timeline:
             raise KinemaError(f"the length is {seconds} s; use more than 0")
         if not self.timed:
             return Timeline(_shared(self.events, seconds))
-        if self.unit == "f" and fps is None:
-            raise KinemaError("the timeline counts frames; say how many there are in a second")
-        scale = {"s": 1.0, "f": 1.0 / (fps or 1.0), "%": seconds / 100}[self.unit]
-        timeline = self if self.unit == "s" else Timeline(_scaled(self.events, scale))
+        timeline = self.in_seconds(seconds, fps)
         for event in timeline:
             if event.span[1] > seconds + CLOSE:
                 raise KinemaError(
                     f"the event {event.text!r} ends at {event.span[1]:g} s; the video is {seconds:g} s long"
                 )
         return timeline
+
+    def in_seconds(self, seconds: float | None = None, fps: float | None = None) -> Timeline:
+        """The same times in seconds, of a video of so many; without times it stays as it is.
+
+        Raises: KinemaError for times in frames without `fps`, and for parts of the video without `seconds`.
+        """
+        if self.unit == "f" and fps is None:
+            raise KinemaError("the timeline counts frames; say how many there are in a second")
+        if self.unit == "%" and seconds is None:
+            raise KinemaError("the timeline counts parts of the video; say how many seconds it has")
+        if self.unit == "s":
+            return self
+        return Timeline(_scaled(self.events, 1.0 / (fps or 1.0) if self.unit == "f" else (seconds or 0.0) / 100))
 
     def at(self, time: float) -> tuple[Event, ...]:
         """The events at `time`, in the timeline's unit; none in a gap. An event includes its start and not its end.

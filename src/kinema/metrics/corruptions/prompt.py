@@ -145,8 +145,11 @@ def say(words: ReadCaption, spans: Sequence[Span] = (), word: int = 0) -> str:
         parts[-1] += f", the camera {third} {where}".rstrip()
     if not spans:
         return ", then ".join(parts)
-    timed = zip(parts, spans, strict=True)
-    return str(Timeline(tuple(Event(text=text, start=span.start, end=span.end) for text, span in timed)))
+    events: list[Event] = []
+    for text, span in zip(parts, spans, strict=True):
+        at_once = any(event.span[1] > span.start for event in events)
+        events.append(Event(text=text, start=span.start, end=span.end, meanwhile=at_once))
+    return str(Timeline(tuple(events)))
 
 
 def _named(thing: ReadObject, word: int) -> str:

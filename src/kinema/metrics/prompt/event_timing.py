@@ -49,15 +49,15 @@ def precision_recall(wanted: Sequence[Timed], found: Sequence[Timed], overlap: f
     return (float(table.any(0).mean()) if found else 0.0), (float(table.any(1).mean()) if wanted else 0.0)
 
 
-def _pairs(clip: Viewing, extractor: Extractor) -> list[tuple[Timed, Timed | None]]:
-    """Events asked for at a time, beside those read; empty where the judge cannot tell."""
+def pairs(clip: Viewing, extractor: Extractor) -> list[tuple[Timed, Timed | None]]:
+    """Events asked for at a time, beside those read; empty where the prompt says none or what the judge cannot tell."""
     if not asked(clip).spans or "events" not in rows(clip, extractor):
         return []
     return matched(asked(clip).spans, event_times(clip, extractor))
 
 
 def _error(clip: Viewing, extractor: Extractor, end: str) -> float | None:
-    errors = [abs(getattr(b, end) - getattr(a, end)) for a, b in _pairs(clip, extractor) if b is not None]
+    errors = [abs(getattr(b, end) - getattr(a, end)) for a, b in pairs(clip, extractor) if b is not None]
     return float(np.mean(errors)) if errors else None
 
 
@@ -87,7 +87,7 @@ def event_iou(clip: Viewing, extractor: Extractor) -> float | None:
 
     0 for an event that is not found; None where the prompt says no times or names what the judge cannot tell.
     """
-    overlaps = [0.0 if b is None else iou(a, b) for a, b in _pairs(clip, extractor)]
+    overlaps = [0.0 if b is None else iou(a, b) for a, b in pairs(clip, extractor)]
     return float(np.mean(overlaps)) if overlaps else None
 
 
@@ -97,7 +97,7 @@ def event_f1(clip: Viewing, extractor: Extractor) -> float | None:
 
     VidChapters reports precision and recall at 0.3, 0.5, 0.7 and 0.9, of segments without words.
     """
-    if not _pairs(clip, extractor):
+    if not pairs(clip, extractor):
         return None
     precision, recall = precision_recall(asked(clip).spans, event_times(clip, extractor))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
