@@ -38,7 +38,7 @@ ALLOWED = {
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"training", "video", "world"},
     "cli": {"core", "backbones", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
-    | {"training", "understanding", "video", "world", "__version__"},
+    | {"timeline", "training", "understanding", "video", "world", "__version__"},
     **FILES,
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded by text, when they are first used

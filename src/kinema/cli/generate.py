@@ -15,6 +15,7 @@ import typer
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
+    from kinema.cli.when import Seen
     from kinema.take import Progress, Take
 
 app = typer.Typer(add_completion=False)
@@ -33,8 +34,12 @@ def generate(
     keep: str = typer.Option(
         None, metavar="FRAMES", help="Its frames that stay: 0:5 goes on from it, -4: leads to it, 0:5,-4: fills it."
     ),
+    timeline: str = typer.Option(
+        None, metavar="EVENTS|FILE", help="What happens when: '0-3s: ... | 3-6s: ...', or a YAML file; docs/cli.md."
+    ),
     negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
     num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 1, 5, 9 ... (4k + 1)."),
+    seconds: float = typer.Option(None, metavar="SECONDS", help="Length in place of --num-frames."),
     height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
     width: int = typer.Option(None, metavar="PIXELS", help="Columns."),
     num_inference_steps: int = typer.Option(
@@ -57,6 +62,7 @@ def generate(
     ),
     fps: float = typer.Option(None, metavar="RATE", help="Frames per second."),
     out: str = typer.Option(None, metavar="PATH", help="out.mp4 (default), .webm, .gif, or a folder for pictures."),
+    sheet: str = typer.Option(None, metavar="PICTURE", help="Its frames on one picture, under what happens when."),
     model: str = typer.Option(
         None, metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id."
     ),
@@ -99,8 +105,10 @@ def generate(
         "last_image": last_image,
         "video": video,
         "keep": keep,
+        "timeline": timeline,
         "negative_prompt": negative_prompt,
         "num_frames": num_frames,
+        "seconds": seconds,
         "height": height,
         "width": width,
         "num_inference_steps": num_inference_steps,
@@ -123,25 +131,32 @@ def generate(
         "context_parallel": context_parallel,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    if prompt is None and remake is None and image is None and video is None:
+    if all(what is None for what in (prompt, timeline, remake, image, video)):
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
-    _run(given, remake, out, as_json)
+    _run(given, remake, out, as_json, sheet)
 
 
-def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bool) -> None:
+def _run(
+    given: dict[str, Any], remake: str | None, out: str | None, as_json: bool, sheet: str | None = None
+) -> None:
     """Everything that can be refused is refused before the model is loaded.
 
     Of several processes that make one video together, the first writes and tells.
     """
     from kinema import pipeline, recipe
-    from kinema.cli import process
+    from kinema.cli import process, when
     from kinema.files import check_writable
     from kinema.parts import Parts
     from kinema.request import Request
     from kinema.video import check_extension
 
     before = recipe.read(remake) if remake is not None else None
-    request = Request(**{**(before["request"] if before else {}), **given})
+    asked = dict(before["request"]) if before else {}
+    if "seconds" in given:
+        asked.pop("num_frames", None)
+    request = Request(**{**asked, **given})
+    given |= {"timeline": request.timeline} if "timeline" in given else {}
+    picture = when.check_sheet(sheet)
     path = check_extension(out or _default_out(remake))
     check_writable(path)
     beside = recipe.sidecar(path)
@@ -159,7 +174,7 @@ def _run(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
 
         parallel.leave()
     if rank == 0:
-        _report(made, path, beside, clock, before, given, as_json)
+        _report(made, path, beside, clock, before, given, as_json, when.look(made, path, picture))
 
 
 class Stopwatch:
@@ -225,6 +240,7 @@ def _report(
     before: dict[str, Any] | None,
     given: dict[str, Any],
     as_json: bool,
+    seen: Seen,
 ) -> None:
     from kinema import recipe
 
@@ -246,6 +262,7 @@ def _report(
             "dtype": made["dtype"],
             "seconds": {**seconds, "total": round(sum(clock.seconds.values()), 3)},
             "peak_memory_mb": _peak_memory(),
+            **seen.to_dict(),
         }
         if before is not None:
             answer |= {"same_frames": same, "changed": changed, "differences": differing}
@@ -258,7 +275,7 @@ def _report(
     size = f"{asked['width']}x{asked['height']} at {take.fps:g} fps{sound}"
     print(f"{asked['num_frames']} frames of {size}, seed {asked['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
-    for line in _comparison(before, changed, same, differing):
+    for line in (*_comparison(before, changed, same, differing), *seen.lines()):
         print(line)
 
 

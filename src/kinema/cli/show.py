@@ -17,26 +17,25 @@ def show(
     out: str = typer.Option(None, metavar="PICTURE", help="Where to; default: the video's name with .png."),
     columns: int = typer.Option(None, metavar="COUNT", help="Pictures side by side."),
     count: int = typer.Option(None, metavar="COUNT", help="Pictures in all, evenly spread; at most 25 if left out."),
+    timeline: bool = typer.Option(False, "--timeline", help="Above them a bar with what was asked for, and when."),
 ) -> None:
     """Lay the frames of a video out on one picture, each with its time.
 
     Example: kinema show ball.mp4 --count 12
     """
     from kinema import recipe
-    from kinema.files import check_writable, replacing
-    from kinema.video import PICTURES, Video, contact_sheet
+    from kinema.cli.when import check_sheet, write_sheet
+    from kinema.timeline import Timeline
+    from kinema.video import Video
 
     source = Path(video)
-    path = Path(out) if out else source.parent / f"{source.stem or 'sheet'}.png"
-    if path.suffix.lower() not in PICTURES:
-        raise KinemaError(f"cannot write {path}: use {', '.join(PICTURES)}")
-    check_writable(path)
-    if path.is_dir():
-        raise KinemaError(f"cannot write {path}: it is a folder")
+    path = check_sheet(out or str(source.parent / f"{source.stem or 'sheet'}.png"))
+    assert path is not None
     clip = Video.load(source)
-    sheet = contact_sheet(clip, columns=columns, count=count)
-    with replacing(path) as temporary:
-        sheet.save(temporary)
+    asked = recipe.asked(clip.metadata.get(recipe.KEY)) if timeline else None
+    if timeline and asked is None:
+        raise KinemaError(f"{video} does not say what it was made from; leave --timeline out")
+    write_sheet(clip, None if asked is None else Timeline.parse(asked), path, columns, count)
     print(path)
     print(f"{len(clip)} frames of {clip.width}x{clip.height}, {clip.seconds:.2f} s at {clip.fps:g} fps")
     made = clip.metadata.get(recipe.KEY)

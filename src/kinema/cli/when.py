@@ -1,0 +1,157 @@
+"""What was asked for and when, beside what became of it: a picture, and the judge's reading of the times of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinema.core.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.take import Take
+    from kinema.timeline import Timeline
+    from kinema.video import Video
+
+
+@dataclass(frozen=True)
+class Read:
+    """An event that was asked for; `found` is its start and end as the judge reads them, None if it is missing."""
+
+    word: str
+    start: float
+    end: float
+    found: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        found = self.found
+        return {
+            "event": self.word,
+            "start": self.start,
+            "end": self.end,
+            "read_start": None if found is None else round(found[0], 3),
+            "read_end": None if found is None else round(found[1], 3),
+            "start_error": None if found is None else round(found[0] - self.start, 3),
+            "end_error": None if found is None else round(found[1] - self.end, 3),
+        }
+
+    def __str__(self) -> str:
+        said = f"{self.word}: asked for at {self.start:.2f}-{self.end:.2f} s"
+        if self.found is None:
+            return f"{said}, not read"
+        start, end = self.found
+        errors = f"onset {start - self.start:+.2f} s, offset {end - self.end:+.2f} s"
+        return f"{said}, read at {start:.2f}-{end:.2f} s: {errors}"
+
+
+def check_sheet(sheet: str | None) -> Path | None:
+    """Where the picture goes. Raises: KinemaError when it cannot be written there."""
+    from kinema.files import check_writable
+    from kinema.video import PICTURES
+
+    if sheet is None:
+        return None
+    path = Path(sheet)
+    if path.suffix.lower() not in PICTURES:
+        raise KinemaError(f"cannot write {path}: use {', '.join(PICTURES)}")
+    check_writable(path)
+    if path.is_dir():
+        raise KinemaError(f"cannot write {path}: it is a folder")
+    return path
+
+
+def write_sheet(
+    video: Video, timeline: Timeline | None, path: Path, columns: int | None = None, count: int | None = None
+) -> None:
+    """The frames of a video on one picture, under bars with what was asked for where there is a timeline."""
+    from kinema.files import replacing
+    from kinema.timeline.sheet import timeline_sheet
+    from kinema.video import contact_sheet
+
+    if timeline is None:
+        sheet = contact_sheet(video, columns=columns, count=count)
+    else:
+        sheet = timeline_sheet(video, timeline, columns=columns or 8, count=count)
+    with replacing(path) as temporary:
+        sheet.save(temporary)
+
+
+def read_times(video: Video, asked: str, card: Mapping[str, Any], model: str) -> tuple[list[Read], str]:
+    """The events of a prompt with times as the judge reads them, or none and the reason why it does not.
+
+    card: of the model, which says what clips it was trained on; the judge knows those of kinema's world only.
+    """
+    if why := _strange(video, card, model):
+        return [], why
+    from kinema.metrics.asked import asked as asks
+    from kinema.metrics.asked import judge_of
+    from kinema.metrics.extractors.extractor import load_extractor
+    from kinema.metrics.prompt.event_timing import pairs
+    from kinema.metrics.viewing import Viewing
+
+    clip, world = Viewing(video.frames, video.fps, prompt=asked), load_extractor("world")
+    config, events = judge_of(world).config, asks(clip).spans
+    unknown = sorted({event.word for event in events} - set(config.events))
+    if unknown:
+        return [], f"the judge cannot tell {', '.join(unknown)}"
+    if len(events) > config.event_slots:
+        return [], f"the judge tells {config.event_slots} events in a row, and there are {len(events)}"
+    found = [(wanted, read) for wanted, read in pairs(clip, world)]
+    if not found:
+        return [], "the prompt names no event that the judge knows"
+    spans = [None if read is None else (read.start, read.end) for _, read in found]
+    return [Read(w.word, w.start, w.end, span) for (w, _), span in zip(found, spans, strict=True)], ""
+
+
+def _strange(video: Video, card: Mapping[str, Any], model: str) -> str:
+    """Why a clip is nothing that the judge knows; "" when it does."""
+    data = card.get("data")
+    if not isinstance(data, dict) or "world" not in data:
+        return f"the judge knows clips of kinema's world only, and model {model!r} was not trained on them"
+    size = data.get("height", video.height), data.get("width", video.width)
+    if (video.height, video.width) != size:
+        return f"the judge knows clips of {size[1]}x{size[0]}, and this one is {video.width}x{video.height}"
+    longest = data.get("num_frames", len(video)) / data.get("fps", video.fps)
+    if video.seconds > longest + 0.5 / video.fps:
+        return f"the judge knows clips of {longest:g} s, and this one is {video.seconds:g} s"
+    return ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is told of a video beside its own numbers."""
+
+    sheet: Path | None = None
+    read: tuple[Read, ...] = ()
+    why: str = ""  # the times of events are not read
+
+    def to_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = {} if self.sheet is None else {"sheet": str(self.sheet)}
+        if self.read or self.why:
+            told |= {"events": [event.to_dict() for event in self.read], "events_not_read": self.why or None}
+        return told
+
+    def lines(self) -> Iterator[str]:
+        if self.why:
+            yield f"times of events: not read, as {self.why}"
+        yield from map(str, self.read)
+        if self.sheet is not None:
+            yield str(self.sheet)
+
+
+def look(take: Take, path: Path, sheet: Path | None) -> Seen:
+    """Looks at a video that was written: its picture, where one is wanted, and the times of its events."""
+    from kinema.video import Video
+
+    events = take.request.events
+    timed = events is not None and events.timed
+    if sheet is None and not timed:
+        return Seen()
+    video = Video.load(path)
+    if sheet is not None:
+        write_sheet(video, events if events is not None and (timed or len(events) > 1) else None, sheet)
+    if not timed:
+        return Seen(sheet)
+    read, why = read_times(video, take.request.asked, take.backbone.folder.card, take.request.model)
+    return Seen(sheet, tuple(read), why)
