@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from kinema.core.blend import Blend
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.layers.events import events_of
+from kinema.layers.events import Mixtures, events_of
 
 if TYPE_CHECKING:
     from kinema.core.attention import Site
@@ -59,19 +58,12 @@ class PromptSchedule(Technique):
         found = events_of(run, self.name)
         if (found.frames.sum(dim=0) > 1).any():
             raise KinemaError(f"{self.name} lets events follow each other, and some overlap here; part them in time")
-        weights = mixed(found.frames, self.mixing, self.levels)  # (T, events)
-        mixtures, which = torch.unique(weights, dim=0, return_inverse=True)
-        texts = [
-            Blend(*zip(*((text, w) for text, w in zip(found.texts, row, strict=True) if w > 0), strict=True))
-            for row in mixtures.tolist()
-            if any(row)
-        ]
-        table = torch.stack([which == i for i, row in enumerate(mixtures) if row.any()])
-        ends = mixtures[mixtures.any(dim=1)][:, 0 if self.base == "first" else -1]
-        other = torch.zeros_like(table)
+        read = Mixtures.of(found.texts, mixed(found.frames, self.mixing, self.levels))
+        ends = read.weights[:, 0 if self.base == "first" else -1]
+        other = torch.zeros_like(read.frames)
         other[int(ends.argmax())] = True
-        run.state[self] = table, other, self._decoder(run)
-        run.read_texts(texts if len(found.texts) > 1 else [])
+        run.state[self] = read.frames, other, self._decoder(run)
+        run.read_texts(read.texts if len(found.texts) > 1 else [])
 
     def _decoder(self, run: Run) -> int:
         """The first block of the decoder."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from kinema.core.blend import Blend
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kinema.core.run import Run
     from kinema.core.windows import Window
 
@@ -29,6 +32,26 @@ class Events:
         counted = window.counted
         share = self.frames[:, max(counted.start - padding, 0) : max(counted.stop - padding, 1)].sum(dim=1)
         return int(share.argmax()) if share.any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Mixtures:
+    """The mixtures of texts that latent frames read, each once."""
+
+    texts: list[Blend]  # as `run.read_texts` takes them
+    weights: Tensor  # (mixtures, events)
+    frames: Tensor  # (mixtures, latent frames of the clip) bool; a frame without any weight reads none
+
+    @classmethod
+    def of(cls, texts: Sequence[str], weights: Tensor) -> Mixtures:
+        """From how much of each event's text each latent frame reads, (T, events); a row sums to 1, or to 0."""
+        rows, which = torch.unique(weights, dim=0, return_inverse=True)
+        real = rows.any(dim=1).nonzero().flatten()
+        blends = [
+            Blend(*zip(*((text, w) for text, w in zip(texts, row, strict=True) if w > 0), strict=True))
+            for row in rows[real].tolist()
+        ]
+        return cls(blends, rows[real], which == real[:, None])
 
 
 def events_of(run: Run, name: str) -> Events:
