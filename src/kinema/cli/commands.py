@@ -11,12 +11,14 @@ from typer.core import TyperCommand
 # name -> (module that holds a typer app called `app`, what the list of commands says)
 COMMANDS = {
     "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
+    "extend": ("kinema.cli.extend", "Continue a video by some seconds."),
     "plan": ("kinema.cli.plan", "Tell what a video would need in memory, before anything is loaded."),
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
     "classify": ("kinema.cli.classify", "Tell which of some texts fits a video, by how well a model denoises it."),
     "eval": ("kinema.cli.eval", "Measure all clips of a folder, beside a reference and their prompts."),
     "compare": ("kinema.cli.compare", "Compare two folders of clips, pair by pair."),
+    "claims": ("kinema.cli.claims", "Measure again what the papers of methods claim."),
     "train": ("kinema.cli.train", "Train the models that kinema ships, from nothing."),
     "world": ("kinema.cli.world", "Draw clips of a small 3D world, with everything that is true about them."),
     "metrics": ("kinema.cli.metrics", "List the metrics that eval --metrics takes, or explain one."),

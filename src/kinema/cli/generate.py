@@ -133,13 +133,14 @@ def generate(
     given = {name: value for name, value in given.items() if value is not None}
     if all(what is None for what in (prompt, timeline, remake, image, video)):
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
-    _run(given, remake, out, as_json, sheet)
+    make(given, remake, out, as_json, sheet)
 
 
-def _run(
+def make(
     given: dict[str, Any], remake: str | None, out: str | None, as_json: bool, sheet: str | None = None
 ) -> None:
-    """Everything that can be refused is refused before the model is loaded.
+    """Makes the video of a request, or of a recipe with these changes. Everything that can be refused is refused before
+    the model is loaded.
 
     Of several processes that make one video together, the first writes and tells.
     """
@@ -166,9 +167,15 @@ def _run(
     clock = Stopwatch()
     with _shown(clock, rank == 0) as progress, pipeline.as_many_threads(before or {}):
         parts = Parts(path, request) if count == 1 else None
-        made = pipeline.take(request, progress, parts=parts)
-        if rank == 0:
-            made.write(path, beside)
+        try:
+            made = pipeline.take(request, progress, parts=parts)
+            if rank == 0:
+                made.write(path, beside)
+        except KeyboardInterrupt:
+            if parts is not None and parts.count:
+                kept = f"{parts.count} finished chunk{'s' * (parts.count > 1)} lie in {parts.folder}"
+                print(f"kinema: interrupted; {kept}, and the same command goes on behind them", file=sys.stderr)
+            raise
     if count > 1:
         from kinema.backbones import parallel
 

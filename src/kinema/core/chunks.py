@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from kinema.core.errors import KinemaError
 
@@ -41,14 +41,14 @@ def split(
     overlap: int,
     *,
     given: bool = False,
-    prompt: Callable[[range], str] | None = None,
+    asks: Callable[[range, range], dict[str, Any]] | None = None,
     opening: Footage | None = None,
 ) -> list[Chunk]:
     """A video of `frames` frames in chunks of `size`, each of which repeats the last `overlap` frames of the one ahead.
 
-    What the last one makes beyond the video's end is not shown. `prompt` says what to ask for in a chunk that adds
-    these frames of the video; None is the request's own prompt. A picture or clip of the request belongs to its first
-    chunk, with an `opening` to none. A video that one chunk holds is the request as it is, but for its prompt.
+    What the last one makes beyond the video's end is not shown. `asks` says what a chunk asks for otherwise than the
+    request, given the frames of the video that it makes and those of them that it adds. A picture or clip of the request
+    belongs to its first chunk, with an `opening` to none. A video that one chunk holds is the request as it is.
     Raises: KinemaError for an overlap that leaves nothing to be made.
     """
     if not 0 <= overlap < size:
@@ -56,19 +56,17 @@ def split(
     there = 0 if opening is None else len(opening)
     first = [range(min(size, frames))] if opening is None else []
     new = [*first, *(range(i, min(i + size - overlap, frames)) for i in range(there or size, frames, size - overlap))]
+    if len(new) == 1 and opening is None:
+        return [Chunk(request=request)]
     chunks = []
-    for i, span in enumerate(new):
-        changes = {} if prompt is None else {"prompt": prompt(span)}
-        if len(new) > 1 or opening is not None:
-            changes |= {"num_frames": size, "seed": seed_of(request.seed, i)}
+    for i, added in enumerate(new):
         begins = i == 0 and opening is None
+        repeats = 0 if begins else overlap
+        changes: dict[str, Any] = {"num_frames": size, "seconds": None, "seed": seed_of(request.seed, i)}
         if not begins:
             changes |= dict(image=None, last_image=None, video=None, keep=None)
-        chunk = request.changed(**changes) if changes else request
-        repeats = 0 if begins else overlap
-        chunks.append(Chunk(request=chunk, overlap=repeats, given=given and repeats > 0, shown=len(span)))
-    if opening is not None and chunks:
-        from dataclasses import replace
-
-        chunks[0] = replace(chunks[0], opening=opening)
+        if asks is not None:
+            changes |= asks(range(added.start - repeats, added.start - repeats + size), added)
+        chunk = Chunk(request=request.changed(**changes), overlap=repeats, given=given and repeats > 0, shown=len(added))
+        chunks.append(chunk if i else replace(chunk, opening=opening))
     return chunks

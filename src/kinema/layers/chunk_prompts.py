@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from kinema.timeline import Event, Timeline
 
+if TYPE_CHECKING:
+    from kinema.request import Request
 
-def prompts(prompt: str, frames: int, fps: float, first: int = 0) -> Callable[[range], str]:
-    """For a video of `frames` frames: the words, without times, of what happens in these frames of it.
 
-    The events share the frames from `first` on, and their times count from there. One that has half a frame or less in
-    a part is left to the part beside it; in a gap it is the event ahead of the gap, or else the one behind it.
-    Raises: KinemaError for a prompt that cannot be read, or lasts longer than the video.
+def happening(request: Request, frames: int, fps: float, first: int = 0) -> Callable[[range, range], dict[str, Any]]:
+    """For a video of `frames` frames: what a part of it asks for, given the frames it makes and those of them it adds.
+
+    The events share the frames from `first` on, and their times count from there. A part asks for what happens in the
+    frames that it adds, at its times in the part; the first of these begins with the part, and the last goes on to its
+    end. Half a frame or less of an event is left to the part beside it; a part in a gap asks for the event ahead of the
+    gap, or else the one behind it.
+    Raises: KinemaError for an event that ends behind the video.
     """
-    if not prompt:
-        return lambda part: prompt
-    timeline = Timeline.parse(prompt)
+    timeline = request.events
+    if timeline is None or len(timeline) == 1 and not timeline.timed:
+        return lambda made, added: {}
     timed = timeline.over((frames - first) / fps, fps)
 
-    def happening(part: range) -> str:
-        start, stop = ((n - first) / fps for n in (part.start, part.stop))
+    def asks(made: range, added: range) -> dict[str, Any]:
+        start, stop = ((n - first) / fps for n in (added.start, added.stop))
         some = [e for e in timed if min(stop, e.span[1]) - max(start, e.span[0]) > 0.5 / fps]
-        if len(some) == len(timed) and not timeline.timed:
-            return prompt
-        return str(Timeline(_untimed(some or [_nearest(timed, start)])))
+        some = some or [next((e for e in reversed(timed.events) if e.span[0] <= start), timed.events[0])]
+        if len(some) == 1:
+            return {"prompt": some[0].text, "timeline": None}
+        part = Timeline(_placed(some, (made.start - first) / fps, (added.stop - first) / fps, len(made) / fps))
+        return {"prompt": "", "timeline": str(part)}
 
-    return happening
-
-
-def _nearest(timed: Timeline, start: float) -> Event:
-    ahead = [event for event in timed if event.span[0] <= start]
-    return ahead[-1] if ahead else timed.events[0]
+    return asks
 
 
-def _untimed(events: list[Event]) -> tuple[Event, ...]:
-    bare = [replace(event, start=None, end=None) for event in events]
-    return (replace(bare[0], meanwhile=False), *bare[1:])
+def _placed(events: Sequence[Event], begin: float, stop: float, length: float) -> tuple[Event, ...]:
+    """Events at their times in a part that begins at `begin` and lasts `length`, of which `stop` is the shown end."""
+    last = len(events) - 1
+    return tuple(
+        replace(
+            event,
+            start=0.0 if i == 0 else max(event.span[0] - begin, 0.0),
+            end=length if i == last else min(event.span[1], stop) - begin,
+            meanwhile=event.meanwhile and i > 0,
+        )
+        for i, event in enumerate(events)
+    )

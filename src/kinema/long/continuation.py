@@ -10,7 +10,7 @@ from kinema.core.chunks import Chunk, split
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.layers.chunk_prompts import prompts
+from kinema.layers.chunk_prompts import happening
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -38,32 +38,37 @@ class Continuation(Technique):
 
     frames: int | None = None  # of a chunk; None is the length that the model was trained on
     overlap: int = 5  # frames that a chunk is given, 1 plus whole latent frames
+    seconds: float | None = None  # by which a clip is continued, above 0; None is what num_frames leaves
 
     def chunks(self, backbone: Backbone, request: Request) -> Sequence[Chunk]:
         size = backbone.defaults.num_frames if self.frames is None else self.frames
+        fps = request.fps or backbone.defaults.fps
         opening = backbone.opening(request) if request.video is not None and request.keep is None else None
         there = 0 if opening is None else len(opening)
         self._check(backbone, there)
-        most = backbone.defaults.num_frames if opening is None else there + size - self.overlap
-        frames = request.num_frames or most
+        frames = request.num_frames or (backbone.defaults.num_frames if opening is None else there + size - self.overlap)
+        if self.seconds is not None:
+            frames = there + max(1, round(self.seconds * fps))
         if frames <= there:
             raise KinemaError(f"num_frames is {frames}, and the clip to go on from has {there}; use more")
         if frames > size or opening is not None:
             self._check_given(request)
-        fps = request.fps or backbone.defaults.fps
-        texts = prompts(request.prompt, frames, fps, there)
-        return split(request, frames, size, self.overlap, given=True, prompt=texts, opening=opening)
+        asks = happening(request, frames, fps, there)
+        return split(request, frames, size, self.overlap, given=True, asks=asks, opening=opening)
 
     def _check(self, backbone: Backbone, there: int) -> None:
         k = backbone.frames_per_latent
         if self.overlap < 1 or (self.overlap - 1) % k:
             below = max(self.overlap - 1, 0) // k * k + 1
-            raise KinemaError(
-                f"overlap of {self.name} is {self.overlap}; use whole latent frames: {below} or {below + k}"
-            )
+            raise KinemaError(f"overlap of {self.name} is {self.overlap}; use whole latent frames: {below} or {below + k}")
         if 0 < there < self.overlap:
             raise KinemaError(
                 f"the clip has {there} frames, and overlap of {self.name} is {self.overlap}; use a longer clip, or less"
+            )
+        if self.seconds is not None and (not there or self.seconds <= 0):
+            raise KinemaError(
+                f"seconds of {self.name} is {self.seconds:g}; use more than 0, with a clip to go on from as video and "
+                "without keep"
             )
 
     def _check_given(self, request: Request) -> None:
