@@ -76,6 +76,7 @@ class Backbone(Protocol):
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
     frames_step: int  # a video has a multiple of so many frames, and one
     pixels_per_cell: int  # rows and columns of pixels of a latent cell
+    time_per_frame: bool  # latent frames may have noise levels of their own
     patch: tuple[int, int, int]  # latent cells of a token: frames, rows, columns
     sites: tuple[Site, ...]  # its attention sites
     block_count: int  # blocks that the hook `skip` may leave out: 0 .. block_count - 1

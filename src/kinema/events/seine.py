@@ -1,0 +1,93 @@
+"""From the end of one clip to the beginning of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from kinema.core.errors import KinemaError
+from kinema.core.footage import as_video
+from kinema.core.registry import technique
+from kinema.core.technique import Technique
+from kinema.layers.clips import sized
+from kinema.video import open_clip
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from kinema.core.run import Run
+    from kinema.core.technique import Step
+
+
+@technique("seine", paper="arXiv:2310.20700", base="LaVie", neutral=dict(first="", second=""))
+@dataclass(frozen=True, kw_only=True)
+class SEINE(Technique):
+    """The last frames of the clip `first` begin the video, and the first frames of `second` end it.
+
+    A model with a noise level for each latent frame is told that these are clean (level 0). To any other, latents of
+    these frames are put in place before every step, x = (1 - t) z + t noise, with one noise for all steps.
+    Paper: "SEINE: Short-to-Long Video Diffusion Model for Generative Transition and Prediction", 2023,
+    arXiv:2310.20700; its transition, from the last frame of one shot to the first of another. Departures: no channels
+    of a mask and no training, which is what makes the paper's model follow the given frames; what a model here makes
+    between them depends on the clean frames it has learned. `continuation` is the paper's prediction. A causal
+    autoencoder's latent frame stands for several frames: at the end `frames` are taken up to a whole one.
+    Shapes: z and noise are (B, C, T, H, W).
+    Raises: KinemaError at start, for clips that are not there, nothing left to be made, other given frames.
+    """
+
+    files = ("first", "second")
+
+    first: str = ""  # a video or a folder of pictures; "" leaves the beginning open
+    second: str = ""  # the same for the end
+    frames: int = 1  # of each clip that are given, 1 or more
+
+    def start(self, run: Run) -> None:
+        conditions, k = run.conditions, run.backbone.frames_per_latent
+        run.state[self] = None
+        if not self.first and not self.second:
+            return
+        if conditions.known is not None:
+            raise KinemaError(f"{self.name} gives the video its first and last frames; leave image and video out")
+        if self.frames < 1:
+            raise KinemaError(f"frames of {self.name} is {self.frames}; use 1 or more")
+        known = torch.zeros(conditions.shape, device=run.backbone.device)
+        there = torch.zeros(conditions.shape[2], dtype=torch.bool, device=run.backbone.device)
+        if self.first:
+            clip = open_clip(self.first, f"first of {self.name}")
+            count = 1 + (min(self.frames, len(clip)) - 1) // k * k
+            ahead = known.shape[2] - (conditions.num_frames - 1) // k - 1  # of the clip, in some models
+            self._place(run, known, there, clip[-count:], slice(ahead, ahead + (count - 1) // k + 1))
+        if self.second:
+            clip = open_clip(self.second, f"second of {self.name}")
+            count = -(-self.frames // k)  # latent frames, behind one picture that is thrown away
+            shown = clip[[0] * (k > 1) + [min(i, len(clip) - 1) for i in range(count * k)]]
+            self._place(run, known, there, shown, slice(-count, None))
+        if there.all():
+            raise KinemaError(f"{self.name} gives all frames of the video; ask for a longer one, or give fewer frames")
+        places = there[None, None, :, None, None]
+        if run.backbone.time_per_frame:
+            conditions.known, conditions.known_frames = known, places
+        else:
+            run.state[self] = known, places, run.noise()
+
+    def _place(self, run: Run, known: Tensor, there: Tensor, clip: np.ndarray, where: slice) -> None:
+        """Enters frames (n, H, W, 3) as latents, the last ones of which belong to the places `where`."""
+        size = tuple(n * run.backbone.pixels_per_cell for n in known.shape[3:])
+        latents = run.backbone.encode(sized(as_video(torch.from_numpy(clip)[None]), size))
+        count = len(range(*where.indices(known.shape[2])))
+        known[:, :, where] = latents[:, :, -count:]
+        there[where] = True
+
+    def before_step(self, step: Step, x: Tensor) -> Tensor:
+        assert step.run is not None
+        return x if step.run.state[self] is None else self._put(step.run, x, step.t)
+
+    def finish(self, run: Run, x: Tensor) -> Tensor:
+        return x if run.state[self] is None else self._put(run, x, 0.0)
+
+    def _put(self, run: Run, x: Tensor, t: float) -> Tensor:
+        known, places, noise = run.state[self]
+        return torch.where(places, run.path.add_noise(known, noise, t).to(x), x)
