@@ -13,11 +13,12 @@ from kinema.timeline.events import Event, Unit, fault
 NUMBER = r"[-+]?\d+(?:[.,:]\d+)*"
 UNITS = r"(?:%|(?:ms|s|secs?|seconds?|f|frames?|percent)\b)"
 TO = r"(?:-|–|—|\.\.+|to\b|and\b)"
+OPEN, CLOSED = r"\s*(?:(?:from|between)\s+)?[(\[{<]?\s*", r"\s*[)\]}>]?\s*:"
 LOOKS_TIMED = re.compile(
-    rf"\s*(?:(?:from|between)\s+)?[(\[{{<]?\s*{NUMBER}\s*{UNITS}?\s*{TO}\s*{NUMBER}\s*{UNITS}?\s*[)\]}}>]?\s*:"
-    rf"|\s*(?:(?:from|between)\s+)?[(\[{{<]?\s*{NUMBER}\s*(?:{UNITS}\s*{TO}\s*{NUMBER}|{TO}\s*{NUMBER}\s*{UNITS})"
-    rf"|\s*\[\s*(?:{NUMBER}\s*{UNITS}?)?\s*:\s*{NUMBER}"
-    rf"|\s*\[\s*{NUMBER}\s*(?:{UNITS}?\s*(?:[:,]|{TO})|{UNITS}\s*\])"
+    rf"{OPEN}{NUMBER}\s*{UNITS}?\s*{TO}\s*(?:{NUMBER}\s*)?{UNITS}?{CLOSED}"
+    rf"|{OPEN}{NUMBER}\s*(?:{UNITS}\s*{TO}\s*{NUMBER}|{TO}\s*{NUMBER}\s*{UNITS})"
+    rf"|\s*\[?\s*(?:{NUMBER}\s*)?{UNITS}?\s*:\s*{NUMBER}\s*{UNITS}?\s*\]"
+    rf"|\s*\[\s*(?:{UNITS}?\s*:\s*{NUMBER}|{NUMBER}\s*(?:{UNITS}|[:,\]]|{TO}))"
     rf"|\s*{NUMBER}\s*{UNITS}\s*:",
     re.IGNORECASE,
 )
