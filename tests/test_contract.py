@@ -19,7 +19,10 @@ from kinema.request import Request
 
 ENTRIES = techniques()
 # Rows of the families for techniques that a text to video model has nothing for.
-ELSEWHERE = {"frame_cfg": "svd", "image_cfg": "cogvideox 5b i2v", "modality_cfg": "ltx 2.0 t2v"}
+ELSEWHERE = {
+    "faster_diffusion": "animatediff", "frame_cfg": "svd", "image_cfg": "cogvideox 5b i2v",
+    "modality_cfg": "ltx 2.0 t2v", "token_merging": "animatediff",
+}  # fmt: skip
 SIZE = dict(num_inference_steps=3, num_frames=5, height=32, width=32)
 
 

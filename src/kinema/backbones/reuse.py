@@ -1,4 +1,5 @@
-"""A model that keeps parts of its calls for the next ones, for one run: diffusers' caches on twins of its networks.
+"""A model that keeps parts of its calls for the next ones, for one run: caches on twins of its networks, diffusers' or
+kinema's own.
 
 Every series of calls that may share something has twins of its own, so that nothing mixes: a branch of the guidance,
 or the branches that go through the network as one batch, and each of several calls of a branch within one step. What is
@@ -8,17 +9,19 @@ kept is of the step before: a series that was left out for a step begins anew.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffusers import FirstBlockCacheConfig, MagCacheConfig, SeaCacheConfig
+from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor
 
 from kinema.backbones.folder import CLOCK
 from kinema.backbones.twins import hidden_hooks, hooked, twin
 from kinema.core.errors import KinemaError
-from kinema.core.technique import Call
+from kinema.core.technique import Cache, Call
 
 if TYPE_CHECKING:
     from kinema.core.run import Run
@@ -68,11 +71,15 @@ class Reuse:
         call, step = self._of(x), self._step
         call.step, call.x = step, x
         told: dict[str, Any] = dict(step_index=step.index, num_inference_steps=step.count)
+        ask = partial(self._predict, self.backbone)
+        for own in call.own:
+            ask = partial(own.predict, ask)
         with ExitStack() as stack:
             for name, network in zip(self._networks, call.networks, strict=True):
                 setattr(self.backbone, name, network)
-                stack.enter_context(network.cache_context("run", timestep=CLOCK * step.told, sigma=step.t, **told))
-            v: Tensor = self._predict(self.backbone, x, *args, **named)
+                if hasattr(network, "cache_context"):
+                    stack.enter_context(network.cache_context("run", timestep=CLOCK * step.told, sigma=step.t, **told))
+            v: Tensor = ask(x, *args, **named)
         call.count += 1
         return v
 
@@ -84,7 +91,9 @@ class Reuse:
     def _let_go(self, call: Call | None) -> None:
         """Forgets what a series has kept at once: twins are rings of objects, which wait for the garbage collector."""
         for network in () if call is None else call.networks:
-            network._reset_stateful_cache()
+            HookRegistry.check_if_exists_or_initialize(network).reset_stateful_hooks()
+        for own in () if call is None else call.own:
+            own.forget()
 
     def _of(self, x: Tensor) -> Call:
         """The series that the next call of the network belongs to."""
@@ -104,17 +113,22 @@ class Reuse:
 
     def _enable(self, network: Any, call: Call) -> None:
         kind = type(network).__name__
-        if not hasattr(network, "enable_cache"):
-            raise self._refused(f"diffusers has no caches for its {kind}")
-        if network.is_cache_enabled:
-            raise self._refused(f"its {kind} has a cache already; call disable_cache() first")
         config = self.technique.cache(self.run, call)
+        own = hasattr(config, "around")
+        if not own and not hasattr(network, "enable_cache"):
+            raise self._refused(f"diffusers has no caches for its {kind}")
+        if getattr(network, "is_cache_enabled", False):
+            raise self._refused(f"its {kind} has a cache already; call disable_cache() first")
         if isinstance(config, RESIDUALS) and hasattr(network, "vace_blocks"):
             raise self._refused(f"its {kind} adds to what its blocks give, which would be counted twice")
         if getattr(config, "use_lite_mode", False) and hasattr(network, "audio_proj_out"):
             raise self._refused(f"one series would continue the video of its {kind}, and not the sound")
         try:
-            network.enable_cache(config)
+            if own:
+                call.own += (config,)
+                _put_on(network, config)
+            else:
+                network.enable_cache(config)
         except (ValueError, IndexError) as error:
             unknown = "diffusers does not know its blocks" if "not registered" in str(error) else str(error).rstrip(".")
             raise self._refused(f"its {kind} does not take it: {unknown}") from None
@@ -125,3 +139,21 @@ class Reuse:
 
     def _refused(self, why: str) -> KinemaError:
         return KinemaError(f"{self.technique.name} cannot run on model {self.backbone.name!r}: {why}")
+
+
+class _Around(ModelHook):  # type: ignore[misc]
+    """Calls a cache of kinema's own in the place of a module."""
+
+    def __init__(self, around: Callable[..., Any]) -> None:
+        super().__init__()
+        self.around = around
+
+    def new_forward(self, module: Any, *args: Any, **named: Any) -> Any:
+        return self.around(self.fn_ref.original_forward, *args, **named)
+
+
+def _put_on(network: Any, cache: Cache) -> None:
+    """Raises: ValueError for a network that the cache is not for."""
+    for number, part in enumerate(cache.parts(network)):
+        hook = _Around(partial(cache.around, number))
+        HookRegistry.check_if_exists_or_initialize(part).register_hook(hook, "kinema")

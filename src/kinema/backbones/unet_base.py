@@ -30,7 +30,7 @@ class UNetBackbone(DiffusersBackbone):
 
     tapped_processor = UNetTapped
     solver_kind = NoiseSolver
-    hooks = ALL_HOOKS - {"positions", "tokens", "skip", "cache"}
+    hooks = ALL_HOOKS - {"positions", "tokens", "skip"}
 
     def __init__(self, *, unet: Any, scheduler: Any, vae: Any, folder: Folder, **parts: Any) -> None:
         self.unet = unet

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from kinema.backbones.protocol import Backbone
+    from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.attending import Attention
     from kinema.core.attention import Positions, Site
     from kinema.core.chunks import Chunk
@@ -43,6 +43,7 @@ class Step:
     run: Run | None = None
     branch: str = ""  # during a model call of its own: the branch of the guidance it is for
     window: Window | None = None  # during a model call: the part of the clip that it sees; None is all of it
+    text: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)  # read in the prompt's place
     of: str = "video"  # in `guide`: whose velocities these are, the video's or those of its companion, by name
     x: Tensor | None = field(default=None, compare=False, repr=False)  # in `guide` and `clean`: the latents at hand
 
@@ -63,6 +64,25 @@ class Call:
     x: Tensor | None = None  # latents that went in, (B, C, T, H, W); None before the first call
     count: int = 0  # calls before this one
     networks: tuple[Any, ...] = ()  # the run's own, with the cache in them
+    own: tuple[Cache, ...] = ()  # caches of kinema's own in these networks
+
+
+class Cache(Protocol):
+    """What the hook `cache` may give instead of a cache of diffusers: one of kinema's own, for one series of calls."""
+
+    def parts(self, network: Any) -> Sequence[Any]:
+        """The modules of a network whose calls go to `around`. Raises: ValueError, what the network has not."""
+
+    def around(self, part: int, forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Stands for the forward of one of these modules."""
+
+    def predict(
+        self, ask: Callable[..., Tensor], x: Tensor, t: float, inputs: Mapping[str, Tensor], conditions: Conditions
+    ) -> Tensor:
+        """Stands for a call of the network, `ask(x, t, inputs, conditions)`, which may have more rows than x."""
+
+    def forget(self) -> None:
+        """Lets go of what was kept, at the end of the series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +137,10 @@ class Technique:
 
     # Nested.
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
-        """`next(x)` asks about the latents, `next(window.of(x), window)` about a part of them (core/windows.py)."""
+        """`next(x)` asks about the latents, `next(window.of(x), window)` about a part of them (core/windows.py).
+
+        `next(x, text=run.encoded(text))` asks with another text in the place of the prompt, where the branch reads it.
+        """
         return next(x)
 
     def attend(
@@ -165,7 +188,7 @@ class Technique:
         return tuple(self.dropped())
 
     def cache(self, run: Run, call: Call) -> Any:
-        """What the network keeps from a call for the next ones: the configuration of a cache of diffusers.
+        """What the network keeps from a call for the next ones: the configuration of diffusers' cache, or a `Cache`.
 
         Asked for each series of calls, and once before the first step, so that what cannot be done is refused there.
         Outside the technique's noise range the model is called as it is.
