@@ -36,8 +36,8 @@ ALLOWED = {
     "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "metrics", "models", "request"}
     | {"video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
-    | {"training", "video", "world"},
-    "cli": {"core", "backbones", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
+    | {"training", "understanding", "video", "world"},
+    "cli": {"core", "backbones", "claims", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
     | {"timeline", "training", "understanding", "video", "world", "__version__"},
     **FILES,
     "__main__": {"cli"},

@@ -22,6 +22,7 @@ COMMANDS = (
     "classify",
     "eval",
     "compare",
+    "claims",
     "train",
     "world",
     "techniques",

@@ -1,0 +1,116 @@
+"""Whether a claim holds: pairs of values, their differences with intervals, and the one rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kinema.claims.bench.claim import Better, Claim, Comparison, Numbers
+from kinema.metrics.statistics import bootstrap
+
+Verdict = Literal["holds", "holds in part", "does not hold here", "too few prompts"]
+Row = Mapping[str, Numbers]  # arm -> values, of one case
+RULE = (
+    "A claim **holds** when the 95% interval of its main difference is clear of zero in the claimed direction, and\n"
+    "what the main measure could cheat on stays within its margin on average; it **holds in part** when only one of\n"
+    "the two is so, and otherwise it **does not hold here**."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A comparison, measured: arm less other, its mean and interval. `margin` may be lost; below 0 it is to be won."""
+
+    label: str
+    arm: str
+    against: str
+    better: Better
+    count: int  # pairs
+    of_arm: float | None  # means
+    of_other: float | None
+    mean: float | None
+    interval: tuple[float, float] | None  # bootstrap, 95%
+    margin: float
+
+    @property
+    def least(self) -> float | None:
+        """The lower end of the interval of the gain: positive is better."""
+        if self.interval is None:
+            return None
+        return self.interval[0] if self.better == "higher" else -self.interval[1]
+
+    @property
+    def gain(self) -> float | None:
+        return self.mean if self.mean is None or self.better == "higher" else -self.mean
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval lies beyond the margin: of a main difference."""
+        return self.least is not None and self.least > -self.margin
+
+    @property
+    def kept(self) -> bool:
+        """Whether the mean stays within the margin: of a guard."""
+        return self.gain is not None and self.gain >= -self.margin
+
+
+def difference(claim: Claim, comparison: Comparison, rows: Sequence[Row]) -> Difference:
+    """Of all cases for which both arms have a value."""
+    pairs = [(row[comparison.arm].get(comparison.label), row[comparison.against].get(comparison.label)) for row in rows]
+    values = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
+    told = dict(label=comparison.label, arm=comparison.arm, against=comparison.against, better=claim.better(comparison))
+    if not len(values):
+        return Difference(**told, count=0, of_arm=None, of_other=None, mean=None, interval=None, margin=0.0)
+    one, other = values.mean(0)
+    return Difference(
+        **told,
+        count=len(values),
+        of_arm=float(one),
+        of_other=float(other),
+        mean=float(one - other),
+        interval=bootstrap(values[:, 0] - values[:, 1]),
+        margin=comparison.slack + comparison.share * abs(float(other)),
+    )
+
+
+def verdict(main: Difference, guards: Sequence[Difference]) -> Verdict:
+    """See RULE."""
+    if main.interval is None:
+        return "too few prompts"
+    right = (main.clear, all(guard.kept for guard in guards))
+    return "holds" if all(right) else "holds in part" if any(right) else "does not hold here"
+
+
+def ratio(rows: Sequence[Row], label: str, arm: str, other: str) -> float | None:
+    """A cost of one arm as a multiple of another's, the median over cases; None where it was not measured."""
+    pairs = [(row[arm].get(label), row[other].get(label)) for row in rows]
+    found = [a / b for a, b in pairs if a is not None and b]
+    return float(np.median(found)) if found else None
+
+
+def summary(claim: Claim, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything that is told of a claim's rows, JSON-able."""
+    main, *guards = (difference(claim, comparison, rows) for comparison in claim.comparisons)
+    labels = list(dict.fromkeys(label for row in rows for numbers in row.values() for label in numbers))
+    means = {arm.name: {label: _mean(rows, arm.name, label) for label in labels} for arm in claim.arms}
+    costs = {
+        arm.name: {label: ratio(rows, label, arm.name, claim.baseline) for label in ("seconds", "memory")}
+        for arm in claim.arms
+    }
+    told = [{**asdict(each), "right": each.clear if each is main else each.kept} for each in (main, *guards)]
+    return {
+        "prompts": len(rows),
+        "verdict": verdict(main, guards),
+        "main": told[0],
+        "guards": told[1:],
+        "means": means,
+        "cost_beside_baseline": costs,
+    }
+
+
+def _mean(rows: Sequence[Row], arm: str, label: str) -> float | None:
+    values = [value for row in rows if (value := row[arm].get(label)) is not None]
+    return sum(values) / len(values) if values else None
