@@ -70,10 +70,11 @@ def _turned(u: Tensor, positions: Positions, side: str, default: Tensor | None, 
     if own is None:
         if part is not None and default is not None:
             default = default[part.within(None)[part.placed] - positions.first]
-        if places is not default and not torch.equal(places, default):
+        if places is not default and (default is None or not torch.equal(places, default)):
             raise KinemaError("this model adds positions to its tokens before attention; they cannot be moved in it")
         return u
-    turn: Any = partial(apply_rotary_emb, freqs_cis=rotary.table(places, default, own))  # its annotations are narrower
+    rotate: Any = apply_rotary_emb  # its annotations are narrower than what it takes
+    turn = partial(rotate, freqs_cis=rotary.table(places, default, own))
     return rotary.on_placed(u, positions, side, turn, dim=2)
 
 

@@ -63,12 +63,12 @@ class HunyuanTapped(TappedProcessor):
         plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, taps.place(self.site), plain)
         out = out.transpose(1, 2).flatten(2, 3).to(q.dtype)
-        seen, read = out[:, : video.shape[1]], out[:, video.shape[1] :]
+        seen, said = out[:, : video.shape[1]], out[:, video.shape[1] :]
         if getattr(attn, "to_out", None) is not None:
             seen = attn.to_out[1](attn.to_out[0](seen))
         if getattr(attn, "to_add_out", None) is not None:
-            read = attn.to_add_out(read)
-        return seen, read
+            said = attn.to_add_out(said)
+        return seen, said
 
     def mask(self, mask: Tensor | None, length: int) -> Tensor | None:
         """What is attended to, for `length` tokens of video and text: as the model gives it."""

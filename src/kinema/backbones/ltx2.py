@@ -250,7 +250,7 @@ class LTX2Backbone(LTXBackbone):
 
     @property
     def _text_length(self) -> int:
-        return min(MAX_TOKENS, self.pipeline.tokenizer.model_max_length)
+        return min(MAX_TOKENS, int(self.pipeline.tokenizer.model_max_length))
 
     def spelling(self, prompt: str) -> Spelling:
         """The connectors move the words to the front where they put registers in the place of padding."""

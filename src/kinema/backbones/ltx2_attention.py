@@ -68,7 +68,7 @@ class LTX2Tapped(TappedProcessor):
                 at_q, at_k = (rotary.table(places, taps.own, at_q) for places in (positions.q, positions.k))
             q, k = (u.transpose(1, 2).flatten(2) for u in (q, k))  # (B, L, N D)
             q, k = turned(attn, q, at_q), turned(attn, k, at_k)
-            q, k = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k))
+            q, k = (u.reshape(*u.shape[:2], attn.heads, -1).transpose(1, 2) for u in (q, k))
             return q, k
 
         def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:

@@ -55,7 +55,7 @@ class LTXTapped(TappedProcessor):
             q, k = (u.transpose(1, 2).flatten(2) for u in (q, k))  # (B, L, N D)
             q = rotate(q, rotary.table(positions.q, taps.own, own))
             k = rotate(k, rotary.table(positions.k, taps.own, own))
-            q, k = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k))
+            q, k = (u.reshape(*u.shape[:2], attn.heads, -1).transpose(1, 2) for u in (q, k))
             return q, k
 
         def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:

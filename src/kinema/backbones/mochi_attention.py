@@ -69,9 +69,9 @@ class MochiTapped(TappedProcessor):
 
         plain = Attention.of(turn, read)
         out = taps.attend(self.site, q, k, v, taps.place(self.site), plain).transpose(1, 2).flatten(2)
-        frames, read = out[:, : video.shape[1]], out[:, video.shape[1] :]
+        frames, said = out[:, : video.shape[1]], out[:, video.shape[1] :]
         frames = attn.to_out[1](attn.to_out[0](frames))
-        return frames, attn.to_add_out(read) if hasattr(attn, "to_add_out") else read
+        return frames, attn.to_add_out(said) if hasattr(attn, "to_add_out") else said
 
 
 def _heads(u: Tensor, attn: Any) -> Tensor:
