@@ -1,0 +1,115 @@
+"""What was asked for and when: on a picture, and beside what the judge reads."""
+
+import json
+
+import pytest
+import torch
+
+import kinema
+from kinema.cli import run
+from kinema.cli.when import read_times
+from kinema.timeline import Timeline
+from kinema.timeline.sheet import BACK, COLOURS, EDGE, GAP_IN_TIME, LINE, lanes_of, timeline_sheet
+from kinema.video import Video, load_picture
+from kinema.world.caption import timed_caption
+from kinema.world.motion import simulate
+from kinema.world.render import render
+from kinema.world.sample import sample_spec
+
+SIZE = ["--height", "64", "--width", "64", "--num-inference-steps", "2", "--seed", "1"]
+WORLD = {"data": {"world": "any", "height": 128, "width": 128, "num_frames": 25, "fps": 8}}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_generate_with_a_timeline(tiny_wan, here, capsys, caplog):
+    (here / "t.yaml").write_text("- {start: 0, end: 0.5, text: it rolls}\n- {start: 0.5, end: 1, text: it jumps}\n")
+    common = ["generate", "a red ball", "--model", str(tiny_wan), *SIZE, "--technique", "talc", "--fps", "8"]
+    assert run([*common, "--timeline", "t.yaml", "--sheet", "a.png", "--out", "a.mp4"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith("9 frames") and told[-1] == "a.png" and "8 frames; " in caplog.text
+    assert told[-2].startswith("times of events: not read, as the judge knows clips of kinema's world only")
+    assert (load_picture("a.png") == COLOURS[0]).all(-1).any() and (load_picture("a.png") == COLOURS[1]).all(-1).any()
+    recipe = json.loads((here / "a.json").read_text())["kinema"]
+    request = recipe["request"]
+    assert request["timeline"] == "0-0.5s: it rolls | 0.5-1s: it jumps" and request["num_frames"] == 9
+    assert run(["generate", "--from", "a.mp4", "--out", "b.mp4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same_frames"]
+    assert run([*common, "--timeline", "0-0.5s: it rolls | 0.5-1s: it falls", "--out", "c.mp4", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["events"] == [] and "kinema's world" in answer["events_not_read"] and "sheet" not in answer
+    assert (Video.load("c.mp4").frames != Video.load("a.mp4").frames).any()
+    assert run(["show", "a.mp4", "--timeline", "--out", "d.png"]) == 0
+    assert (load_picture("d.png") == load_picture("a.png")).all()
+    made = kinema.generate(
+        "a red ball", timeline=Timeline.parse(request["timeline"]), seconds=1.1, fps=8, model=tiny_wan,
+        height=64, width=64, num_inference_steps=2, seed=1, techniques=["talc"],
+    )  # fmt: skip
+    assert len(made) == 9 and made.metadata["kinema"]["frames"] == recipe["frames"]
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--timeline", "0-1s: a | 1-2: b"], "column 11: expected a range as in"),
+        (["--timeline", "0-1s: a"], "the timeline gives times, and no technique of this request follows them; add one"),
+        (["--timeline", "t.yaml"], "cannot read t.yaml"),
+        (["a", "--seconds", "2", "--num-frames", "5"], "seconds and num_frames are both given"),
+        (["a", "--sheet", "a.txt"], "cannot write a.txt: use .png"),
+        (["0-1s: a | b"], "column 11: expected a range as in"),
+    ],
+)
+def test_refused_before_the_model_is_loaded(words, says, here, capsys, monkeypatch):
+    monkeypatch.setattr("kinema.backbones.load.load", lambda *_, **__: pytest.fail("loaded"))
+    assert run(["generate", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not list(here.iterdir())
+
+
+def test_the_judge_reads_when_events_of_the_world_begin_and_end():
+    spec = next(spec for spec in map(sample_spec, range(100)) if len(spec.events) == 2)
+    video = Video(render(simulate([spec])[0]).frames[0].numpy(), fps=spec.fps)
+    read, why = read_times(video, timed_caption(spec), WORLD, "mini")
+    assert why == "" and len(read) == 2 and all(event.found is not None for event in read)
+    assert max(abs(event.to_dict()[which]) for event in read for which in ("start_error", "end_error")) < 0.25, read
+    late = read_times(video, timed_caption(spec).replace("0.", "0.3", 1), WORLD, "mini")[0][0]
+    assert late.to_dict()["start_error"] == pytest.approx(read[0].to_dict()["start_error"] + read[0].start - late.start)
+    assert str(late).startswith(f"{late.word}: asked for at {late.start:.2f}-{late.end:.2f} s, read at")
+
+
+@pytest.mark.parametrize(
+    "frames, size, asked, card, says",
+    [
+        (25, 128, "0-1s: a ball jumps", {}, "model 'm' was not trained on them"),
+        (25, 64, "0-1s: a ball jumps", WORLD, "the judge knows clips of 128x128, and this one is 64x64"),
+        (49, 128, "0-1s: a ball jumps", WORLD, "the judge knows clips of 3.125 s, and this one is 6.125 s"),
+        (25, 128, "0-1s: a ball spins", WORLD, "the judge cannot tell spin"),
+        (25, 128, "0-1s: a ball jumps | 1-2s: it grows | 2-3s: it falls", WORLD, "tells 2 events in a row"),
+        (25, 128, "0-1s: a ball", WORLD, "names no event that the judge knows"),
+    ],
+)
+def test_why_the_judge_does_not_look(frames, size, asked, card, says):
+    video = Video(torch.zeros(frames, size, size, 3, dtype=torch.uint8).numpy(), fps=8)
+    assert read_times(video, asked, card, "m")[0] == [] and says in read_times(video, asked, card, "m")[1]
+
+
+def test_bars_stand_above_the_frames_of_their_time():
+    timeline = Timeline.parse("0-1s: a | 1.5-2.5s: b | 2-3s: meanwhile c")
+    assert lanes_of(timeline) == [0, 0, 1]
+    video = Video(torch.full((24, 16, 16, 3), 200, dtype=torch.uint8).numpy(), fps=8)
+    sheet = timeline_sheet(video, timeline, columns=6, count=12, cell=32)
+    pixels, first = sheet.load(), 2 * EDGE + 3 * LINE
+    row_high = 2 * (LINE + 1) + 32 + LINE + 2 * EDGE
+    assert sheet.size == (6 * 36 + EDGE, EDGE + 3 * LINE + EDGE + 2 * row_high)
+    for place in range(12):  # of 0.25 s each
+        x, y = EDGE + place % 6 * 36 + 34 - 8, first + place // 6 * row_high
+        bars = [pixels[x, y + 1 + lane * (LINE + 1)] for lane in (0, 1)]
+        time = (place + 0.5) * 0.25
+        lane_0 = COLOURS[0] if time < 1 else COLOURS[1] if 1.5 <= time < 2.5 else GAP_IN_TIME
+        assert bars == [lane_0, COLOURS[2] if time >= 2 else GAP_IN_TIME], place
+        assert pixels[x, y + 2 * (LINE + 1) + 16] == (200, 200, 200)
+    assert pixels[0, 0] == BACK
