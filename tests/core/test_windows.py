@@ -108,3 +108,10 @@ def test_a_blend_is_between_its_texts(tiny_wan):
     torch.testing.assert_close(between, 0.25 * first + 0.75 * last)
     masks = [{"text_mask": torch.tensor([[True, False]])}, {"text_mask": torch.tensor([[True, True]])}]
     assert blended(masks, (0.5, 0.5))["text_mask"].tolist() == [[True, True]]
+
+
+def test_windows_that_are_alike_see_as_many_frames_each():
+    found = windows(9, 4, 3, lead=1, alike=True)
+    assert found == [Window(0, 4), Window(3, 7, 1), Window(5, 9, 1)]
+    assert sorted({f for w in found for f in w.counted}) == list(range(9))
+    assert windows(4, 4, 3, lead=1, alike=True) == [Window(0, 4)]

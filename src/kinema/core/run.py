@@ -126,9 +126,13 @@ class Run:
 
         They are the same for all requests of a batch; none at all leaves everything at the request's own.
         """
+        self.conditions.more_texts = self.encoded(texts)
+
+    def encoded(self, texts: Sequence[str | Blend]) -> list[dict[str, Tensor]]:
+        """What the network reads of texts, each (B, ...); called at `start`."""
         blends = [text if isinstance(text, Blend) else Blend((text,), (1.0,)) for text in texts]
         read = {prompt: self._encoded(prompt) for blend in blends for prompt in blend.prompts}
-        self.conditions.more_texts = [blended([read[p] for p in blend.prompts], blend.weights) for blend in blends]
+        return [blended([read[p] for p in blend.prompts], blend.weights) for blend in blends]
 
     def read_instead(self, branch: str, prompt: str) -> None:
         """Lets a branch of the guidance read another prompt than the request's, for its owner; called at `start`."""
@@ -166,7 +170,7 @@ class Run:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
         def called(step: Step, x: Tensor) -> Tensor:
-            return self._ask(step, x, [branch], self._conditions_of(branch, step.window))[branch]
+            return self._ask(step, x, [branch], self._conditions_of(branch, step))[branch]
 
         call: Callable[[Step, Tensor], Tensor] = called
         for t in reversed(self.techniques):
@@ -174,15 +178,17 @@ class Run:
                 call = _around(t, branch, call)
         return call(step, x)
 
-    def _conditions_of(self, branch: str, window: Window | None) -> Conditions:
+    def _conditions_of(self, branch: str, step: Step) -> Conditions:
         """The conditions of a branch: the request's own, those of a part of its clip, or with another text."""
-        found = self.conditions
+        found, window = self.conditions, step.window
         if window is not None:
             if window not in self._parts:
                 self._parts[window] = self.backbone.part(found, window)
             found = self._parts[window]
         text = self._text_of.get(branch)
-        return found if text is None else replace(found, texts={False: text})
+        if text is None and "text" not in self._dropped.get(branch, ()):
+            text = step.text
+        return found if text is None else replace(found, texts={False: dict(text)})
 
     def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
         """The velocity of every branch the guidance needs: in one call, unless they are looked at or read apart."""
@@ -258,8 +264,9 @@ def _around(
     """A model call with the hook `velocity` of `technique` around it."""
 
     def call(step: Step, x: Tensor) -> Tensor:
-        def next(x: Tensor, window: Window | None = None) -> Tensor:
-            return inner(step if window is None else replace(step, window=window), x)
+        def next(x: Tensor, window: Window | None = None, text: Mapping[str, Tensor] | None = None) -> Tensor:
+            changed = {"window": window, "text": text}
+            return inner(replace(step, **{name: new for name, new in changed.items() if new is not None}), x)
 
         return technique.velocity(step, x, branch, next)
 

@@ -39,22 +39,29 @@ class Window:
         return x[:, :, self.first : self.stop]
 
 
-def windows(frames: int, size: int, stride: int, lead: int = 0) -> list[Window]:
+def windows(frames: int, size: int, stride: int, lead: int = 0, alike: bool = False) -> list[Window]:
     """Windows of `size` counted frames, one every `stride`, over a clip of `frames`.
 
     The last one is pinned to the end, so that no frame is left out. Every window but the first sees `lead` frames more
-    ahead of its own. A clip that is not longer than `size` is one window.
+    ahead of its own; with `alike` these are of its own, so that all windows see as many. A clip that is not longer than
+    `size` is one window.
     """
+    if alike:
+        first, *others = windows(frames - lead, size - lead, min(stride, size - lead))
+        return [Window(0, first.stop + lead), *(Window(w.first, w.stop + lead, lead) for w in others)]
     if not 1 <= stride <= size:
         raise ValueError(f"windows of {size} every {stride} leave frames out")
     starts = [*range(0, max(frames - size, 0), stride), max(frames - size, 0)]
     return [Window(max(s - lead, 0), min(s + size, frames), min(s, lead)) for s in starts]
 
 
-def windows_of(run: Run, technique: Technique, size: int | None, stride: int | None, fraction: float) -> list[Window]:
+def windows_of(
+    run: Run, technique: Technique, size: int | None, stride: int | None, fraction: float, alike: bool = False
+) -> list[Window]:
     """The windows in which `technique` lets the model of a run see its clip, checked; called at `start`.
 
     size, stride: latent frames; None is the length that the model was trained on, and `fraction` of the size.
+    alike: see `windows`.
     Raises: KinemaError, one sentence, for windows that the model cannot see, or that leave frames out.
     """
     backbone, frames = run.backbone, run.conditions.shape[2]
@@ -75,7 +82,7 @@ def windows_of(run: Run, technique: Technique, size: int | None, stride: int | N
             "makes along with the clip cannot be cut that way"
         )
     lead = step if backbone.frames_per_latent > 1 else 0
-    return windows(frames, size, stride, lead)
+    return windows(frames, size, stride, min(lead, size - 1) if alike else lead, alike)
 
 
 def triangle(length: int) -> Tensor:

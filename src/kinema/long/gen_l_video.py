@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
 from kinema.core.windows import fuse, windows_of
-from kinema.layers.events import Events, events_of
+from kinema.layers.events import events_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kinema.core.attention import Site
     from kinema.core.run import Run
     from kinema.core.technique import Step
     from kinema.core.windows import Window
@@ -37,7 +34,8 @@ class GenLVideo(Technique):
     first-order step and leaves one history to the others; the last window is pinned to the end of the clip, so that
     no frame is left out; with a causal autoencoder every window but the first sees one latent frame more ahead of its
     own, whose answer is thrown away. Of the paper's captions a window reads that of the event which has most of its
-    frames. A clip that is not longer than a window is made as ever. The smoothing of the authors' code is left out.
+    frames, and in a gap the whole prompt. A clip that is not longer than a window is made as ever. The smoothing of
+    the authors' code is left out.
     Shapes: velocities (B, C, T, H, W) of the clip, windows of `window` latent frames.
     Raises: KinemaError at start, for windows that leave frames out, and for a model that makes sound along with it.
     """
@@ -48,24 +46,15 @@ class GenLVideo(Technique):
     stride: int | None = None  # latent frames from one window to the next, 1..window; None is a quarter of it
 
     def start(self, run: Run) -> None:
-        found = events_of(run, self.name)
-        run.state[self] = windows_of(run, self, self.window, self.stride, fraction=0.25), found
-        run.read_texts(found.texts if len(found.texts) > 1 else [])
+        found, parts = events_of(run, self.name), windows_of(run, self, self.window, self.stride, fraction=0.25)
+        texts = run.encoded(found.texts) if len(found.texts) > 1 else []
+        ahead = run.conditions.shape[2] - found.frames.shape[1]
+        events = [found.of(w, ahead) if texts else None for w in parts]
+        run.state[self] = [(w, None if event is None else texts[event]) for w, event in zip(parts, events, strict=True)]
 
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
         assert step.run is not None
-        parts: list[Window] = step.run.state[self][0]
+        parts: list[tuple[Window, Any]] = step.run.state[self]
         if len(parts) == 1:
             return next(x)
-        return fuse(((w, next(w.of(x), w)) for w in parts), x.shape[2])
-
-    def context(self, step: Step, site: Site, frames: int) -> Tensor | None:
-        assert step.run is not None
-        found: Events = step.run.state[self][1]
-        if step.window is None:
-            return None
-        event = found.of(step.window, step.run.conditions.shape[2] - frames)
-        table = torch.zeros_like(found.frames)
-        if event is not None:
-            table[event] = True
-        return table
+        return fuse(((w, next(w.of(x), w, text)) for w, text in parts), x.shape[2])
