@@ -18,6 +18,7 @@ from kinema.request import Request
 from kinema.video import Video, clip_address
 
 SIZE = dict(num_inference_steps=2, height=32, width=32)
+FIRST = "0-1.625s: a red ball rolls | 1.625-2.25s: a blue cube jumps"  # of 13 frames at 4 a second, the first 9
 ASKED = dict(SIZE, prompt="a red ball rolls, then a blue cube jumps", seed=3)
 
 
@@ -43,9 +44,6 @@ def test_two_chunks_are_two_calls_made_by_hand(backbone):
     given = dict(video=clip_address(first[0, 4:].numpy()), keep="0:5", num_frames=9, seed=seed_of(3, 1))
     second = sample(backbone, Request(**{**ASKED, "prompt": "a blue cube jumps", **given}))
     assert torch.equal(long, torch.cat([first, second[:, 5:]], dim=1))
-
-
-FIRST = "0-1.625s: a red ball rolls | 1.625-2.25s: a blue cube jumps"  # of 13 frames at 4 a second, the first 9
 
 
 def test_one_chunk_is_the_plain_video(backbone):
@@ -110,7 +108,12 @@ def test_a_model_that_takes_no_frames_is_refused(tiny_folder):
         ("0-1s: a | 2-4s: b", (4, 8), (5, 8), {"prompt": "a", "timeline": None}),
         ("0-1.5s: a | 1.5-4s: b", (2, 12), (4, 12), {"prompt": "", "timeline": "0-1s: a | 1-2.5s: b"}),
         ("0-1s: a | 1-4s: b", (2, 12), (4, 12), {"prompt": "b", "timeline": None}),
-        ("0-4s: a | 1-2s: meanwhile b", (2, 12), (4, 12), {"prompt": "", "timeline": "0-2.5s: a | 0.5-2.5s: meanwhile b"}),
+        (
+            "0-4s: a | 1-2s: meanwhile b",
+            (2, 12),
+            (4, 12),
+            {"prompt": "", "timeline": "0-2.5s: a | 0.5-1.5s: meanwhile b"},
+        ),
     ],
 )
 def test_a_chunk_asks_for_what_happens_in_it(prompt, made, added, says):

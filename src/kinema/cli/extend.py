@@ -13,11 +13,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def extend(
-    video: str = typer.Argument(..., metavar="VIDEO", help="What is continued: a video, a gif or a folder of pictures."),
+    video: str = typer.Argument(
+        ..., metavar="VIDEO", help="What is continued: a video, a gif or a folder of pictures."
+    ),
     prompt: str = typer.Argument(None, metavar="PROMPT", help="What happens from its end on; may be left out."),
     seconds: float = typer.Option(4.0, metavar="SECONDS", help="By how much it gets longer."),
     out: str = typer.Option(None, metavar="PATH", help="NAME-longer.mp4 (default), .webm, .gif, or a folder."),
-    frames: int = typer.Option(None, metavar="FRAMES", help="Made in one pass; default: what the model was trained on."),
+    frames: int = typer.Option(
+        None, metavar="FRAMES", help="Made in one pass; default: what the model was trained on."
+    ),
     overlap: int = typer.Option(5, metavar="FRAMES", help="Last frames that each pass is given: 1, 5, 9 ..."),
     negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the new frames should not show."),
     height: int = typer.Option(None, metavar="PIXELS", help="Rows; default: the model's."),
@@ -29,7 +33,9 @@ def extend(
         None, metavar="NAME[:FIELD=VALUE,...]", help="A method to use in each pass; may be given several times."
     ),
     seed: int = typer.Option(None, metavar="NUMBER", help="The same seed makes the same video; drawn if left out."),
-    model: str = typer.Option(None, metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id."),
+    model: str = typer.Option(
+        None, metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id."
+    ),
     device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
     dtype: str = typer.Option(None, metavar="TYPE", help="float32, bfloat16 or float16."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
@@ -37,7 +43,7 @@ def extend(
     """Continue a video by some seconds, pass after pass, each given the last frames there are.
 
     The model's size and frame rate count: the video is stretched to the size, and of another rate its nearest frames
-    are taken. Sound that it has stays, and is followed by silence. The model must take clean first frames, as mini does.
+    are taken. Sound that it has stays, and silence follows. The model must take clean first frames, as mini does.
 
     Example: kinema extend ball.mp4 "the red ball bounces" --seconds 4
     """

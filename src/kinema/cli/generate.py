@@ -136,9 +136,7 @@ def generate(
     make(given, remake, out, as_json, sheet)
 
 
-def make(
-    given: dict[str, Any], remake: str | None, out: str | None, as_json: bool, sheet: str | None = None
-) -> None:
+def make(given: dict[str, Any], remake: str | None, out: str | None, as_json: bool, sheet: str | None = None) -> None:
     """Makes the video of a request, or of a recipe with these changes. Everything that can be refused is refused before
     the model is loaded.
 
@@ -173,7 +171,7 @@ def make(
                 made.write(path, beside)
         except KeyboardInterrupt:
             if parts is not None and parts.count:
-                kept = f"{parts.count} finished chunk{'s' * (parts.count > 1)} lie in {parts.folder}"
+                kept = f"finished chunks ({parts.count}) are kept in {parts.folder}"
                 print(f"kinema: interrupted; {kept}, and the same command goes on behind them", file=sys.stderr)
             raise
     if count > 1:

@@ -47,8 +47,8 @@ def split(
     """A video of `frames` frames in chunks of `size`, each of which repeats the last `overlap` frames of the one ahead.
 
     What the last one makes beyond the video's end is not shown. `asks` says what a chunk asks for otherwise than the
-    request, given the frames of the video that it makes and those of them that it adds. A picture or clip of the request
-    belongs to its first chunk, with an `opening` to none. A video that one chunk holds is the request as it is.
+    request, given the frames of the video that it makes and those of them that it adds. A picture or clip of the
+    request belongs to its first chunk, with an `opening` to none. A video that one chunk holds is the request as it is.
     Raises: KinemaError for an overlap that leaves nothing to be made.
     """
     if not 0 <= overlap < size:
@@ -67,6 +67,7 @@ def split(
             changes |= dict(image=None, last_image=None, video=None, keep=None)
         if asks is not None:
             changes |= asks(range(added.start - repeats, added.start - repeats + size), added)
-        chunk = Chunk(request=request.changed(**changes), overlap=repeats, given=given and repeats > 0, shown=len(added))
+        asked = request.changed(**changes)
+        chunk = Chunk(request=asked, overlap=repeats, given=given and repeats > 0, shown=len(added))
         chunks.append(chunk if i else replace(chunk, opening=opening))
     return chunks

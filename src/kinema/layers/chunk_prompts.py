@@ -16,13 +16,13 @@ def happening(request: Request, frames: int, fps: float, first: int = 0) -> Call
     """For a video of `frames` frames: what a part of it asks for, given the frames it makes and those of them it adds.
 
     The events share the frames from `first` on, and their times count from there. A part asks for what happens in the
-    frames that it adds, at its times in the part; the first of these begins with the part, and the last goes on to its
-    end. Half a frame or less of an event is left to the part beside it; a part in a gap asks for the event ahead of the
-    gap, or else the one behind it.
+    frames that it adds, at its times in the part: the first of these begins with the part, and what goes on beyond the
+    frames it adds goes on to its end. Half a frame or less of an event is left to the part beside it; a part in a gap
+    asks for the event ahead of the gap, or else the one behind it.
     Raises: KinemaError for an event that ends behind the video.
     """
     timeline = request.events
-    if timeline is None or len(timeline) == 1 and not timeline.timed:
+    if timeline is None or (len(timeline) == 1 and not timeline.timed):
         return lambda made, added: {}
     timed = timeline.over((frames - first) / fps, fps)
 
@@ -39,13 +39,12 @@ def happening(request: Request, frames: int, fps: float, first: int = 0) -> Call
 
 
 def _placed(events: Sequence[Event], begin: float, stop: float, length: float) -> tuple[Event, ...]:
-    """Events at their times in a part that begins at `begin` and lasts `length`, of which `stop` is the shown end."""
-    last = len(events) - 1
+    """Events at their times in a part that lasts `length` from `begin` on, and shows nothing from `stop` on."""
     return tuple(
         replace(
             event,
             start=0.0 if i == 0 else max(event.span[0] - begin, 0.0),
-            end=length if i == last else min(event.span[1], stop) - begin,
+            end=length if event.span[1] > stop - 1e-9 else event.span[1] - begin,
             meanwhile=event.meanwhile and i > 0,
         )
         for i, event in enumerate(events)

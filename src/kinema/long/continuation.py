@@ -46,7 +46,9 @@ class Continuation(Technique):
         opening = backbone.opening(request) if request.video is not None and request.keep is None else None
         there = 0 if opening is None else len(opening)
         self._check(backbone, there)
-        frames = request.num_frames or (backbone.defaults.num_frames if opening is None else there + size - self.overlap)
+        frames = request.num_frames or (
+            backbone.defaults.num_frames if opening is None else there + size - self.overlap
+        )
         if self.seconds is not None:
             frames = there + max(1, round(self.seconds * fps))
         if frames <= there:
@@ -60,7 +62,9 @@ class Continuation(Technique):
         k = backbone.frames_per_latent
         if self.overlap < 1 or (self.overlap - 1) % k:
             below = max(self.overlap - 1, 0) // k * k + 1
-            raise KinemaError(f"overlap of {self.name} is {self.overlap}; use whole latent frames: {below} or {below + k}")
+            raise KinemaError(
+                f"overlap of {self.name} is {self.overlap}; use whole latent frames: {below} or {below + k}"
+            )
         if 0 < there < self.overlap:
             raise KinemaError(
                 f"the clip has {there} frames, and overlap of {self.name} is {self.overlap}; use a longer clip, or less"
