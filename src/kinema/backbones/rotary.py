@@ -38,6 +38,8 @@ def table(places: Tensor, default: Tensor | None, own: Table) -> Table:
 def on_placed(u: Tensor, positions: Positions, side: str, turn: Callable[[Tensor], Tensor], dim: int) -> Tensor:
     """Queries or keys with `turn` applied to the tokens that have a place; side: "q" or "k", dim: of the tokens."""
     places, part = (positions.q, positions.q_part) if side == "q" else (positions.k, positions.k_part)
+    if len(places) == 0:  # a part of the text alone
+        return u
     if part is not None:
         return u.index_copy(dim, part.placed, turn(u.index_select(dim, part.placed)))
     first, last, count = positions.first, positions.first + len(places), u.shape[dim]
