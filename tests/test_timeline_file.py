@@ -119,3 +119,5 @@ def test_prompt_and_timeline_say_different_things():
     for prompt in ("a, then b", "0-1s: a"):
         with pytest.raises(KinemaError, match="prompt and timeline both say what happens when"):
             Request(prompt=prompt, timeline="0-1s: c")
+    with pytest.raises(KinemaError, match="an event's text holds what parts events"):
+        Request(prompt="meanwhile", timeline="0-1s: c | 1-2s: d")

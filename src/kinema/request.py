@@ -284,9 +284,11 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _when(self) -> Request:
+        """What all events share is words, which stand ahead of each event's own."""
         events = Timeline.parse(self.prompt) if self.prompt and self.timeline is not None else ()
         if len(events) > 1 or (isinstance(events, Timeline) and events.timed):
             raise ValueError("prompt and timeline both say what happens when; let prompt say what all events share")
+        _ = self.events
         return self
 
     @model_validator(mode="after")

@@ -34,17 +34,17 @@ def score(
     from kinema import recipe
     from kinema.metrics.agreement import all_right, compare, unknown_words
     from kinema.metrics.judge import Judge
+    from kinema.timeline import Prompt
     from kinema.video import Video
     from kinema.world.reading import parse_caption
 
     clip = Video.load(Path(video))
     if prompt is None:
-        made = clip.metadata.get(recipe.KEY)
-        prompt = made.get("request", {}).get("prompt") if isinstance(made, dict) else None
+        prompt = recipe.asked(clip.metadata.get(recipe.KEY))
     if not prompt or not prompt.strip():
         raise KinemaError(f"{video} does not say what it was made from; say what was asked for with --prompt")
     reader = Judge.load(judge)
-    asked = parse_caption(prompt)
+    asked = parse_caption(Prompt.parse(prompt).text)
     strange = unknown_words(asked, reader.config)
     if strange:
         raise KinemaError(f"the judge cannot tell {', '.join(strange)}; ask for things of the first curriculum")

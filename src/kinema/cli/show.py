@@ -41,4 +41,4 @@ def show(
     made = clip.metadata.get(recipe.KEY)
     if isinstance(made, dict) and isinstance(made.get("request"), dict):
         request = made["request"]
-        print(f"made from {request.get('prompt')!r}, model {request.get('model')}, seed {request.get('seed')}")
+        print(f"made from {(recipe.asked(made) or '')!r}, model {request.get('model')}, seed {request.get('seed')}")

@@ -158,7 +158,7 @@ class Timeline:
         latent = torch.arange((num_frames - 1) // k + 1, dtype=torch.float64)
         middle = torch.where(latent == 0, 0.5, (latent - 1) * k + 1 + k / 2) / fps
         start, end = torch.tensor([event.span for event in timeline], dtype=torch.float64).T[..., None]
-        table = (start - CLOSE <= middle) & (middle < end - CLOSE)
+        table: Tensor = (start - CLOSE <= middle) & (middle < end - CLOSE)
         for event, row in zip(timeline, table, strict=True):
             if not row.any():
                 raise KinemaError(
