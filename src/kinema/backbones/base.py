@@ -10,7 +10,7 @@ import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -322,7 +322,7 @@ class DiffusersBackbone(ABC):
         watched.check(self, beside, conditions)
 
     @torch.no_grad()
-    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Generator[Tensor, None, None]:
         """Latents (B, C, T, H, W) -> frames (B, n, H', W', 3) uint8 on the CPU, piece after piece as they are decoded.
 
         Until the last piece, or `close`, other threads wait for the autoencoder.

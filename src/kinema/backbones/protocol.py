@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -121,7 +121,7 @@ class Backbone(Protocol):
     ) -> list[Tensor]:
         """The velocity for each set of dropped conditions, all from one call of the network."""
 
-    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:
+    def decode_pieces(self, x: Tensor, conditions: Conditions | None = None) -> Generator[Tensor, None, None]:
         """The same as `decode`, piece after piece of the clip, so that memory does not grow with it."""
 
     def decode(self, x: Tensor, conditions: Conditions | None = None) -> Tensor:

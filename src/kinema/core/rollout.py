@@ -87,13 +87,14 @@ class Rollout:
         No more of them is held than the next chunk repeats.
         """
         if self.opening is not None:
-            yield self._remembered(self.opening)
+            yield self.opening
         for i, (chunk, *_) in enumerate(self.chunks):
             latents, conditions = self._begun if i == 0 and self._begun is not None else self._pass(i)
             self._begun = None
             with closing(self.backbone.decode_pieces(latents, conditions)) as pieces:
                 for piece in cut(pieces, chunk.overlap, chunk.shown):
-                    yield self._remembered(piece)
+                    self._remember(piece)
+                    yield piece
 
     def sound(self) -> tuple[Tensor, int] | None:
         """Waves (B, channels, samples) float32 in -1..1 of all frames, samples per second; None where there is none."""
@@ -115,10 +116,12 @@ class Rollout:
                 self.shelf.save(index, finished)
         else:
             finished, conditions = kept, self._restored(requests, kept)
-        self._carried = finished.carried or self._carried
+        device = self.backbone.device
+        if finished.carried:
+            self._carried = [{name: u.to(device) for name, u in handed.items()} for handed in finished.carried]
         if conditions.companion is not None:
             self._heard.append((chunks[0], conditions))
-        return finished.tensors["latents"].to(self.backbone.device), conditions
+        return finished.tensors["latents"].to(device), conditions
 
     def _made(self, chunks: Sequence[Chunk], requests: Sequence[Request]) -> tuple[Finished, Conditions]:
         last = chunks[0].index == chunks[0].count - 1
@@ -161,24 +164,25 @@ class Rollout:
         """Opens every chunk once, with black frames and nothing carried, so that what cannot be done is known now."""
         seen = []
         for chunks in self.chunks:
-            kinds = [(c.request.changed(seed=None), c.overlap, c.given) for c in chunks]
+            kinds = [(c.request.changed(seed=None), c.overlap, c.given, c.index > 0) for c in chunks]
             if kinds in seen:
                 continue
             seen.append(kinds)
             size = (chunks[0].request.height, chunks[0].request.width)
             height, width = size[0] or self.backbone.defaults.height, size[1] or self.backbone.defaults.width
             black = torch.zeros(len(chunks), chunks[0].overlap, height, width, 3, dtype=torch.uint8)
-            with self._open(chunks, self._requests(chunks, black), [{} for _ in self.techniques], None):
-                pass
+            with self._open(chunks, self._requests(chunks, black), [{} for _ in self.techniques], None) as run:
+                made = run.conditions.companion
+            if self.opening is not None and made is not None:
+                raise KinemaError(f"model {self.backbone.name!r} makes {made.name} of its own; it continues no clips")
 
     def _last(self, frames: Tensor | None) -> Tensor | None:
         return None if frames is None else frames[:, -self._most :].clone()
 
-    def _remembered(self, frames: Tensor) -> Tensor:
-        """The same frames; the last ones are kept for the chunks to come."""
+    def _remember(self, frames: Tensor) -> None:
+        """Keeps the last frames for the chunks to come."""
         if len(self.chunks) > 1:
             self._before = self._last(frames if self._before is None else torch.cat([self._before, frames], dim=1))
-        return frames
 
 
 def planned(
