@@ -188,6 +188,7 @@ def test_the_command_prints_one_object(tiny_folder, tmp_path, capsys):
     clip = tmp_path / "clip.mp4"
     Video(np.random.default_rng(0).integers(0, 255, (9, 32, 32, 3), np.uint8)).save(clip)
     words = ["classify", str(clip), "a red ball", "a blue cube", "--model", str(tiny_folder("kinema_mini"))]
+    words += ["--num-frames", "5", "--height", "32", "--width", "32"]
     assert run([*words, "--samples", "2", "--seconds", "0:0.5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {score["text"] for score in told["scores"]} == {"a red ball", "a blue cube"}

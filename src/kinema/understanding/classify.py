@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kinema.backbones.protocol import Backbone
-    from kinema.request import Request
     from kinema.understanding.diffusion_classifier import Classification, Tell
     from kinema.video import Video
 
@@ -37,13 +36,15 @@ def classify(
     """Orders texts by how well they fit a clip, by the error with which a model denoises it under each of them.
 
     `video` is a path, a `Video` or an array (T, H, W, 3) uint8. It is stretched to the size of the model and frames are
-    taken evenly from it; `num_frames`, `height` and `width` are other sizes than the model's own. `seconds` is the
-    part of the clip that counts, from and to. `settings` are the fields of `DiffusionClassifier`: samples, weighting,
-    l1, eliminate, temperature, seed. `progress(done, count)` is called after each call of the network.
+    taken evenly from it, the first (and last) as a picture where a model wants one. `num_frames`, `height` and `width`
+    are other sizes than the model's own. `seconds` is the part of the clip that counts, from and to. `settings` are
+    fields of `DiffusionClassifier`: samples, weighting, l1, eliminate, temperature, seed. `progress(done, count)` is
+    called after each call of the network.
     Keep the texts alike: a longer one changes the error by itself. Cost: samples x texts calls, without guidance.
     Raises: KinemaError, one sentence, before the first call, for anything that cannot be done.
     """
     from kinema.backbones.load import load
+    from kinema.core.footage import as_video
     from kinema.request import Request
     from kinema.understanding.diffusion_classifier import DiffusionClassifier
     from kinema.video import Video, clip_address
@@ -64,12 +65,15 @@ def classify(
     d = backbone.defaults
     count = num_frames or (1 if len(clip) == 1 else d.num_frames)
     frames = resized(clip.frames, count, height or d.height, width or d.width)
-    first = clip_address(frames[:1].numpy()) if backbone.needs_image else None
-    requests = [
-        Request(prompt=text, image=first, num_frames=count, height=height, width=width, num_inference_steps=1)
-        for text in texts
-    ]
-    x0, padding = latents(backbone, requests[0], frames)
+    pictures = {}
+    if backbone.needs_image:
+        pictures["image"] = clip_address(frames[:1].numpy())
+        if backbone.takes_last_image:
+            pictures["last_image"] = clip_address(frames[-1:].numpy())
+    sizes = dict(num_frames=count, height=height, width=width, num_inference_steps=1)
+    requests = [Request(prompt=text, **pictures, **sizes) for text in texts]
+    x0 = backbone.encode(as_video(frames[None]))
+    padding = x0.shape[2] - ((len(frames) - 1) // backbone.frames_per_latent + 1)  # before the clip's first, not shown
     times = np.linspace(0, len(clip) - 1, count).round() / clip.fps
     weight = counted(times, seconds or (0.0, math.inf), backbone.frames_per_latent, padding)
     return method.classify(backbone, requests, x0, weight, progress)
@@ -86,21 +90,6 @@ def resized(frames: np.ndarray, count: int, height: int, width: int) -> Tensor:
         return x
     x = F.interpolate(x.permute(0, 3, 1, 2).float(), (height, width), mode="bilinear", antialias=True)
     return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def latents(backbone: Any, request: Request, frames: Tensor) -> tuple[Tensor, int]:
-    """Clean latents (1, C, T, H, W) of frames (T', H', W', 3) uint8, and how many of them stand before the first frame.
-
-    Some models put latent frames before the clip's own, which are not shown; the first frame stands still there.
-    """
-    import torch
-
-    from kinema.core.footage import as_video
-
-    wanted, k = backbone.prepare([request]).shape[2], backbone.frames_per_latent
-    padding = wanted - ((len(frames) - 1) // k + 1)
-    still = frames[:1].expand(k * padding, -1, -1, -1)
-    return backbone.encode(as_video(torch.cat([still, frames])[None])), padding
 
 
 def counted(times: np.ndarray, seconds: tuple[float, float], frames_per_latent: int, padding: int) -> Tensor:
