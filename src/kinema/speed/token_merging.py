@@ -59,7 +59,7 @@ class TokenMerging(Technique):
             )
 
     def wants(self, site: Site) -> bool:
-        return self.size > 1 and site.kind in ("self", "joint", "cross", "temporal", "spatial")
+        return site.kind in ("self", "joint", "cross", "temporal", "spatial")
 
     def attend(
         self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
@@ -67,7 +67,7 @@ class TokenMerging(Technique):
         taps = current_taps.get()
         assert taps is not None and step.run is not None
         frames = groups_of_frames(taps, self.size, picture_first=step.run.backbone.frames_per_latent > 1)
-        if frames.runs == 0 or k.shape[2] == 1:
+        if self.size == 1 or frames.runs == 0 or k.shape[2] == 1:
             return next(q, k, v, positions)
         if positions is not None and not (positions.q_part is positions.k_part is None):
             raise KinemaError("token_merging was given a part of the tokens; put it first in the list of techniques")
