@@ -55,13 +55,12 @@ def windows(frames: int, size: int, stride: int, lead: int = 0, alike: bool = Fa
     return [Window(max(s - lead, 0), min(s + size, frames), min(s, lead)) for s in starts]
 
 
-def windows_of(
-    run: Run, technique: Technique, size: int | None, stride: int | None, fraction: float, alike: bool = False
-) -> list[Window]:
-    """The windows in which `technique` lets the model of a run see its clip, checked; called at `start`.
+def window_sizes(
+    run: Run, technique: Technique, size: int | None, stride: int | None, fraction: float
+) -> tuple[int, int]:
+    """The size and the stride of the windows of `technique` over the clip of a run, checked; called at `start`.
 
     size, stride: latent frames; None is the length that the model was trained on, and `fraction` of the size.
-    alike: see `windows`.
     Raises: KinemaError, one sentence, for windows that the model cannot see, or that leave frames out.
     """
     backbone, frames = run.backbone, run.conditions.shape[2]
@@ -76,13 +75,26 @@ def windows_of(
             f"{name} has windows of {size} latent frames every {stride}, and model {backbone.name!r} takes them in "
             f"groups of {step}; use multiples of that"
         )
-    if run.conditions.companion is not None:
+    return size, stride
+
+
+def windows_of(
+    run: Run, technique: Technique, size: int | None, stride: int | None, fraction: float, alike: bool = False
+) -> list[Window]:
+    """The windows in which `technique` lets the model of a run see its clip, as `window_sizes` checks them.
+
+    alike: see `windows`.
+    Raises: KinemaError, one sentence, also for a model that makes sound along with the clip.
+    """
+    backbone, companion = run.backbone, run.conditions.companion
+    size, stride = window_sizes(run, technique, size, stride, fraction)
+    if companion is not None:
         raise KinemaError(
-            f"{name} shows model {backbone.name!r} its clip in windows, and the {run.conditions.companion.name} it "
+            f"{technique.name} shows model {backbone.name!r} its clip in windows, and the {companion.name} it "
             "makes along with the clip cannot be cut that way"
         )
-    lead = step if backbone.frames_per_latent > 1 else 0
-    return windows(frames, size, stride, min(lead, size - 1) if alike else lead, alike)
+    lead = backbone.patch[0] if backbone.frames_per_latent > 1 else 0
+    return windows(run.conditions.shape[2], size, stride, min(lead, size - 1) if alike else lead, alike)
 
 
 def triangle(length: int) -> Tensor:

@@ -1,0 +1,82 @@
+"""Segments that attend to the one ahead of them."""
+
+import pytest
+import torch
+
+from backbones.families import cases
+from kinema.backbones.load import load
+from kinema.core.errors import KinemaError
+from kinema.core.loop import denoise
+from kinema.core.run import Run
+from kinema.core.windows import Window, fuse, triangle
+from kinema.events.ditctrl import DiTCtrl, mixtures
+from kinema.layers.events import Events
+from kinema.request import Request
+
+SIZE = dict(height=32, width=32, num_inference_steps=4, seed=1, fps=8)
+TWO = "a red ball rolls, then a blue cube falls"
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_wan):
+    return load(tiny_wan, device="cpu", dtype="float32")
+
+
+def velocity(backbone, prompt, x, *techniques, step=0):
+    request = Request(prompt=prompt, num_frames=4 * (x.shape[2] - 1) + 1, **SIZE)
+    with Run.open(backbone, request, techniques) as run:
+        return run.velocity(run.schedule[step], x, "cond")
+
+
+def test_prompts_hand_over_in_whole_transitions():
+    frames = torch.tensor([[True] * 6 + [False] * 6, [False] * 6 + [True] * 6])
+    found = mixtures(Events(("a", "b"), frames), [1.0, 3.0, 4.5, 6.0, 8.9, 11.0], transitions=2)
+    weights = [dict(zip(blend.prompts, blend.weights, strict=True)).get("b", 0.0) for blend in found]
+    assert weights == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1]) or weights == pytest.approx([0, 0, 1 / 3, 1 / 3, 1, 1])
+    assert next(blend.prompts for blend in found) == ("a",) and [blend.prompts for blend in found][-1] == ("b",)
+
+
+def test_without_sharing_it_is_the_blend_of_its_segments(backbone):
+    x = torch.randn(1, 48, 6, 2, 2, generator=torch.Generator().manual_seed(0))
+    made = velocity(backbone, "a ball", x, DiTCtrl(window=4, overlap=2, share_range=(0.0, 0.0)))
+    parts = [Window(0, 4), Window(2, 6, lead=1)]
+    alone = [(w, velocity(backbone, "a ball", w.of(x))) for w in parts]
+    weights = [triangle(4), triangle(4)[1:]]
+    torch.testing.assert_close(made, fuse(alone, 6, weights), rtol=0, atol=2e-6)
+
+
+def test_a_target_reads_the_keys_and_values_of_its_source(backbone):
+    """Segments that are the same latents with the same text: then the source's keys are the target's own."""
+    x = torch.randn(1, 48, 2, 2, 2, generator=torch.Generator().manual_seed(0)).repeat(1, 1, 3, 1, 1)
+    shared, apart = (
+        velocity(backbone, "a ball", x, DiTCtrl(window=4, overlap=2, share_range=r, block_range=(0, 1)))
+        for r in ((1.0, 0.0), (0.0, 0.0))
+    )
+    torch.testing.assert_close(shared, apart, rtol=0, atol=2e-6)
+    other = torch.cat([x[:, :, :2] + 1, x[:, :, 2:]], dim=2)
+    shared, apart = (
+        velocity(backbone, "a ball", other, DiTCtrl(window=4, overlap=2, share_range=r, block_range=(0, 1)))
+        for r in ((1.0, 0.0), (0.0, 0.0))
+    )
+    torch.testing.assert_close(shared[:, :, :2], apart[:, :, :2], rtol=0, atol=2e-6)  # the source's alone
+    assert (shared - apart)[:, :, 4:].abs().max() > 1e-4, "the target's frames do not see the source"
+
+
+def test_segments_share_in_joint_attention_with_texts_of_their_own(tmp_path):
+    backbone = load(cases()["cogvideox 5b"].build(tmp_path), device="cpu", dtype="float32")
+    request = {**cases()["cogvideox 5b"].request, "num_frames": 25, "num_inference_steps": 2, "seed": 1}
+    made = [
+        denoise(backbone, Request(prompt=TWO, **request), [DiTCtrl(window=4, overlap=2, share_range=r)])[0]
+        for r in ((1.0, 0.0), (0.0, 0.0))
+    ]
+    assert made[0].isfinite().all() and (made[0] - made[1]).abs().max() > 1e-5
+
+
+def test_what_does_not_overlap_is_refused(backbone):
+    for part, words in [
+        (DiTCtrl(window=4, overlap=4), "overlap of ditctrl is 4 latent frames; use 1 to 3"),
+        (DiTCtrl(transitions=-1), "transitions of ditctrl is -1"),
+        (DiTCtrl(share_range=(0.2, 0.4)), "share_range of ditctrl"),
+    ]:
+        with pytest.raises(KinemaError, match=words):
+            denoise(backbone, Request(prompt=TWO, num_frames=21, **SIZE), [part])
