@@ -138,6 +138,10 @@ class Run:
         """Lets a branch of the guidance read another prompt than the request's, for its owner; called at `start`."""
         self._text_of[branch] = self._encoded(prompt)
 
+    def reads_prompt(self, branch: str) -> bool:
+        """Whether a branch of the guidance reads the request's own prompt."""
+        return "text" not in self._dropped[branch] and branch not in self._text_of
+
     def _encoded(self, prompt: str) -> dict[str, Tensor]:
         return self.backbone.encode_texts([prompt] * len(self.requests), self.conditions)
 
