@@ -14,7 +14,8 @@ from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
 from kinema.core.attending import Attention
 from kinema.core.attention import Site, Taps
-from kinema.core.positions import Positions
+from kinema.core.errors import KinemaError
+from kinema.core.positions import Part, Positions
 
 # The latent frame of the video that is seen while a token of the sound is heard, (L,), in the model call in progress.
 _seen: ContextVar[Tensor | None] = ContextVar("ltx2_seen", default=None)
@@ -33,8 +34,8 @@ def sounding_with(frames: Tensor) -> Iterator[None]:
 class LTX2Tapped(TappedProcessor):
     """diffusers' `LTX2AudioVideoAttnProcessor` or `LTX2PerturbedAttnProcessor` with `taps.attend` around the attention.
 
-    Tokens of the sound stand in time only, and so do those of the video where the two read each other: positions are
-    for "self" sites alone.
+    Tokens of the sound stand in time only, and so do those of the video where the two read each other: as places they
+    have their numbers there, and cannot be moved.
     """
 
     def __call__(
@@ -57,15 +58,16 @@ class LTX2Tapped(TappedProcessor):
         mask = attention_mask if attention_mask is None else self._mask(attn, attention_mask, source, taps)
         q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
-        positions = taps.place(self.site) if self.site.kind == "self" else None
-        positions = taps.reading() if self.site.kind == "cross" else positions
+        positions = self._positions(q.shape[2], k.shape[2], taps)
 
         def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
             if query_rotary_emb is None:
                 return q, k
             at_q, at_k = query_rotary_emb, key_rotary_emb or query_rotary_emb
-            if positions is not None:
+            if positions is not None and self.site.kind == "self":
                 at_q, at_k = (rotary.table(places, taps.own, at_q) for places in (positions.q, positions.k))
+            elif positions is not None:
+                at_q, at_k = _rows(at_q, positions.q, positions.q_part), _rows(at_k, positions.k, positions.k_part)
             q, k = (u.transpose(1, 2).flatten(2) for u in (q, k))  # (B, L, N D)
             q, k = turned(attn, q, at_q), turned(attn, k, at_k)
             q, k = (u.reshape(*u.shape[:2], attn.heads, -1).transpose(1, 2) for u in (q, k))
@@ -82,6 +84,14 @@ class LTX2Tapped(TappedProcessor):
         projected: Tensor = attn.to_out[1](attn.to_out[0](out.flatten(2)))
         return projected
 
+    def _positions(self, queries: int, keys: int, taps: Taps) -> Positions | None:
+        if self.site.kind == "self":
+            return taps.place(self.site)
+        if self.site.kind == "cross":
+            return taps.reading()
+        q, k = (_numbers(count, taps) for count in (queries, keys))
+        return Positions(q, k[:0] if self.site.kind == "sound_cross" else k)
+
     def _mask(self, attn: Any, mask: Tensor, source: Tensor, taps: Taps) -> Tensor:
         """What is added to the scores, (B, N, 1 or L, P): words that are none, and texts that others read."""
         batch, length = source.shape[:2]
@@ -96,6 +106,20 @@ class LTX2Tapped(TappedProcessor):
         if reads is None:
             return made
         return made.masked_fill(~reads.repeat_interleave(length // taps.texts, dim=1), -torch.inf)
+
+
+def _numbers(count: int, taps: Taps) -> Tensor:
+    """Places (L, 3) of tokens that only have a number."""
+    device = None if taps.own is None else taps.own.device
+    return torch.nn.functional.pad(torch.arange(count, device=device)[:, None], (0, 2))
+
+
+def _rows(table: rotary.Table, places: Tensor, part: Part | None) -> rotary.Table:
+    """The table of a part of tokens that only have a number. Raises: KinemaError for tokens that were moved."""
+    rows = torch.arange(len(places), device=places.device) if part is None else part.within(None)
+    if not torch.equal(places[:, 0], rows):
+        raise KinemaError("tokens of the sound, and those that read it, cannot be moved")
+    return table if part is None else (table[0].index_select(-2, rows), table[1].index_select(-2, rows))
 
 
 def turned(attn: Any, x: Tensor, table: rotary.Table) -> Tensor:
