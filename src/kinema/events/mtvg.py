@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from kinema.core.chunks import Chunk, seed_of
 from kinema.core.errors import KinemaError
 from kinema.core.footage import as_video
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
+from kinema.layers.chunk_prompts import one_an_event
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kinema.backbones.protocol import Backbone
+    from kinema.core.chunks import Chunk
     from kinema.core.run import Run
     from kinema.core.technique import Step
     from kinema.request import Request
-    from kinema.timeline import Timeline
 
 
 @technique("mtvg", paper="arXiv:2312.04086", base="LVDM", neutral=dict(structure=0.0))
@@ -51,21 +51,7 @@ class MTVG(Technique):
     def chunks(self, backbone: Backbone, request: Request) -> Sequence[Chunk]:
         if not (0 <= self.anchor <= 1 and 0 <= self.structure <= 1 and self.decay >= 0):
             raise KinemaError(f"{self.name} needs anchor and structure of 0 to 1 and decay of 0 or more")
-        timeline, size, k = request.events, backbone.defaults.num_frames, backbone.frames_per_latent
-        if timeline is None or len(timeline) == 1:
-            return [Chunk(request=request)]
-        frames = request.num_frames or 1 + len(timeline) * (size - 1)
-        shown = lengths(timeline, frames, request.fps or backbone.defaults.fps, self.name)
-        chunks = []
-        for i, (event, added) in enumerate(zip(timeline, shown, strict=True)):
-            overlap = min(i, 1)
-            step = k * backbone.patch[0]
-            whole = -(-(added + overlap - 1) // step) * step + 1
-            asked: dict[str, Any] = dict(prompt=event.text, timeline=None, num_frames=whole, seconds=None)
-            if i:
-                asked |= dict(seed=seed_of(request.seed, i), image=None, last_image=None, video=None, keep=None)
-            chunks.append(Chunk(request=request.changed(**asked), overlap=overlap, shown=added))
-        return chunks
+        return one_an_event(backbone, request, self.name, overlap=1)
 
     def start(self, run: Run) -> None:
         if run.conditions.companion is not None:
@@ -110,13 +96,3 @@ class MTVG(Technique):
         for f in range(x0.shape[2]):
             frames.append(x0[:, :, f : f + 1].lerp(frames[-1], self.structure))
         return torch.cat(frames[1:], dim=2)
-
-
-def lengths(timeline: Timeline, frames: int, fps: float, name: str) -> list[int]:
-    """Frames of each event. Raises: KinemaError for gaps and overlaps."""
-    table = timeline.frames(frames, fps)
-    if not (table.sum(dim=0) == 1).all():
-        raise KinemaError(
-            f"{name} makes a clip an event; let the events follow each other, from the first frame to the last"
-        )
-    return [int(n) for n in table.sum(dim=1)]

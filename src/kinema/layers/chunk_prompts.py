@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kinema.core.chunks import Chunk, seed_of
+from kinema.core.errors import KinemaError
 from kinema.timeline import Event, Timeline
 
 if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
     from kinema.request import Request
 
 
@@ -49,3 +52,31 @@ def _placed(events: Sequence[Event], begin: float, stop: float, length: float) -
         )
         for i, event in enumerate(events)
     )
+
+
+def one_an_event(backbone: Backbone, request: Request, name: str, overlap: int = 0) -> list[Chunk]:
+    """A chunk an event, as long as the event and `overlap` frames more behind the first; without events one for all.
+
+    Each is made in whole latent frames, and what is too much is not shown. Without num_frames an event has the length
+    that the model was trained on.
+    Raises: KinemaError, naming the technique `name`, for gaps and overlaps.
+    """
+    timeline, step = request.events, backbone.frames_per_latent * backbone.patch[0]
+    if timeline is None or len(timeline) == 1:
+        return [Chunk(request=request)]
+    size = backbone.defaults.num_frames
+    frames = request.num_frames or size + (len(timeline) - 1) * (size - overlap)
+    table = timeline.frames(frames, request.fps or backbone.defaults.fps)
+    if not (table.sum(dim=0) == 1).all():
+        raise KinemaError(
+            f"{name} makes a clip an event; let the events follow each other, from the first frame to the last"
+        )
+    chunks = []
+    for i, (event, shown) in enumerate(zip(timeline, table.sum(dim=1).tolist(), strict=True)):
+        repeats = overlap if i else 0
+        made = -(-(shown + repeats - 1) // step) * step + 1
+        asked: dict[str, Any] = dict(prompt=event.text, timeline=None, num_frames=made, seconds=None)
+        if i:
+            asked |= dict(seed=seed_of(request.seed, i), image=None, last_image=None, video=None, keep=None)
+        chunks.append(Chunk(request=request.changed(**asked), overlap=repeats, shown=shown))
+    return chunks

@@ -1,0 +1,87 @@
+"""Later shots read tokens of the first ones."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from backbones.families import cases
+from kinema.backbones.load import load
+from kinema.core.attention import Site
+from kinema.core.errors import KinemaError
+from kinema.core.positions import Positions
+from kinema.core.rollout import Rollout
+from kinema.core.run import Run
+from kinema.quality.story_diffusion import StoryDiffusion
+from kinema.request import Request
+
+SIZE = dict(height=32, width=32, num_inference_steps=3, seed=1, fps=8)
+THREE = "a red ball rolls, then a red ball bounces, then a red ball falls"
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_wan):
+    return load(tiny_wan, device="cpu", dtype="float32")
+
+
+def shots(backbone, part, prompt=THREE, **size):
+    """Latents of each shot."""
+    made = []
+    rollout = Rollout(backbone, Request(prompt=prompt, **{**SIZE, **size}), [part], lambda step, x: made.append(x))
+    assert sum(f.shape[1] for f in rollout.frames()) == size["num_frames"]
+    steps = SIZE["num_inference_steps"]
+    return [made[i] for i in range(steps - 1, len(made), steps)], rollout
+
+
+def test_every_event_is_a_shot_and_only_later_ones_read(backbone):
+    alone, _ = shots(backbone, StoryDiffusion(rate=0.0), num_frames=27)
+    told, rollout = shots(backbone, StoryDiffusion(early=1.0, late=1.0), num_frames=27)
+    assert [(c.request.prompt, c.shown, c.overlap) for (c,) in rollout.chunks] == [
+        (f"a red ball {what}", 9, 0) for what in ("rolls", "bounces", "falls")
+    ]
+    torch.testing.assert_close(told[0], alone[0], rtol=0, atol=0)
+    assert all((a - b).abs().max() > 1e-5 for a, b in zip(told[1:], alone[1:], strict=True))
+    never, _ = shots(backbone, StoryDiffusion(early=0.0, late=0.0), num_frames=27)
+    assert all(torch.equal(a, b) for a, b in zip(never, alone, strict=True))
+
+
+def test_a_share_of_one_frame_is_lent_with_its_places(backbone):
+    """Of 3 frames of 4 tokens the second; with all of them lent, attention is that of the longer sequence."""
+    part, request = (
+        StoryDiffusion(rate=1.0, early=1.0, late=1.0, distance=5.0),
+        Request(prompt="a", num_frames=9, **SIZE),
+    )
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 12, 6, generator=generator)
+    places = torch.cartesian_prod(torch.arange(3), torch.arange(2), torch.arange(2))
+    positions, site = Positions(places, places, text=12), Site(1, "self", 2, 6)
+    with Run.open(backbone, request, [part]) as run:
+        run.chunk = replace(run.chunk, count=2)
+        step = replace(run.schedule[1], branch="cond", t=0.5)
+        part.attend(step, site, q, k, v, positions, lambda *given: given[0])
+        handed = part.carry(run, q)
+        (tokens, where) = handed.values()
+        assert torch.equal(tokens, torch.stack([k, v])[:, :, :, 4:8]) and torch.equal(where, places[4:8])
+    with Run.open(backbone, request, [part], carried=[handed]) as run:
+        run.chunk = replace(run.chunk, index=1, count=2)
+        step = replace(run.schedule[1], branch="cond", t=0.5)
+        _, longer, values, placed = part.attend(step, site, q, k, v, positions, lambda *given: given)
+    assert torch.equal(longer, torch.cat([k, k[:, :, 4:8]], dim=2)) and torch.equal(values[:, :, 12:], v[:, :, 4:8])
+    assert placed.k[12:].tolist() == [[-5, r, c] for r in (0, 1) for c in (0, 1)] and placed.extra == 4
+
+
+def test_frames_of_a_unet_read_them_each(tmp_path):
+    backbone = load(cases()["animatediff"].build(tmp_path), device="cpu", dtype="float32")
+    told, _ = shots(backbone, StoryDiffusion(early=1.0, late=1.0), num_frames=8, prompt="a ball rolls, then it falls")
+    alone, _ = shots(backbone, StoryDiffusion(rate=0.0), num_frames=8, prompt="a ball rolls, then it falls")
+    apart = (told[1] - alone[1]).abs().amax(dim=(0, 1, 3, 4))
+    assert torch.equal(told[0], alone[0]) and (apart > 1e-5).all(), "every frame of the second shot reads the first"
+
+
+def test_shares_and_counts_are_checked(backbone):
+    for part, words in [
+        (StoryDiffusion(rate=1.5), "use 0 to 1"),
+        (StoryDiffusion(shots=0), "story_diffusion has 0 shots"),
+    ]:
+        with pytest.raises(KinemaError, match=words):
+            Rollout(backbone, Request(prompt=THREE, num_frames=27, **SIZE), [part])
