@@ -196,6 +196,9 @@ class Moves(Technique):
     by: float = 0.0
     keys: bool = True  # move the keys along with the queries
 
+    def wants(self, site):
+        return site.kind in ("self", "joint", "temporal")
+
     def positions(self, step, site, positions):
         offset = torch.full((3,), self.by)
         return Positions(positions.q + offset, positions.k + offset * self.keys, positions.first)

@@ -1,15 +1,16 @@
 """AnimateDiff: its folders, the times it is told, its attention sites, and what it refuses."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
 from backbones.families.unet import SIZE, animatediff, ddim
 from kinema.backbones.load import load
+from kinema.backbones.unet_attention import MovedFrames
 from kinema.core.errors import KinemaError
-from kinema.core.loop import sample
+from kinema.core.loop import denoise, sample
 from kinema.core.technique import Technique
 from kinema.request import Request
 
@@ -40,7 +41,8 @@ class Looks(Technique):
         return site.block == 0
 
     def attend(self, step, site, q, k, v, positions, next):
-        self.seen.append((site.kind, tuple(q.shape), tuple(k.shape), positions))
+        places = None if positions is None else positions.q[:, 0].tolist()
+        self.seen.append((site.kind, tuple(q.shape), tuple(k.shape), places))
         return next(q, k, v, positions)
 
 
@@ -52,9 +54,51 @@ def test_spatial_attention_sees_places_and_temporal_attention_frames(backbone):
     assert look.seen == [
         ("spatial", inside, inside, None),
         ("cross", inside, (frames, 2, 77, 8), None),
-        ("temporal", over, over, None),
-        ("temporal", over, over, None),
+        ("temporal", over, over, [0, 1, 2, 3]),
+        ("temporal", over, over, [0, 1, 2, 3]),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(Technique):
+    """Lets attention over frames see each frame at the place that `place` gives it."""
+
+    place: object
+
+    def wants(self, site):
+        return site.kind == "temporal"
+
+    def positions(self, step, site, positions):
+        places = self.place(positions.q)
+        return replace(positions, q=places, k=places)
+
+
+def test_moved_frames_are_those_of_a_table_with_other_rows(backbone):
+    request = Request(prompt="a red ball", seed=3, **{**SIZE, "num_inference_steps": 2})
+    layers = [m for m in backbone.unet.modules() if getattr(m, "pos_embed", None) is not None]
+    own = [layer.pos_embed.pe.clone() for layer in layers]
+    assert torch.equal(own[0][0, 9:13], MovedFrames(own[0][0, :9], 4)._sines(torch.arange(9, 13)))
+
+    def with_rows(rows):
+        for layer, pe in zip(layers, own, strict=True):
+            layer.pos_embed.pe = rows(pe)
+        try:
+            return denoise(backbone, request)[0]
+        finally:
+            for layer, pe in zip(layers, own, strict=True):
+                layer.pos_embed.pe = pe
+
+    for moved, rows in [
+        (lambda p: p + torch.tensor([7, 0, 0]), lambda pe: pe[:, 7:]),
+        (lambda p: p.flip(0), lambda pe: pe[:, :4].flip(1)),
+        (lambda p: p * 0.5, lambda pe: MovedFrames(pe[0], 4)._sines(torch.arange(4) / 2)[None]),
+        (lambda p: p + torch.tensor([40, 0, 0]), lambda pe: MovedFrames(pe[0], 4)._sines(torch.arange(40, 44))[None]),
+    ]:
+        found = denoise(backbone, request, [Elsewhere(place=moved)])[0]
+        torch.testing.assert_close(found, with_rows(rows), atol=2e-5, rtol=1e-4)
+    assert (found - denoise(backbone, request)[0]).abs().max() > 1e-3
+    own_places = denoise(backbone, request, [Elsewhere(place=lambda p: p.clone())])[0]
+    assert torch.equal(own_places, denoise(backbone, request)[0])
 
 
 def test_one_cell_of_the_latents_reaches_the_same_place_of_the_same_frame(backbone):

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from kinema.core.positions import Positions
 
 Table = tuple[Tensor, Tensor]  # cos and sin, in the model's own shape
 
+_made: Any = WeakTensorKeyDictionary()  # places -> (maker, table), as long as somebody keeps the places
 _maker: ContextVar[Callable[[Tensor], Table] | None] = ContextVar("rotary_maker", default=None)
 
 
@@ -32,7 +35,15 @@ def made_by(maker: Callable[[Tensor], Table]) -> Iterator[None]:
 def table(places: Tensor, default: Tensor | None, own: Table) -> Table:
     """The model's own table for places nobody changed, else a new one from the maker of the call in progress."""
     maker = _maker.get()
-    return own if places is default or maker is None else maker(places)
+    return own if places is default or maker is None else remembered(places, maker)
+
+
+def remembered(places: Tensor, maker: Callable[[Tensor], Table]) -> Table:
+    """What `maker` makes of places, once for each tensor of them: all layers of a network ask for the same."""
+    known = _made.get(places)
+    if known is None or known[0] != maker:
+        known = _made[places] = maker, maker(places)
+    return known[1]
 
 
 def on_placed(u: Tensor, positions: Positions, side: str, turn: Callable[[Tensor], Tensor], dim: int) -> Tensor:

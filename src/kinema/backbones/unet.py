@@ -23,6 +23,7 @@ from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import NOISE
+from kinema.backbones.unet_attention import frame_tables, placed_by
 from kinema.backbones.unet_base import UNetBackbone
 from kinema.backbones.words import Spelling, spans_of
 from kinema.core.errors import KinemaError
@@ -98,6 +99,7 @@ class AnimateDiffBackbone(UNetBackbone):
 
     family = "unet"
     schedulers = NOISE
+    hooks = UNetBackbone.hooks | {"positions"}
 
     def __init__(self, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any, scheduler: Any, **parts: Any) -> None:
         import diffusers
@@ -106,6 +108,7 @@ class AnimateDiffBackbone(UNetBackbone):
         kind: Any = diffusers.AnimateDiffPipeline  # diffusers is not fully typed
         self.pipeline = kind(None, text_encoder, tokenizer, unet, None, scheduler)  # its `encode_prompt` needs no vae
         self.most_tokens = (int(unet.config.motion_max_seq_length), None, None)  # the table of frames ends there
+        self.places = frame_tables(unet)
         super().__init__(unet=unet, vae=vae, scheduler=scheduler, defaults=_defaults(unet, vae), **parts)
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -125,12 +128,13 @@ class AnimateDiffBackbone(UNetBackbone):
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""
         time = self.network_time(t, x, conditions)
-        output: Tensor = self.unet(
-            self.network_input(x, t, conditions).to(self.dtype),
-            time,
-            encoder_hidden_states=inputs["text"].repeat_interleave(x.shape[2], dim=0),
-            return_dict=False,
-        )[0]
+        with placed_by(self.places):
+            output: Tensor = self.unet(
+                self.network_input(x, t, conditions).to(self.dtype),
+                time,
+                encoder_hidden_states=inputs["text"].repeat_interleave(x.shape[2], dim=0),
+                return_dict=False,
+            )[0]
         return self.network_velocity(output, x, t)
 
     def pixels(self, x: Tensor, conditions: Conditions | None = None) -> Iterator[Tensor]:

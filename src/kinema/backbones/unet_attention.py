@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kinema.backbones.taps import TappedProcessor
 from kinema.core.attending import Attention
 from kinema.core.attention import Site
-from kinema.core.positions import Positions
+from kinema.core.positions import Part, Positions
+
+# Attentions over frames -> what adds the places of frames to their tokens, in the call in progress.
+_places: ContextVar[Mapping[Any, Any] | None] = ContextVar("places_of_frames", default=None)
+
+
+@contextmanager
+def placed_by(tables: Mapping[Any, Any]) -> Iterator[None]:
+    """While open, attentions of `tables` have positions, which may be moved; see `MovedFrames`."""
+    token = _places.set(tables)
+    try:
+        yield
+    finally:
+        _places.reset(token)
 
 
 class UNetTapped(TappedProcessor):
     """diffusers' `AttnProcessor2_0` with `taps.attend` around the attention, as the transformers of a UNet use it.
 
     B of q, k and v is batch times frames at "spatial" sites, where L are the places of one frame, and batch times
-    places at "temporal" ones, where L are the frames. What stands where was added to the tokens before: no positions.
+    places at "temporal" ones, where L are the frames. Where a frame stands was added to the tokens before; with a table
+    of it, they can be moved.
     """
 
     def __call__(
@@ -44,17 +64,103 @@ class UNetTapped(TappedProcessor):
         q, k, v = attn.to_q(x), attn.to_k(source), attn.to_v(source)
         q, k, v = (u.unflatten(2, (attn.heads, -1)).transpose(1, 2) for u in (q, k, v))  # (B, N, L, D)
 
+        moved = MovedFrames.of(attn, x)
+        positions = None
+        if moved is not None:
+            frames = Positions(moved.own, moved.own)
+            positions = dataclasses.replace(taps, positions=frames, own=moved.own).place(self.site)
+
         def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
-            return q, k
+            if moved is None or positions is None:
+                return q, k
+            return (
+                moved(q, attn.to_q, positions.q, positions.q_part),
+                moved(k, attn.to_k, positions.k, positions.k_part),
+            )
 
         def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
+            if moved is not None and positions is not None:
+                v = moved(v, attn.to_v, positions.k, positions.k_part)
             q, k, v = (u.transpose(1, 2) for u in (q, k, v))  # (B, L, N, D), as diffusers has it
             return self.dispatch(q, k, v, self.masked(mask, bias, positions, q, k)).transpose(1, 2)
 
         plain = Attention.of(turn, read)
-        out = taps.attend(self.site, q, k, v, None, plain).transpose(1, 2).flatten(2, 3).type_as(x)
+        out = taps.attend(self.site, q, k, v, positions, plain).transpose(1, 2).flatten(2, 3).type_as(x)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
+
+
+@lru_cache(maxsize=16)
+def _own_places(frames: int, device: torch.device) -> Tensor:
+    """Frames 0, 1, ... as `Positions` has them, (L, 3)."""
+    places = torch.zeros(frames, 3, dtype=torch.long, device=device)
+    places[:, 0] = torch.arange(frames, device=device)
+    return places
+
+
+class MovedFrames:
+    """What queries, keys and values of frames would be if the frames stood elsewhere.
+
+    A table of sines is added to the tokens before they are projected, and projections are linear, so that
+    to(x + new) = to(x + own) + to(new) - to(own), exactly. Other places are their formula.
+    """
+
+    def __init__(self, table: Tensor, frames: int) -> None:
+        """table: (most frames, C)."""
+        self.table = table
+        self.own = _own_places(frames, table.device)
+        self._projected: dict[Any, Tensor] = {}
+
+    @classmethod
+    def of(cls, attn: Any, x: Tensor) -> MovedFrames | None:
+        """For an attention of the call in progress to x (B, L, C); None where no table is added to its tokens."""
+        found = (_places.get() or {}).get(attn)
+        return None if found is None else cls(found.pe[0].to(x), x.shape[1])
+
+    def __call__(self, u: Tensor, to: Any, places: Tensor, part: Part | None) -> Tensor:
+        """u (B, N, L, D), which `to` made of the frames of `part`, at other places (L, 3)."""
+        if places is self.own:
+            return u
+        own = self.own[:, 0] if part is None else part.within(None)
+        moved: Tensor = self._rows(to, places[:, 0]) - self._rows(to, own)
+        return u + moved.unflatten(1, (u.shape[1], -1)).transpose(0, 1)
+
+    def _rows(self, to: Any, frames: Tensor) -> Tensor:
+        """The projected sines of frames, (L, N D)."""
+        first, last = frames.aminmax()
+        if frames.is_floating_point() or first < 0 or last >= len(self.table):
+            projected: Tensor = to(self._sines(frames))
+            return projected
+        if to not in self._projected:
+            self._projected[to] = to(self.table)
+        return self._projected[to][frames]
+
+    def _sines(self, frames: Tensor) -> Tensor:
+        """The table's rows of whole places in it, and its formula for all others, (L, C).
+
+        Vaswani et al., "Attention Is All You Need", 2017, arXiv:1706.03762, section 3.5.
+        """
+        width = self.table.shape[1]
+        frequency = torch.exp(torch.arange(0, width, 2, device=frames.device) * (-math.log(10000.0) / width))
+        angle = torch.outer(frames.float(), frequency)
+        waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(self.table)
+        there = frames.long().clamp(0, len(self.table) - 1)
+        return torch.where((there == frames)[:, None], self.table[there], waves)
+
+
+def frame_tables(unet: Any) -> dict[Any, Any]:
+    """The attentions over frames of a UNet -> the module that adds the places of frames to their tokens.
+
+    Those that have one: where a network makes places of frames otherwise, they cannot be moved.
+    """
+    found = {}
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        for motion in getattr(block, "motion_modules", None) or ():
+            for layer in motion.transformer_blocks if motion is not None else ():
+                if layer.pos_embed is not None:
+                    both = (attn for attn in (layer.attn1, layer.attn2) if attn is not None)
+                    found |= {attn: layer.pos_embed for attn in both if not attn.is_cross_attention}
+    return found
 
 
 def attentions(unet: Any) -> Iterator[tuple[Site, Any]]:
@@ -64,16 +170,17 @@ def attentions(unet: Any) -> Iterator[tuple[Site, Any]]:
     motion module behind it, for Stable Video Diffusion one transformer of both kinds. Blocks are counted from the
     input to the output. Both self-attentions of a motion module are "temporal".
     """
-    index = 0
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+    index, ahead = 0, len(unet.down_blocks) + 1
+    for number, block in enumerate((*unet.down_blocks, unet.mid_block, *unet.up_blocks)):
+        up = number - ahead if number >= ahead else None
         places = zip_longest(getattr(block, "attentions", None) or (), getattr(block, "motion_modules", None) or ())
         for spatial, motion in places:
             for layer, mixed in zip_longest(*_layers(spatial)):
-                yield from _of(layer, index, "spatial")
+                yield from _of(layer, index, up, "spatial")
                 if mixed is not None:
-                    yield from _of(mixed, index, "temporal")
+                    yield from _of(mixed, index, up, "temporal")
             for layer in motion.transformer_blocks if motion is not None else ():
-                yield from _of(layer, index, "temporal")
+                yield from _of(layer, index, up, "temporal")
             index += 1
 
 
@@ -84,8 +191,8 @@ def _layers(spatial: Any) -> tuple[Any, Any]:
     return spatial.transformer_blocks, getattr(spatial, "temporal_transformer_blocks", ())
 
 
-def _of(layer: Any, index: int, kind: str) -> Iterator[tuple[Site, Any]]:
+def _of(layer: Any, index: int, up: int | None, kind: str) -> Iterator[tuple[Site, Any]]:
     for attn in (layer.attn1, layer.attn2):
         if attn is not None:
             of_this = "cross" if attn.is_cross_attention else kind
-            yield Site(index, of_this, attn.heads, attn.inner_dim // attn.heads), attn
+            yield Site(index, of_this, attn.heads, attn.inner_dim // attn.heads, up), attn

@@ -24,8 +24,9 @@ class UNetBackbone(DiffusersBackbone):
 
     A latent frame of the family's own autoencoders is a frame.
 
-    Where a frame stands is a fixed table added to its tokens, so positions cannot be moved. All frames of a clip have
-    one noise level.
+    Where a frame stands is added to its tokens: by AnimateDiff from a table, so that frames can be moved at temporal
+    sites, by Stable Video Diffusion through layers behind which it cannot be taken off again. All frames of a clip
+    have one noise level.
     """
 
     tapped_processor = UNetTapped

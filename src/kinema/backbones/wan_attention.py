@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kinema.backbones import rotary
 from kinema.backbones.taps import TappedProcessor
 from kinema.core.attending import Attention
 from kinema.core.attention import Site
@@ -31,7 +33,7 @@ class WanTapped(TappedProcessor):
         if taps is None:
             unseen: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
             return unseen
-        x, context, mask, rotary = hidden_states, encoder_hidden_states, attention_mask, rotary_emb
+        x, context, mask, own = hidden_states, encoder_hidden_states, attention_mask, rotary_emb
         picture = None
         if context is not None:
             if attn.add_k_proj is not None:
@@ -47,11 +49,11 @@ class WanTapped(TappedProcessor):
         positions = taps.place(self.site) if context is None else taps.reading()
 
         def turn(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
-            if positions is None or rotary is None:
+            if positions is None or own is None:
                 return q, k
             q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, L, N, D), as diffusers has it
-            q = rotate(q, *_table(positions.q, taps.own, rotary, q, taps.patch))
-            k = rotate(k, *_table(positions.k, taps.own, rotary, k, taps.patch))
+            q = rotate(q, *_table(positions.q, taps.own, own, q, taps.patch))
+            k = rotate(k, *_table(positions.k, taps.own, own, k, taps.patch))
             return q.transpose(1, 2), k.transpose(1, 2)
 
         def read(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
@@ -71,14 +73,25 @@ class WanTapped(TappedProcessor):
 def _table(
     positions: Tensor,
     default: Tensor | None,
-    rotary: tuple[Tensor, Tensor],
+    own: rotary.Table,
     like: Tensor,
     patch: tuple[int, int, int],
-) -> tuple[Tensor, Tensor]:
+) -> rotary.Table:
     """The model's own table for positions nobody changed, else a new one."""
     if positions is default:
-        return rotary
-    return rotary_table(positions / positions.new_tensor(patch), like.shape[-1])
+        return own
+    return rotary.remembered(positions, _Maker(patch, like.shape[-1]))
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes tables of token places in latent cells."""
+
+    patch: tuple[int, int, int]
+    head_dim: int
+
+    def __call__(self, places: Tensor) -> rotary.Table:
+        return rotary_table(places / places.new_tensor(self.patch), self.head_dim)
 
 
 def rotary_table(places: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:

@@ -177,7 +177,7 @@ def _animatediff(scheduler=ddim, scale=1.0, joined=False):
         scale=scale,
         bitwise=scale == 1,
         embedding=None,  # a convolution mixes cells
-        moves=False,
+        shift=0.0,  # frames have places of a table, which is no rotation
     )
 
 
