@@ -115,8 +115,7 @@ class StoryDiffusion(Technique):
             chosen = torch.rand(k.shape[2], generator=generator) < self.rate
             return one[:, :, :, chosen.to(k.device)], torch.zeros(int(chosen.sum()), 3)
         places = positions.k[: len(positions.k) - positions.extra]
-        middle = places[:, 0].max() // 2
-        frame = (places[:, 0] == middle).nonzero().flatten()
+        frame = (places[:, 0] == places[len(places) // 2, 0]).nonzero().flatten()  # that of the token in the middle
         chosen = frame[(torch.rand(len(frame), generator=generator) < self.rate).to(frame.device)]
         return torch.stack([k, v])[:, :, :, positions.placed_keys[chosen]], places[chosen]
 
