@@ -121,6 +121,8 @@ def test_a_claim_is_refused_when_its_names_do_not_fit():
         replace(CLAIM, method="nothing")
     with pytest.raises(ValueError, match="name each arm once"):
         replace(CLAIM, arms=(*CLAIM.arms, Arm(name="plain")))
+    with pytest.raises(ValueError, match="snr is no metric of one clip"):
+        replace(CLAIM, main=Comparison(measure="snr", arm="method", against="plain", better="higher"))
     with pytest.raises(ValueError, match="nothing says whether more dynamic_degree"):
         replace(CLAIM, guards=(Comparison(measure="dynamic_degree", arm="method", against="plain"),))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -70,7 +70,7 @@ def classify(
         _print(found)
 
 
-def _pair(text: str, kind: type, option: str) -> tuple:
+def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
     first, colon, second = text.partition(":")
     try:
         if not colon:

@@ -107,6 +107,9 @@ class Claim:
         named = {self.baseline, self.method, *(arm.as_fast_as for arm in self.arms if arm.as_fast_as)}
         for each in self.comparisons:
             named |= {each.arm, each.against, *([each.to] if each.to else [])}
+            measured = each.measure in (*COSTS, *self.measures) or any(arm.own for arm in self.arms)
+            if not measured and not isinstance(metrics().get(each.measure), Metric):
+                raise ValueError(f"{each.measure} is no metric of one clip, no cost and no measure of the claim's own")
             self.better(each)
         if len({*names}) < len(names) or not named <= {*names}:
             raise ValueError(f"claim {self.name!r} has the arms {names} and names {sorted(named)}; name each arm once")

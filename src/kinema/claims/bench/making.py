@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinema.claims.bench.claim import Arm, Case, Claim, Numbers
-from kinema.metrics.metric import metrics
+from kinema.metrics.metric import Metric, metrics
 from kinema.metrics.viewing import Viewing
 from kinema.pipeline import run_request
 from kinema.request import Part, Request
@@ -91,7 +91,7 @@ def measured(claim: Claim, case: Case, clips: dict[str, Viewing]) -> dict[str, N
         for name, clip in clips.items():
             if comparison.measure in claim.measures:
                 found[name][comparison.label] = claim.measures[comparison.measure](clip, case)
-            elif metric is not None and name != comparison.to:
+            elif isinstance(metric, Metric) and name != comparison.to:
                 clip.reference = clips[comparison.to] if comparison.to else _given(case, clip)
                 found[name][comparison.label] = metric(clip)
     return found

@@ -61,7 +61,8 @@ def difference(claim: Claim, comparison: Comparison, rows: Sequence[Row]) -> Dif
     """Of all cases for which both arms have a value."""
     pairs = [(row[comparison.arm].get(comparison.label), row[comparison.against].get(comparison.label)) for row in rows]
     values = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
-    told = dict(label=comparison.label, arm=comparison.arm, against=comparison.against, better=claim.better(comparison))
+    told: dict[str, Any] = dict(label=comparison.label, arm=comparison.arm, against=comparison.against)
+    told["better"] = claim.better(comparison)
     if not len(values):
         return Difference(**told, count=0, of_arm=None, of_other=None, mean=None, interval=None, margin=0.0)
     one, other = values.mean(0)
