@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from kinema.core.loop import sample
 from kinema.core.registry import techniques
 from kinema.guidance.cfg import CFG
 from kinema.request import Request
+from kinema.video import clip_address
 
 ENTRIES = techniques()
 # Rows of the families for techniques that a text to video model has nothing for.
@@ -26,7 +28,14 @@ ELSEWHERE = {
 SIZE = dict(num_inference_steps=3, num_frames=5, height=32, width=32)
 
 
+# What a technique reads that is given a file; the first one named in `files` is a clip.
+CLIP = clip_address(np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(np.uint8))
 BESIDE = {"cfg_cache": (CFG(),)}  # techniques that do nothing alone
+
+
+def default(name):
+    """A technique as it comes, with a clip where it cannot be without."""
+    return ENTRIES[name].cls(**dict.fromkeys(ENTRIES[name].cls.files[:1], CLIP))
 
 
 def run(backbone, *parts, seed=3):
@@ -85,7 +94,7 @@ def test_technique_keeps_the_contract(name, model):
     off = (neutral - plain).abs().max().item()
     assert off <= (1e-4 if name in ELSEWHERE else 1e-6) * plain.abs().max(), f"neutral {name} is {off:.1e} off"
 
-    part = entry.cls()
+    part = default(name)
     unchanged = copy.deepcopy(vars(part))
     first, second = run(backbone, part, *beside)[1], run(backbone, part, *beside)[1]
     assert torch.equal(first, second), f"{name} gives another result the second time"
@@ -96,14 +105,14 @@ def test_technique_keeps_the_contract(name, model):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_technique_stays_finite_in_bfloat16(name, model):
-    assert run(model(name, "bfloat16"), ENTRIES[name].cls(), *BESIDE.get(name, ()))[1].float().isfinite().all()
+    assert run(model(name, "bfloat16"), default(name), *BESIDE.get(name, ()))[1].float().isfinite().all()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_technique_runs_with_every_other_or_is_refused_by_name(name, model):
     backbone = model()
     for other in ENTRIES:
-        latents = runs(backbone, ENTRIES[name].cls(), ENTRIES[other].cls())
+        latents = runs(backbone, default(name), default(other))
         assert latents is None or latents.isfinite().all()
 
 

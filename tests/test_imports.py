@@ -25,7 +25,7 @@ FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "r
 FILES["pipeline"] |= {"video"}
 ALLOWED = {
     "core": set(),
-    "layers": {"core", "timeline", "video"},
+    "layers": {"core", "files", "timeline", "video"},
     **{topic: {"core", "layers"} for topic in TOPICS},
     "models": {"core", "layers"},
     "backbones": {"core", "files", "layers", "models", "pictures", "request", "video"},

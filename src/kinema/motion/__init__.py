@@ -1,0 +1,1 @@
+"""Methods that say how things move."""
