@@ -13,6 +13,7 @@ from kinema.core.attention import Site, Taps, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.positions import Positions
+from kinema.core.run import State
 from kinema.core.technique import Step, Technique
 from kinema.guidance.cfg import CFG
 from kinema.request import Request
@@ -40,13 +41,15 @@ def grid(frames):
 def attended(kind, q, k, v, frames, first=0, causal=True, positions=True, **taps):
     """The output of the technique at one site, the model's own, and the sizes that the model was asked for."""
     own = grid(frames)
-    run = SimpleNamespace(backbone=SimpleNamespace(frames_per_latent=4 if causal else 1))
+    run = SimpleNamespace(state=State(), backbone=SimpleNamespace(frames_per_latent=4 if causal else 1))
+    part = TokenMerging()
+    run.state[part] = {}
     token = current_taps.set(Taps(Step(0, 1, 1.0, 0.0, run=run), (), own=own, frames=frames, whole=frames, **taps))
     places = Positions(own, own[:0] if kind == "cross" else own, first=first) if positions else None
     model, asked = plain()
     try:
         site = Site(0, kind, 2, 8)
-        out = TokenMerging().attend(Step(0, 1, 1.0, 0.0, run=run), site, q, k, v, places, model)
+        out = part.attend(Step(0, 1, 1.0, 0.0, run=run), site, q, k, v, places, model)
     finally:
         current_taps.reset(token)
     return out, model(q, k, v, places), asked[0]

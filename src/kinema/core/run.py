@@ -107,7 +107,7 @@ class Run:
         run._check_started()
         with ExitStack() as stack:
             stack.enter_context(backbone.tapped(bool(run.tapping)))
-            if not run.tapping:
+            if all(t.alike for t in run.tapping):
                 run.called = stack.enter_context(backbone.keeping_texts())
             if run.cacher is not None:
                 run.cached = stack.enter_context(run.called.cached(run, run.cacher))

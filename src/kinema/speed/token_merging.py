@@ -50,6 +50,7 @@ class TokenMerging(Technique):
     def start(self, run: Run) -> None:
         if self.size < 1:
             raise KinemaError(f"size of token_merging is {self.size}; use 1 or more, 1 merges nothing")
+        run.state[self] = {}
         frames = len(run.backbone.grid(run.conditions.shape)[:, 0].unique())
         free = frames - int(run.backbone.frames_per_latent > 1)
         if free < self.size > 1:
@@ -76,7 +77,7 @@ class TokenMerging(Technique):
             part = None if positions is None else positions.part(kept, kept)
             return frames.copied(next(*(frames.merged(u, 2) for u in (q, k, v)), part, frames.weights(k)), 2)
         if positions is not None:
-            return in_sequence(frames.of_tokens(taps), site, q, k, v, positions, next)
+            return in_sequence(frames.of_tokens(taps), site, q, k, v, positions, next, step.run.state[self])
         if site.kind == "cross" and taps.texts > 1:
             return next(q, k, v, positions)
         q, k, v = (frames.merged(u.unflatten(0, (-1, taps.frames)), 1) for u in (q, k, v))
@@ -85,18 +86,32 @@ class TokenMerging(Technique):
 
 
 def in_sequence(
-    video: Groups, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions, next: Attention
+    video: Groups,
+    site: Site,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    positions: Positions,
+    next: Attention,
+    known: dict[bool, tuple[Positions, Positions]],
 ) -> Tensor:
-    """Merged attention where the tokens of all frames are one sequence, in joint attention with the text."""
+    """Merged attention where the tokens of all frames are one sequence, in joint attention with the text.
+
+    known: the positions at the last site that reads text and at the last other one, before and after they were merged.
+    """
     tokens = replace(video, first=video.first + positions.first)  # text may stand ahead of the video
-    kept = tokens.first_of_each(q.shape[2], q.device)
-    if site.kind == "cross":
-        part = replace(positions.part(q=kept), q=video.merged(positions.q.double(), 0))
-        return tokens.copied(next(tokens.merged(q, 2), k, v, part), 2)
-    q_places, k_places = (video.merged(places.double(), 0) for places in (positions.q, positions.k))
-    part = replace(positions.part(q=kept, k=kept), q=q_places, k=k_places)
-    bias = tokens.weights(k)
-    return tokens.copied(next(*(tokens.merged(u, 2) for u in (q, k, v)), part, bias), 2)
+    reads = site.kind == "cross"
+    before, merged = known.get(reads, (None, positions))
+    if before is None or before.q is not positions.q or not (reads or before.k is positions.k):
+        kept = tokens.first_of_each(q.shape[2], q.device)
+        merged = replace(positions.part(kept, None if reads else kept), q=video.merged(positions.q.double(), 0))
+        if not reads:
+            same = positions.k is positions.q
+            merged = replace(merged, k=merged.q if same else video.merged(positions.k.double(), 0))
+        known[reads] = positions, merged
+    if reads:
+        return tokens.copied(next(tokens.merged(q, 2), k, v, merged), 2)
+    return tokens.copied(next(*(tokens.merged(u, 2) for u in (q, k, v)), merged, tokens.weights(k)), 2)
 
 
 @dataclass(frozen=True)
