@@ -46,6 +46,14 @@ class Solver:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether steps add fresh noise, so that little is left of the one a clip began with."""
+        config, kind = self.scheduler.config, type(self.scheduler).__name__
+        by_kind = "Ancestral" in kind or kind == "CogVideoXDPMScheduler"
+        by_setting = "sde" in config.get("algorithm_type", "") or config.get("stochastic_sampling", False)
+        return by_kind or bool(by_setting)
+
     def begin(self, noise: Tensor) -> Tensor:
         """Latents at the first level, from unit noise."""
         return noise

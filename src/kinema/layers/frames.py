@@ -35,6 +35,11 @@ class FrameTokens:
     first: int | None = 0  # the token with which the clip begins; None where only some tokens are passed
     in_batch: bool = False  # the places of a picture stand in the batch
 
+    def seen(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Which queries and which keys, (n,) each, belong to frames first .. stop - 1, or to no frame at all."""
+        of_q, of_k = (((of < 0) | ((of >= first) & (of < stop))).nonzero().flatten() for of in (self.q, self.k))
+        return of_q, of_k
+
     def bias(self, table: Tensor) -> Tensor:
         """A table of frames by frames (..., T, T) as a bias of the logits (..., Lq, Lk): 0 for all other tokens."""
         return torch.nn.functional.pad(table, (0, 1, 0, 1))[..., self.q[:, None], self.k]

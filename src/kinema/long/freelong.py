@@ -1,0 +1,150 @@
+"""Long clips with the coarse of attention to all frames and the fine of attention to near ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from kinema.core.errors import KinemaError
+from kinema.core.registry import technique
+from kinema.core.technique import Technique
+from kinema.core.windows import window_sizes
+from kinema.layers.frames import FrameTokens, frame_tokens
+from kinema.layers.noise import check_kept, rescheduled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinema.core.attending import Attention
+    from kinema.core.attention import Positions, Site
+    from kinema.core.run import Run
+    from kinema.core.technique import Step
+
+
+@technique(
+    "freelong",
+    paper="arXiv:2407.19918",
+    base="LaVie, VideoCrafter 2",
+    neutral=dict(window=10_000),
+)
+@dataclass(frozen=True, kw_only=True)
+class FreeLong(Technique):
+    """out = F^-1(G F(all) + (1 - G) F(near)), of attention to all frames and to those near, from the same q, k and v.
+
+    F is the Fourier transform over frames, rows and columns, and G = exp(-(t^2 / c_t^2 + (y^2 + x^2) / c_s^2) / 2) of
+    frequencies -1..1, where 1 is the highest there is. Frame i has near it i - W/2 .. i + W/2, and at the ends of the
+    clip the W nearest.
+    Paper: "FreeLong: Training-Free Long Video Generation with SpectralBlend Temporal Attention", 2024,
+    arXiv:2407.19918, section 4, with the numbers of the authors' code, and like there on noise that comes back as in
+    FreeNoise. Departures: the paper has temporal attention in a UNet; where a transformer sees all tokens of the video
+    together, those of near frames are seen, with the text in joint attention, whose own tokens are as with all frames.
+    The code leaves the near alone at a UNet's highest resolution to save time, here they are blended there, too, unless
+    block_range says otherwise. Frequencies are exact for odd sizes. Attention is blended before its output projection,
+    which is linear.
+    Shapes: q, k, v (B, N, L, D) with the frames in L; transforms of (T, rows, columns) in float32.
+    Raises: KinemaError at start, for windows and cutoffs out of range, a scheduler that adds fresh noise in its steps,
+    and global_scale with a model whose frames cannot be moved; in the first step, behind a technique that passes some
+    of the tokens.
+    """
+
+    alike = True
+    conflicts = ("freenoise",)
+
+    window: int | None = None  # latent frames near a frame; None is the length the model was trained on
+    stride: int | None = None  # latent frames that are reordered together in the noise; None is a quarter of the window
+    time_cutoff: float = 0.25  # c_t, of the highest frequency over frames; above 0
+    space_cutoff: float = 0.25  # c_s, of the highest frequency over rows and columns; above 0
+    global_scale: bool = False  # attention to all frames sees their places squeezed into those of a window
+    reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
+
+    def start(self, run: Run) -> None:
+        size, _ = run.state[self] = window_sizes(run, self, self.window, self.stride, fraction=0.25)
+        if min(self.time_cutoff, self.space_cutoff) <= 0:
+            raise KinemaError(
+                f"{self.name} has time_cutoff {self.time_cutoff} and space_cutoff {self.space_cutoff}; use above 0"
+            )
+        if size == run.conditions.shape[2]:
+            return
+        if self.reschedule:
+            check_kept(run, self.name)
+        if self.global_scale and "positions" not in run.backbone.hooks:
+            raise KinemaError(
+                f"global_scale of {self.name} moves frames, and model {run.backbone.name!r} has their places in its "
+                "tokens; turn it off"
+            )
+
+    def wants(self, site: Site) -> bool:
+        return site.kind in ("temporal", "self", "joint")
+
+    def init_noise(self, run: Run, x: Tensor) -> Tensor:
+        return rescheduled(x, *run.state[self], run.generators) if self.reschedule else x
+
+    def attend(
+        self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
+    ) -> Tensor:
+        assert step.run is not None
+        tokens = frame_tokens(step, site, q, k, positions)
+        window = step.run.state[self][0] // step.run.backbone.patch[0]
+        if tokens.frames <= window:
+            return next(q, k, v, positions)
+        if tokens.first is None:
+            raise KinemaError(f"{self.name} was given some of the tokens; put it first in the list of techniques")
+        squeezed = positions
+        if self.global_scale and positions is not None:
+            scale = torch.tensor([window / tokens.frames, 1.0, 1.0], dtype=torch.float64, device=q.device)
+            squeezed = replace(positions, q=positions.q * scale, k=positions.k * scale)
+        everywhere = next(q, k, v, squeezed)
+        near = near_frames(tokens, window, q, k, v, positions, next)
+        blended = spectral_blend(tokens.video(everywhere), near, self.time_cutoff, self.space_cutoff)
+        return tokens.with_video(everywhere, blended)
+
+
+def near_frames(
+    tokens: FrameTokens, window: int, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
+) -> Tensor:
+    """Attention of every frame to those near it, and to text: (B', N, T, rows, columns, D).
+
+    Over one token a frame it is a bias; where a frame has many, frames that see the same go through attention together,
+    so that no mask over all pairs of tokens is made.
+    """
+    spans = [near(frame, tokens.frames, window) for frame in range(tokens.frames)]
+    if tokens.in_batch:
+        table = q.new_full((tokens.frames, tokens.frames), -torch.inf)
+        for frame, (start, stop) in enumerate(spans):
+            table[frame, start:stop] = 0
+        return tokens.video(next(q, k, v, positions, tokens.bias(table)))
+    assert positions is not None
+    found = []
+    for start, stop in dict.fromkeys(spans):
+        of_q = torch.isin(tokens.q, tokens.q.new_tensor([i for i, span in enumerate(spans) if span == (start, stop)]))
+        of_q, of_k = of_q.nonzero().flatten(), tokens.seen(start, stop)[1]
+        found.append(next(q[:, :, of_q], k[:, :, of_k], v[:, :, of_k], positions.part(of_q, of_k)))
+    return torch.cat(found, dim=2).unflatten(2, (tokens.frames, tokens.rows, tokens.columns))
+
+
+def near(frame: int, frames: int, window: int) -> tuple[int, int]:
+    """The first frame near a frame, and the one behind the last; `window` of them at least."""
+    start, stop = max(0, frame - window // 2), min(frames, frame + window // 2 + 1)
+    if stop - start < window:
+        return (0, window) if start == 0 else (frames - window, frames)
+    return start, stop
+
+
+def spectral_blend(low: Tensor, high: Tensor, time_cutoff: float, space_cutoff: float) -> Tensor:
+    """The low frequencies of one volume (B, N, T, rows, columns, D) and the others of another, float32."""
+    kept = gaussian(tuple(low.shape[2:5]), time_cutoff, space_cutoff, low.device)
+    high, over = high.float(), (2, 3, 4)
+    spectrum = torch.fft.rfftn(low.float() - high, dim=over) * kept[..., None]
+    return high + torch.fft.irfftn(spectrum, s=low.shape[2:5], dim=over)
+
+
+@lru_cache(maxsize=32)
+def gaussian(shape: tuple[int, int, int], time_cutoff: float, space_cutoff: float, device: torch.device) -> Tensor:
+    """What is kept of each frequency of a volume of this shape, (T, rows, columns // 2 + 1)."""
+    t, y = (2 * torch.fft.fftfreq(n, device=device) for n in shape[:2])
+    x = 2 * torch.fft.rfftfreq(shape[2], device=device)
+    squares = (t / time_cutoff)[:, None, None] ** 2 + (y / space_cutoff)[:, None] ** 2 + (x / space_cutoff) ** 2
+    return torch.exp(-squares / 2)

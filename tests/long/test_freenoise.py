@@ -1,0 +1,133 @@
+"""FreeNoise: noise that comes back, the analytic mean over windows, and windows that see what a short clip sees."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from backbones.families import cogvideox, unet
+from kinema.backbones.load import load
+from kinema.core.attending import Attention
+from kinema.core.attention import Site
+from kinema.core.errors import KinemaError
+from kinema.core.positions import Positions
+from kinema.core.run import Run, State
+from kinema.core.technique import Step
+from kinema.layers.noise import rescheduled
+from kinema.long.freenoise import FreeNoise
+from kinema.request import Request
+
+SIZE = dict(prompt="a red ball", height=32, width=64, num_inference_steps=3, seed=1)
+
+
+@pytest.mark.parametrize("frames, size, stride", [(16, 6, 2), (13, 4, 1), (17, 8, 3)])
+def test_every_window_holds_the_same_frames_of_noise(frames, size, stride):
+    noise = torch.arange(2.0 * frames).reshape(2, 1, frames, 1, 1).expand(2, 3, frames, 2, 2)
+    found = rescheduled(noise, size, stride, [torch.Generator().manual_seed(s) for s in (1, 2)])
+    assert torch.equal(found[:, :, :size], noise[:, :, :size])
+    assert torch.equal(found, found[:, :1, :, :1, :1].expand_as(found)), "whole frames are moved"
+    numbers = found[:, 0, :, 0, 0]
+    for sample in numbers:
+        for first in (*range(0, frames - size + 1, stride), frames - size):
+            assert set(sample[first : first + size].tolist()) == set(sample[:size].tolist())
+    if stride > 1:
+        assert not torch.equal(numbers[0] - numbers[0, 0], numbers[1] - numbers[1, 0]), "each sample in its own order"
+
+
+def plain(seen=None):
+    """Attention that turns nothing, and notes the places it is given."""
+
+    def read(q, k, v, positions, bias):
+        if seen is not None:
+            seen.append(positions)
+        logits = q @ k.mT / q.shape[-1] ** 0.5
+        return (logits if bias is None else logits + bias).softmax(-1) @ v
+
+    return Attention.of(lambda q, k, positions: (q, k), read)
+
+
+def attending(part, latents, state):
+    """A step of a run with latents of this shape, on tokens of one cell."""
+    run = SimpleNamespace(
+        conditions=SimpleNamespace(shape=latents), backbone=SimpleNamespace(patch=(1, 1, 1)), state=State()
+    )
+    run.state[part] = state
+    return Step(0, 1, 1.0, 0.0, run=run, branch="cond")
+
+
+def test_a_frame_is_the_weighted_mean_of_the_windows_that_hold_it():
+    from kinema.long.freenoise import _State
+
+    part, seen = FreeNoise(), []
+    q, k, v = torch.randn(3, 1, 2, 2 + 5 * 2 + 2, 4, generator=torch.Generator().manual_seed(0))
+    places = torch.zeros(6 * 2, 3, dtype=torch.long)  # two words, five frames of two tokens, one frame beside them
+    places[:, 0] = torch.arange(12) // 2
+    step = attending(part, (1, 4, 5, 1, 2), _State(3, 2))
+    found = part.attend(step, Site(0, "joint", 2, 4), q, k, v, Positions(places, places, 2, 2), plain(seen))
+    frame = torch.tensor([-1, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, -1, -1])
+    alone = {}
+    for first in (0, 2):  # frames 0..2 and 2..4
+        sees = (frame < 0) | ((frame >= first) & (frame < first + 3))
+        logits = (q @ k.mT / 2).masked_fill(~sees, -torch.inf)
+        alone[first] = logits.softmax(-1) @ v
+    expected = torch.where((frame < 2)[:, None], alone[0], alone[2])
+    expected[:, :, frame == 2] = (alone[0] * 1 + alone[2] * 1)[:, :, frame == 2] / 2  # last of one, first of the other
+    expected[:, :, frame < 0] = (alone[0] + alone[2])[:, :, frame < 0] / 2
+    torch.testing.assert_close(found, expected)
+    assert [p.q[:, 0].tolist() for p in seen] == [[0, 0, 1, 1, 2, 2, 5, 5], [0, 0, 1, 1, 2, 2, 3, 3]]
+
+
+def test_weights_rise_to_the_middle_of_a_window():
+    from kinema.core.windows import Window
+    from kinema.long.freenoise import shares
+
+    found = shares([Window(0, 4), Window(2, 6)], 6)
+    torch.testing.assert_close(found[:, 2:4], torch.tensor([[2 / 3, 1 / 3], [1 / 3, 2 / 3]]))
+    torch.testing.assert_close(found.sum(0), torch.ones(7))
+    assert found[0, -1] == 0.5
+
+
+@pytest.fixture(scope="module")
+def models(tiny_wan, tmp_path_factory):
+    folders = {
+        "wan": lambda: tiny_wan,
+        "cogvideox": lambda: cogvideox.cogvideox_5b(tmp_path_factory.mktemp("cogvideox")),
+        "cogvideox 2b": lambda: cogvideox.cogvideox_2b(tmp_path_factory.mktemp("cogvideox_2b")),
+        "unet": lambda: unet.animatediff(tmp_path_factory.mktemp("animatediff")),
+    }
+    return lambda name: load(folders[name](), device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox", "unet"])
+def test_windows_side_by_side_are_short_clips(name, models):
+    backbone = models(name)
+
+    def velocity(x, *parts):
+        frames = (x.shape[2] - 1) * backbone.frames_per_latent + 1
+        with torch.no_grad(), Run.open(backbone, Request(num_frames=frames, **SIZE), parts) as run:
+            return run.velocity(run.schedule[1], x, "cond")
+
+    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
+    short = torch.randn(1, backbone.channels, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+    long = torch.cat([short] * 3, dim=2)
+    windowed = velocity(long, FreeNoise(window=3, stride=3, reschedule=False))
+    alone = velocity(short)
+    torch.testing.assert_close(windowed, torch.cat([alone] * 3, dim=2), atol=2e-5, rtol=1e-4)
+    assert (velocity(long) - windowed).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "name, asked, part, says",
+    [
+        ("wan", {}, FreeNoise(window=2, stride=3), "freenoise has windows of 2 latent frames every 3"),
+        ("cogvideox", {}, FreeNoise(window=2), "and CogVideoXDPMScheduler adds fresh noise in each step"),
+        ("unet", {"scheduler": "euler a"}, FreeNoise(window=2), "EulerAncestralDiscreteScheduler adds fresh noise"),
+        ("cogvideox 2b", {}, FreeNoise(window=2), "freenoise lets each window begin at frame 0, and model"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_start(name, asked, part, says, models):
+    with (
+        pytest.raises(KinemaError, match=says),
+        Run.open(models(name), Request(num_frames=17, **SIZE, **asked), [part]),
+    ):
+        pass
