@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.footage import as_video
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.layers.clips import sized
-from kinema.video import open_clip
+from kinema.layers.clips import encoded, open_clip
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,8 +73,7 @@ class SEINE(Technique):
 
     def _place(self, run: Run, known: Tensor, there: Tensor, clip: np.ndarray, where: slice) -> None:
         """Enters frames (n, H, W, 3) as latents, the last ones of which belong to the places `where`."""
-        size = tuple(n * run.backbone.pixels_per_cell for n in known.shape[3:])
-        latents = run.backbone.encode(sized(as_video(torch.from_numpy(clip)[None]), size))
+        latents = encoded(run, clip)
         count = len(range(*where.indices(known.shape[2])))
         known[:, :, where] = latents[:, :, -count:]
         there[where] = True

@@ -9,7 +9,7 @@ import torch
 
 from kinema.core.errors import KinemaError
 from kinema.core.footage import as_video
-from kinema.video import open_clip
+from kinema.video import open_clip as open_clip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +27,16 @@ def clip_latents(run: Run, source: str, name: str) -> Tensor:
     if not source:
         raise KinemaError(f"{name} is empty; give a video, a folder of pictures, or a data: address")
     frames = open_clip(source, name)
-    backbone, conditions = run.backbone, run.conditions
-    at = np.linspace(0, len(frames) - 1, conditions.num_frames).round().astype(int)
-    size = tuple(n * backbone.pixels_per_cell for n in conditions.shape[3:])
-    latents = backbone.encode(sized(as_video(torch.from_numpy(frames[at])[None]), size))
-    ahead = conditions.shape[2] - latents.shape[2]
+    at = np.linspace(0, len(frames) - 1, run.conditions.num_frames).round().astype(int)
+    latents = encoded(run, frames[at])
+    ahead = run.conditions.shape[2] - latents.shape[2]
     return torch.cat([latents[:, :, :1].expand(-1, -1, ahead, -1, -1), latents], dim=2)
+
+
+def encoded(run: Run, frames: np.ndarray) -> Tensor:
+    """Clean latents (1, C, T, H, W) of frames (n, H', W', 3) uint8, stretched to the size of the run."""
+    size = tuple(n * run.backbone.pixels_per_cell for n in run.conditions.shape[3:])
+    return run.backbone.encode(sized(as_video(torch.from_numpy(np.ascontiguousarray(frames))[None]), size))
 
 
 def sized(video: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,51 @@
+"""What techniques are asked for in tests that take all of them: options, prompts, and who must stand beside whom."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+
+from kinema.core.registry import techniques
+from kinema.core.technique import Technique
+from kinema.guidance.cfg import CFG
+from kinema.long.gen_l_video import GenLVideo
+from kinema.video import Video
+
+EVENTS = "a red ball rolls, then a blue cube falls"
+# Techniques that do nothing alone.
+BESIDE = {"cfg_cache": lambda: [CFG()], "anchor_memory": lambda: [GenLVideo(window=2, stride=1)]}
+
+
+@cache
+def clip() -> str:
+    """A folder with the pictures of a small clip in which a square moves to the right."""
+    frames = np.full((13, 32, 32, 3), 60, dtype=np.uint8)
+    for i, frame in enumerate(frames):
+        frame[10:22, i : i + 12] = (220, 30, 30)
+    folder = Path(mkdtemp()) / "clip"
+    Video(frames).save(folder)
+    return str(folder)
+
+
+def options(name: str) -> dict[str, Any]:
+    """Values for the fields without which a technique cannot work."""
+    return {
+        "video_msg": lambda: {"sketch": clip()},
+        "seine": lambda: {"first": clip(), "second": clip()},
+        "ditflow": lambda: {"reference": clip()},
+        "ditflow_positions": lambda: {"reference": clip()},
+        "paint_with_words": lambda: {"regions": "ball: 0.0 0.0 0.6 0.6"},
+    }.get(name, dict)()
+
+
+def part(name: str) -> Technique:
+    return techniques()[name].cls(**options(name))
+
+
+def parts(name: str) -> list[Technique]:
+    """A technique, and what must stand beside it."""
+    return [part(name), *BESIDE.get(name, list)()]

@@ -1,0 +1,82 @@
+"""Every pair of techniques runs or is refused by name before the first step: docs/combinations.md says which.
+
+    KINEMA_WRITE=1 pytest tests/test_combinations.py
+
+writes the page.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import asked
+from kinema.backbones.load import load
+from kinema.core.errors import KinemaError
+from kinema.core.registry import techniques
+from kinema.core.rollout import Rollout
+from kinema.request import Request
+
+NAMES = list(techniques())
+PAGE = Path(__file__).parent.parent / "docs" / "combinations.md"
+SIZE = dict(num_frames=13, height=32, width=32, num_inference_steps=2, seed=3, fps=8)
+
+
+@pytest.fixture(scope="module")
+def mini(tiny_folder):
+    """A small model of the kind of `mini`."""
+    return load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
+
+
+def refusal(backbone, parts, names):
+    """Why these cannot run together, None when they do. A refusal comes before the first step and names one of them."""
+    steps = []
+    try:
+        rollout = Rollout(backbone, Request(prompt=asked.EVENTS, **SIZE), parts, lambda step, x: steps.append(x))
+        list(rollout.frames())
+    except KinemaError as error:
+        assert not steps, f"{names} are refused after {len(steps)} steps: {error}"
+        assert any(name in str(error) for name in names), f"a refusal of {names} names neither: {error}"
+        return str(error)
+    assert torch.stack([x.isfinite().all() for x in steps]).all(), f"{names} together are not finite"
+    return None
+
+
+def row(backbone, name):
+    """The line of a technique: with whom it is refused, and whether it runs alone."""
+    alone = refusal(backbone, [asked.part(name)], [name])
+    if alone is not None and name not in asked.BESIDE:
+        return f"| `{name}` | does not run on `mini`: {alone.replace('|', '/')} |"
+    refused = []
+    for other in NAMES[NAMES.index(name) + 1 :]:
+        together = {p.name: p for p in [*asked.parts(name), *asked.parts(other)]}
+        if refusal(backbone, list(together.values()), [name, other]) is not None:
+            alone = refusal(backbone, asked.parts(other), [other])
+            refused += [f"`{other}`"] if alone is None else []  # otherwise its own line says why
+    return f"| `{name}` | {', '.join(refused) or 'none'} |"
+
+
+HEAD = """# Techniques together
+
+Any number of techniques may be named at once. This page says for every pair whether the two run together on `mini`,
+with their defaults; it is written by `tests/test_combinations.py`, which runs each pair on a small model of the same
+kind and fails when the page is not true. A pair stands in the line of whichever comes first in the alphabet; one that is
+not listed runs. What is refused is refused before the first step, in one sentence with its names.
+
+| technique | is refused with, of those behind it |
+|---|---|
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_tells_what_runs_with_what(name, mini):
+    found = row(mini, name)
+    if os.environ.get("KINEMA_WRITE"):
+        text = PAGE.read_text() if PAGE.is_file() else HEAD
+        text = HEAD if name == NAMES[0] else text
+        PAGE.write_text(text + found + "\n")
+        return
+    told = re.findall(rf"^\| `{name}` .*$", PAGE.read_text(), flags=re.MULTILINE)
+    assert told == [found], "write the page anew: KINEMA_WRITE=1 pytest tests/test_combinations.py"
