@@ -62,8 +62,8 @@ HEAD = """# Techniques together
 
 Any number of techniques may be named at once. This page says for every pair whether the two run together on `mini`,
 with their defaults; it is written by `tests/test_combinations.py`, which runs each pair on a small model of the same
-kind and fails when the page is not true. A pair stands in the line of whichever comes first in the alphabet; one that is
-not listed runs. What is refused is refused before the first step, in one sentence with its names.
+kind and fails when the page is not true. A pair stands in the line of whichever comes first in the alphabet; one
+that is not listed runs. What is refused is refused before the first step, in one sentence with its names.
 
 | technique | is refused with, of those behind it |
 |---|---|

@@ -44,7 +44,7 @@ class Site:
     kind: str  # one of KINDS
     heads: int
     head_dim: int
-    up: int | None = None  # on the way up of a UNet: which of its blocks there, 0 is the coarsest; None elsewhere
+    up: int | None = None  # on the way up of a U-Net: which of its blocks there, 0 is the coarsest; None elsewhere
 
 
 # To which text a token of joint attention belongs (`Taps.owners`), where it is none by number.
