@@ -12,6 +12,8 @@ from typer.core import TyperCommand
 COMMANDS = {
     "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
     "extend": ("kinema.cli.extend", "Continue a video by some seconds."),
+    "transition": ("kinema.cli.transition", "Make a video from the end of one clip to the beginning of another."),
+    "transfer": ("kinema.cli.transfer", "Make a video of something else that moves as a clip does."),
     "plan": ("kinema.cli.plan", "Tell what a video would need in memory, before anything is loaded."),
     "show": ("kinema.cli.show", "Lay the frames of a video out on one picture."),
     "score": ("kinema.cli.score", "Read what a video shows, and compare it with a prompt."),
