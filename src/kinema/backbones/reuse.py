@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffusers import FirstBlockCacheConfig, MagCacheConfig, SeaCacheConfig
-from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.hooks import HookRegistry, ModelHook
 from torch import Tensor
 
 from kinema.backbones.folder import CLOCK
@@ -141,11 +141,11 @@ class Reuse:
         return KinemaError(f"{self.technique.name} cannot run on model {self.backbone.name!r}: {why}")
 
 
-class _Around(ModelHook):  # type: ignore[misc]
+class _Around(ModelHook):
     """Calls a cache of kinema's own in the place of a module."""
 
     def __init__(self, around: Callable[..., Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.around = around
 
     def new_forward(self, module: Any, *args: Any, **named: Any) -> Any:

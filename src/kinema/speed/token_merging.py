@@ -51,7 +51,7 @@ class TokenMerging(Technique):
         if self.size < 1:
             raise KinemaError(f"size of token_merging is {self.size}; use 1 or more, 1 merges nothing")
         run.state[self] = {}
-        frames = len(run.backbone.grid(run.conditions.shape)[:, 0].unique())
+        frames = len(torch.unique(run.backbone.grid(run.conditions.shape)[:, 0]))
         free = frames - int(run.backbone.frames_per_latent > 1)
         if free < self.size > 1:
             raise KinemaError(
@@ -75,14 +75,17 @@ class TokenMerging(Technique):
         if site.kind == "temporal":  # the places were added to the tokens, so that a mean has the mean of them
             kept = frames.first_of_each(q.shape[2], q.device)
             part = None if positions is None else positions.part(kept, kept)
-            return frames.copied(next(*(frames.merged(u, 2) for u in (q, k, v)), part, frames.weights(k)), 2)
+            bias = frames.weights(k)
+            q, k, v = (frames.merged(u, 2) for u in (q, k, v))
+            return frames.copied(next(q, k, v, part, bias), 2)
         if positions is not None:
             return in_sequence(frames.of_tokens(taps), site, q, k, v, positions, next, step.run.state[self])
         if site.kind == "cross" and taps.texts > 1:
             return next(q, k, v, positions)
-        q, k, v = (frames.merged(u.unflatten(0, (-1, taps.frames)), 1) for u in (q, k, v))
-        out = next(*(u.flatten(0, 1) for u in (q, k, v)), None)
-        return frames.copied(out.unflatten(0, q.shape[:2]), 1).flatten(0, 1)
+        samples = len(q) // taps.frames
+        q, k, v = (frames.merged(torch.unflatten(u, 0, (samples, -1)), 1).flatten(0, 1) for u in (q, k, v))
+        out = next(q, k, v, None)
+        return frames.copied(torch.unflatten(out, 0, (samples, -1)), 1).flatten(0, 1)
 
 
 def in_sequence(
@@ -111,7 +114,9 @@ def in_sequence(
         known[reads] = positions, merged
     if reads:
         return tokens.copied(next(tokens.merged(q, 2), k, v, merged), 2)
-    return tokens.copied(next(*(tokens.merged(u, 2) for u in (q, k, v)), merged, tokens.weights(k)), 2)
+    bias = tokens.weights(k)
+    q, k, v = (tokens.merged(u, 2) for u in (q, k, v))
+    return tokens.copied(next(q, k, v, merged, bias), 2)
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,8 @@ class Groups:
     def copied(self, u: Tensor, dim: int) -> Tensor:
         """What was made of the means, for all frames of their groups."""
         middle = self.runs * self.cells
-        head, means, tail = u.split([self.first, middle, u.shape[dim] - self.first - middle], dim)
-        frames = means.unflatten(dim, (self.runs, self.cells)).repeat_interleave(self.size, dim)
+        head, means, tail = torch.split(u, [self.first, middle, u.shape[dim] - self.first - middle], dim)
+        frames = torch.unflatten(means, dim, (self.runs, self.cells)).repeat_interleave(self.size, dim)
         return torch.cat([head, frames.flatten(dim, dim + 1), tail], dim)
 
     def first_of_each(self, count: int, device: torch.device) -> Tensor:
@@ -160,8 +165,8 @@ class Groups:
     def _parted(self, u: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """What is alone before, the groups (..., runs, size, cells, ...), and what is alone behind."""
         middle = self.runs * self.size * self.cells
-        head, groups, tail = u.split([self.first, middle, u.shape[dim] - self.first - middle], dim)
-        return head, groups.unflatten(dim, (self.runs, self.size, self.cells)), tail
+        head, groups, tail = torch.split(u, [self.first, middle, u.shape[dim] - self.first - middle], dim)
+        return head, torch.unflatten(groups, dim, (self.runs, self.size, self.cells)), tail
 
 
 def groups_of_frames(taps: Taps, size: int, picture_first: bool) -> Groups:
