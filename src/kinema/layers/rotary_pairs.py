@@ -16,7 +16,8 @@ def turned(u: Tensor, table: Tensor) -> Tensor:
     """Queries or keys u (B, N, L, D) after the positions of a table, in the type of u."""
     cos, sin = table
     partner = torch.stack([-u[..., 1::2], u[..., 0::2]], dim=-1).flatten(-2)
-    return (u * cos + partner * sin).to(u.dtype)
+    after: Tensor = u * cos + partner * sin
+    return after.to(u.dtype)
 
 
 def table_of(turn: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class DiTFlowPositions(MotionTransfer):
             table = self._own_table(run, state)
         if self.tables:
             given = step_tables.load(self.tables, self.name, self._belongs(run, state), f"tables of {self.name}")
-            if any(u.shape != table.shape for u in given):
+            if any(table is None or u.shape != table.shape for u in given):
                 raise KinemaError(
                     f"tables of {self.name} {self.tables} are for a model with other heads than {run.backbone.name!r}"
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Following:
 class MotionTransfer(Technique):
     """Base of the methods that optimise something until attention moves as it does in a reference clip."""
 
-    files = ("reference",)
+    files: ClassVar[tuple[str, ...]] = ("reference",)
 
     reference: str = ""  # a video or a folder of pictures; stretched to the size and length of the clip
     noise_range: tuple[float, float] = (1.0, 0.895)  # guided steps; the first 20% of CogVideoX 5B's 50
