@@ -9,7 +9,7 @@ from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.positions import Positions
 from kinema.core.run import Run
-from kinema.long.freelong import FreeLong, near, spectral_blend
+from kinema.long.freelong import FreeLong, _State, near, spectral_blend
 from kinema.request import Request
 from long.test_freenoise import attending, plain
 
@@ -47,7 +47,7 @@ def test_attention_is_the_blend_of_all_and_near_frames(kind, scaled):
     q, k, v = torch.randn(3, batch, 2, text + frames * many, 4, generator=torch.Generator().manual_seed(0))
     places = torch.zeros(frames * many, 3, dtype=torch.long)
     places[:, 0] = torch.arange(frames * many) // many
-    positions, step = Positions(places, places, first=text), attending(part, (1, 4, frames, 2, 3), (4, 1))
+    positions, step = Positions(places, places, first=text), attending(part, (1, 4, frames, 2, 3), _State(4, 1))
     found = part.attend(step, Site(0, kind, 2, 4), q, k, v, positions, plain(seen))
 
     frame = torch.cat([torch.full((text,), -1), places[:, 0]])

@@ -43,7 +43,8 @@ def remembered(places: Tensor, maker: Callable[[Tensor], Table]) -> Table:
     known = _made.get(places)
     if known is None or known[0] != maker:
         known = _made[places] = maker, maker(places)
-    return known[1]
+    table: Table = known[1]
+    return table
 
 
 def on_placed(u: Tensor, positions: Positions, side: str, turn: Callable[[Tensor], Tensor], dim: int) -> Tensor:

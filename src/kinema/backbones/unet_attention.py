@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from kinema.backbones.taps import TappedProcessor
 from kinema.core.attending import Attention
@@ -20,6 +21,7 @@ from kinema.core.attention import Site
 from kinema.core.positions import Part, Positions
 
 # Attentions over frames -> what adds the places of frames to their tokens, in the call in progress.
+_moved: Any = WeakTensorKeyDictionary()  # frames of a part -> (places, {projection: what is added for them})
 _places: ContextVar[Mapping[Any, Any] | None] = ContextVar("places_of_frames", default=None)
 
 
@@ -121,9 +123,20 @@ class MovedFrames:
         """u (B, N, L, D), which `to` made of the frames of `part`, at other places (L, 3)."""
         if places is self.own:
             return u
-        own = self.own[:, 0] if part is None else part.within(None)
+        if part is None:
+            return u + self._moved(u.shape[1], to, places, self.own[:, 0])
+        known = _moved.get(part.index)
+        if known is None or known[0] is not places:
+            known = _moved[part.index] = places, {}
+        if to not in known[1]:
+            known[1][to] = self._moved(u.shape[1], to, places, part.within(None))
+        added: Tensor = known[1][to]
+        return u + added
+
+    def _moved(self, heads: int, to: Any, places: Tensor, own: Tensor) -> Tensor:
+        """What is added to what `to` made of the frames `own`, (N, L, D)."""
         moved: Tensor = self._rows(to, places[:, 0]) - self._rows(to, own)
-        return u + moved.unflatten(1, (u.shape[1], -1)).transpose(0, 1)
+        return moved.unflatten(1, (heads, moved.shape[1] // heads)).transpose(0, 1)
 
     def _rows(self, to: Any, frames: Tensor) -> Tensor:
         """The projected sines of frames, (L, N D)."""
@@ -153,7 +166,7 @@ def frame_tables(unet: Any) -> dict[Any, Any]:
 
     Those that have one: where a network makes places of frames otherwise, they cannot be moved.
     """
-    found = {}
+    found: dict[Any, Any] = {}
     for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
         for motion in getattr(block, "motion_modules", None) or ():
             for layer in motion.transformer_blocks if motion is not None else ():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from kinema.core.attending import Attention
     from kinema.core.attention import Positions, Site
     from kinema.core.positions import Part
     from kinema.core.technique import Step
 
+T = TypeVar("T")
 AT_ONCE = 4096  # queries whose probabilities are in memory together
 
 
@@ -52,17 +55,17 @@ class FrameTokens:
         """
         members_q, members_k = (_members(u, self.frames) for u in (self.q, self.k))
         found = q.new_zeros((*q.shape[:2], self.frames, self.frames), dtype=torch.float32)
-        for part in torch.arange(q.shape[2], device=q.device).split(AT_ONCE):
-            logits = q[:, :, part] @ k.mT / math.sqrt(q.shape[-1])
-            found += members_q[part].T @ (logits.softmax(-1, dtype=torch.float32) @ members_k)
+        for some, of in zip(torch.split(q, AT_ONCE, dim=2), torch.split(members_q, AT_ONCE), strict=True):
+            logits = some @ k.mT / math.sqrt(q.shape[-1])
+            found += of.T @ (logits.softmax(-1, dtype=torch.float32) @ members_k)
         return found / members_q.sum(0)[:, None]
 
     def video(self, u: Tensor) -> Tensor:
         """The clip's part of queries or outputs u (B, N, L, D) as a volume (B', N, T, rows, columns, D)."""
         if self.in_batch:
-            apart = u.unflatten(0, (-1, self.rows, self.columns))  # (B', rows, columns, N, T, D)
+            apart = u.reshape(-1, self.rows, self.columns, *u.shape[1:])  # (B', rows, columns, N, T, D)
             return apart.permute(0, 3, 4, 1, 2, 5)
-        return u[:, :, self._clip].unflatten(2, (self.frames, self.rows, self.columns))
+        return u[:, :, self._clip].reshape(*u.shape[:2], self.frames, self.rows, self.columns, u.shape[3])
 
     def with_video(self, u: Tensor, volume: Tensor) -> Tensor:
         """u (B, N, L, D) with a volume of `video` in the place of the clip's part."""
@@ -76,6 +79,38 @@ class FrameTokens:
     def _clip(self) -> slice:
         assert self.first is not None, "only some of the tokens are passed"
         return slice(self.first, self.first + self.frames * self.rows * self.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Some queries and the keys that they see."""
+
+    q: Tensor | slice
+    k: Tensor | slice
+    positions: Positions
+
+    @classmethod
+    def of(cls, positions: Positions, q: Tensor, k: Tensor) -> View:
+        """Of the queries q and the keys k, numbers of tokens (n,)."""
+        return cls(_in_a_row(q), _in_a_row(k), positions.part(q, k))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, next: Attention) -> Tensor:
+        """Their attention, of the q, k and v of all tokens."""
+        return next(q[:, :, self.q], k[:, :, self.k], v[:, :, self.k], self.positions)
+
+
+class Kept(Generic[T]):
+    """What is made of the tokens of an attention, kept while layer after layer has the same tokens."""
+
+    def __init__(self) -> None:
+        self._known: tuple[tuple[object, ...], T] | None = None
+
+    def of(self, tokens: FrameTokens, positions: Positions, make: Callable[[], T]) -> T:
+        parts = (positions.q_part, positions.k_part)
+        now = (tokens.q, tokens.k, positions.q, positions.k, *parts, positions.first, positions.extra, positions.text)
+        if self._known is None or any(a is not b for a, b in zip(now, self._known[0], strict=True)):
+            self._known = now, make()
+        return self._known[1]
 
 
 def frame_tokens(step: Step, site: Site, q: Tensor, k: Tensor, positions: Positions | None) -> FrameTokens:
@@ -110,6 +145,13 @@ def _frame_of(count: int, part: Part | None, first: int, cells: int, frames: int
 def _frame_of_all(count: int, first: int, cells: int, frames: int, device: torch.device) -> Tensor:
     number = torch.arange(count, device=device) - first
     return torch.where((number >= 0) & (number < frames * cells), number // cells, -1)
+
+
+def _in_a_row(tokens: Tensor) -> Tensor | slice:
+    """A slice, which copies nothing, for numbers of tokens (n,) that follow each other."""
+    if len(tokens) == 0 or not torch.equal(tokens, torch.arange(len(tokens), device=tokens.device) + tokens[0]):
+        return tokens
+    return slice(int(tokens[0]), int(tokens[-1]) + 1)
 
 
 def _members(frame_of: Tensor, frames: int) -> Tensor:

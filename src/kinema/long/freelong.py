@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,8 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.core.windows import window_sizes
-from kinema.layers.frames import FrameTokens, frame_tokens
-from kinema.layers.noise import check_kept, rescheduled
+from kinema.layers.frames import Kept, View, frame_tokens
+from kinema.layers.noise import check_kept, rescheduled, window_and_stride
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
     from kinema.core.technique import Step
+    from kinema.layers.frames import FrameTokens
 
 
 @technique(
@@ -61,12 +61,12 @@ class FreeLong(Technique):
     reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
 
     def start(self, run: Run) -> None:
-        size, _ = run.state[self] = window_sizes(run, self, self.window, self.stride, fraction=0.25)
+        state = run.state[self] = _State(*window_and_stride(run, self, self.window, self.stride))
         if min(self.time_cutoff, self.space_cutoff) <= 0:
             raise KinemaError(
                 f"{self.name} has time_cutoff {self.time_cutoff} and space_cutoff {self.space_cutoff}; use above 0"
             )
-        if size == run.conditions.shape[2]:
+        if state.size == run.conditions.shape[2]:
             return
         if self.reschedule:
             check_kept(run, self.name)
@@ -80,14 +80,16 @@ class FreeLong(Technique):
         return site.kind in ("temporal", "self", "joint")
 
     def init_noise(self, run: Run, x: Tensor) -> Tensor:
-        return rescheduled(x, *run.state[self], run.generators) if self.reschedule else x
+        state: _State = run.state[self]
+        return rescheduled(x, state.size, state.stride, run.generators) if self.reschedule else x
 
     def attend(
         self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
     ) -> Tensor:
         assert step.run is not None
         tokens = frame_tokens(step, site, q, k, positions)
-        window = step.run.state[self][0] // step.run.backbone.patch[0]
+        state: _State = step.run.state[self]
+        window = state.size // step.run.backbone.patch[0]
         if tokens.frames <= window:
             return next(q, k, v, positions)
         if tokens.first is None:
@@ -97,32 +99,46 @@ class FreeLong(Technique):
             scale = torch.tensor([window / tokens.frames, 1.0, 1.0], dtype=torch.float64, device=q.device)
             squeezed = replace(positions, q=positions.q * scale, k=positions.k * scale)
         everywhere = next(q, k, v, squeezed)
-        near = near_frames(tokens, window, q, k, v, positions, next)
-        blended = spectral_blend(tokens.video(everywhere), near, self.time_cutoff, self.space_cutoff)
+        if tokens.in_batch:
+            near_only = tokens.video(next(q, k, v, positions, tokens.bias(near_table(tokens.frames, window).to(q))))
+        else:
+            assert positions is not None
+            views = state.views.of(tokens, positions, lambda: near_views(tokens, positions, window))
+            found = torch.cat([view.attend(q, k, v, next) for view in views], dim=2)
+            near_only = found.reshape(*found.shape[:2], tokens.frames, tokens.rows, tokens.columns, -1)
+        blended = spectral_blend(tokens.video(everywhere), near_only, self.time_cutoff, self.space_cutoff)
         return tokens.with_video(everywhere, blended)
 
 
-def near_frames(
-    tokens: FrameTokens, window: int, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
-) -> Tensor:
-    """Attention of every frame to those near it, and to text: (B', N, T, rows, columns, D).
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Of one run."""
 
-    Over one token a frame it is a bias; where a frame has many, frames that see the same go through attention together,
-    so that no mask over all pairs of tokens is made.
+    size: int  # latent frames near a frame
+    stride: int
+    views: Kept[list[View]] = field(default_factory=Kept)
+
+
+def near_table(frames: int, window: int) -> Tensor:
+    """0 for the frames near each frame and -inf for the others, (T, T)."""
+    table = torch.full((frames, frames), -torch.inf)
+    for frame in range(frames):
+        table[frame, slice(*near(frame, frames, window))] = 0
+    return table
+
+
+def near_views(tokens: FrameTokens, positions: Positions, window: int) -> list[View]:
+    """The queries of all frames in order, together for frames that are near the same, with the keys of those and text.
+
+    So no mask over all pairs of tokens is made.
     """
     spans = [near(frame, tokens.frames, window) for frame in range(tokens.frames)]
-    if tokens.in_batch:
-        table = q.new_full((tokens.frames, tokens.frames), -torch.inf)
-        for frame, (start, stop) in enumerate(spans):
-            table[frame, start:stop] = 0
-        return tokens.video(next(q, k, v, positions, tokens.bias(table)))
-    assert positions is not None
     found = []
-    for start, stop in dict.fromkeys(spans):
-        of_q = torch.isin(tokens.q, tokens.q.new_tensor([i for i, span in enumerate(spans) if span == (start, stop)]))
-        of_q, of_k = of_q.nonzero().flatten(), tokens.seen(start, stop)[1]
-        found.append(next(q[:, :, of_q], k[:, :, of_k], v[:, :, of_k], positions.part(of_q, of_k)))
-    return torch.cat(found, dim=2).unflatten(2, (tokens.frames, tokens.rows, tokens.columns))
+    for span in dict.fromkeys(spans):
+        first, count = spans.index(span), spans.count(span)
+        of_q = ((tokens.q >= first) & (tokens.q < first + count)).nonzero().flatten()
+        found.append(View.of(positions, of_q, tokens.seen(*span)[1]))
+    return found
 
 
 def near(frame: int, frames: int, window: int) -> tuple[int, int]:
@@ -138,7 +154,8 @@ def spectral_blend(low: Tensor, high: Tensor, time_cutoff: float, space_cutoff: 
     kept = gaussian(tuple(low.shape[2:5]), time_cutoff, space_cutoff, low.device)
     high, over = high.float(), (2, 3, 4)
     spectrum = torch.fft.rfftn(low.float() - high, dim=over) * kept[..., None]
-    return high + torch.fft.irfftn(spectrum, s=low.shape[2:5], dim=over)
+    blended: Tensor = high + torch.fft.irfftn(spectrum, s=low.shape[2:5], dim=over)
+    return blended
 
 
 @lru_cache(maxsize=32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,9 +10,9 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.core.windows import triangle, window_sizes, windows
-from kinema.layers.frames import frame_tokens
-from kinema.layers.noise import check_kept, rescheduled
+from kinema.core.windows import triangle, windows
+from kinema.layers.frames import Kept, View, frame_tokens
+from kinema.layers.noise import check_kept, rescheduled, window_and_stride
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class FreeNoise(Technique):
     reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
 
     def start(self, run: Run) -> None:
-        state = run.state[self] = _State(*window_sizes(run, self, self.window, self.stride, fraction=0.25))
+        state = run.state[self] = _State(*window_and_stride(run, self, self.window, self.stride))
         if state.size == run.conditions.shape[2]:
             return
         if self.reschedule:
@@ -86,51 +86,31 @@ class FreeNoise(Technique):
         if tokens.frames * group <= state.size or positions is None:
             return next(q, k, v, positions)
         out = torch.zeros_like(q)
-        for view in state.views(tokens, positions, group):
-            seen = next(q[:, :, view.q], k[:, :, view.k], v[:, :, view.k], view.positions)
-            out.index_add_(2, view.q, seen * view.share.to(q))
+        for view, share in state.views.of(tokens, positions, lambda: state.seen(tokens, positions, group)):
+            out[:, :, view.q] += view.attend(q, k, v, next) * share.to(q)
         return out
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """The tokens of one window."""
-
-    q: Tensor  # (n,) which queries
-    k: Tensor  # (m,) which keys
-    positions: Positions
-    share: Tensor  # (n, 1) what the window counts for each of its queries
-
-
-@dataclass(eq=False)
 class _State:
-    """Of one run: its windows, and their tokens, which are the same from layer to layer."""
+    """Of one run."""
 
-    size: int  # latent frames
+    size: int  # latent frames of a window
     stride: int
-    known: tuple[FrameTokens, Positions, list[_View]] | None = None
+    views: Kept[list[tuple[View, Tensor]]] = field(default_factory=Kept)
 
-    def views(self, tokens: FrameTokens, positions: Positions, group: int) -> list[_View]:
-        if self.known is not None and _same(*self.known[:2], tokens, positions):
-            return self.known[2]
+    def seen(self, tokens: FrameTokens, positions: Positions, group: int) -> list[tuple[View, Tensor]]:
+        """The tokens of each window, and what it counts for each of its queries, (n, 1)."""
         parts = windows(tokens.frames, self.size // group, self.stride // group)
-        found: list[_View] = []
+        found: list[tuple[View, Tensor]] = []
         for part, share in zip(parts, shares(parts, tokens.frames), strict=True):
             of_q, of_k = tokens.seen(part.first, part.stop)
-            placed = begun_at(positions.part(of_q, of_k), part.first * group)
-            if found and torch.equal(placed.q, found[0].positions.q) and torch.equal(placed.k, found[0].positions.k):
-                placed = replace(placed, q=found[0].positions.q, k=found[0].positions.k)  # one table of places for all
-            found.append(_View(of_q, of_k, placed, share.to(placed.q.device)[tokens.q[of_q], None]))
-        self.known = tokens, positions, found
+            view = View.of(positions, of_q, of_k)
+            placed = begun_at(view.positions, part.first * group)
+            if found:
+                placed = _shared(placed, found[0][0].positions)
+            found.append((replace(view, positions=placed), share.to(of_q.device)[tokens.q[of_q], None]))
         return found
-
-
-def _same(tokens: FrameTokens, positions: Positions, others: FrameTokens, other: Positions) -> bool:
-    """Whether two attentions have the same tokens at the same places."""
-    numbers = (positions.first, positions.extra, positions.text) == (other.first, other.extra, other.text)
-    places = positions.q is other.q and positions.k is other.k
-    parts = positions.q_part is other.q_part and positions.k_part is other.k_part
-    return numbers and places and parts and tokens.q is others.q and tokens.k is others.k
 
 
 def shares(parts: Sequence[Window], frames: int) -> Tensor:
@@ -147,3 +127,9 @@ def begun_at(positions: Positions, first: int) -> Positions:
     back = positions.q.new_tensor([first, 0, 0])
     q, k = positions.q - back, positions.k - back
     return replace(positions, q=q, k=q if torch.equal(q, k) else k)
+
+
+def _shared(positions: Positions, other: Positions) -> Positions:
+    """The same, with the other's tensors where the places are equal: models make a table for each tensor of them."""
+    same = torch.equal(positions.q, other.q) and torch.equal(positions.k, other.k)
+    return replace(positions, q=other.q, k=other.k) if same else positions
