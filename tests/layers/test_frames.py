@@ -1,5 +1,6 @@
 """Tokens by frame: text before the clip, what stands beside it, the places of a UNet, some of the tokens."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from kinema.core.attention import Site
 from kinema.core.positions import Positions
 from kinema.core.technique import Step
 from kinema.core.windows import Window
-from kinema.layers.frames import frame_tokens
+from kinema.layers.frames import Kept, View, frame_tokens
 
 SELF, JOINT, TEMPORAL = (Site(0, kind, 2, 4) for kind in ("self", "joint", "temporal"))
 
@@ -72,3 +73,24 @@ def test_a_table_as_a_bias_leaves_text_alone():
     bias = found.bias(torch.arange(9.0).reshape(3, 3) + 1)
     assert bias.shape == (14, 14) and not bias[:2].any() and not bias[:, :2].any()
     assert (bias[2 + 4 * 1, 2 + 4 * 2], bias[13, 2]) == (6, 7)
+
+
+def test_what_is_made_of_tokens_is_kept_for_the_same_tokens_alone():
+    q, places, made = tokens(12), torch.zeros(12, 3), []
+    kept, own = Kept(), Positions(places, places)
+
+    def asked(positions, q=q):
+        found = frame_tokens(step(), SELF, q, q, positions)
+        return kept.of(found, positions, lambda: made.append(positions) or len(made))
+
+    assert [asked(own), asked(Positions(places, places)), asked(replace(own, q=places + 1)), asked(own)] == [1, 1, 2, 3]
+    assert asked(own.part(k=torch.arange(12)), q) == 4
+
+
+def test_a_view_takes_tokens_that_follow_each_other_without_a_copy():
+    q, places = tokens(12), torch.arange(36.0).reshape(12, 3)
+    view = View.of(Positions(places, places), torch.arange(4, 8), torch.tensor([0, 2, 3]))
+    assert view.q == slice(4, 8) and view.k.tolist() == [0, 2, 3]
+    found = view.attend(q, q, q + 1, lambda q, k, v, positions: (q, k, v, positions))
+    assert torch.equal(found[0], q[:, :, 4:8]) and torch.equal(found[2], q[:, :, [0, 2, 3]] + 1)
+    assert torch.equal(found[3].q, places[4:8]) and torch.equal(found[3].k, places[[0, 2, 3]])

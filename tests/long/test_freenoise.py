@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
 
@@ -12,9 +13,11 @@ from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.positions import Positions
 from kinema.core.run import Run, State
+from kinema.core.schedule import Solver
 from kinema.core.technique import Step
+from kinema.core.windows import Window
 from kinema.layers.noise import rescheduled
-from kinema.long.freenoise import FreeNoise
+from kinema.long.freenoise import FreeNoise, _State, shares
 from kinema.request import Request
 
 SIZE = dict(prompt="a red ball", height=32, width=64, num_inference_steps=3, seed=1)
@@ -56,8 +59,6 @@ def attending(part, latents, state):
 
 
 def test_a_frame_is_the_weighted_mean_of_the_windows_that_hold_it():
-    from kinema.long.freenoise import _State
-
     part, seen = FreeNoise(), []
     q, k, v = torch.randn(3, 1, 2, 2 + 5 * 2 + 2, 4, generator=torch.Generator().manual_seed(0))
     places = torch.zeros(6 * 2, 3, dtype=torch.long)  # two words, five frames of two tokens, one frame beside them
@@ -78,9 +79,6 @@ def test_a_frame_is_the_weighted_mean_of_the_windows_that_hold_it():
 
 
 def test_weights_rise_to_the_middle_of_a_window():
-    from kinema.core.windows import Window
-    from kinema.long.freenoise import shares
-
     found = shares([Window(0, 4), Window(2, 6)], 6)
     torch.testing.assert_close(found[:, 2:4], torch.tensor([[2 / 3, 1 / 3], [1 / 3, 2 / 3]]))
     torch.testing.assert_close(found.sum(0), torch.ones(7))
@@ -131,3 +129,18 @@ def test_what_cannot_be_done_is_refused_at_start(name, asked, part, says, models
         Run.open(models(name), Request(num_frames=17, **SIZE, **asked), [part]),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "kind, settings, draws",
+    [
+        ("DPMSolverMultistepScheduler", {}, False),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, True),
+        ("UniPCMultistepScheduler", {}, False),
+        ("FlowMatchEulerDiscreteScheduler", {}, False),
+        ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, True),
+        ("EulerAncestralDiscreteScheduler", {}, True),
+    ],
+)
+def test_a_solver_says_whether_its_steps_add_noise(kind, settings, draws):
+    assert Solver(getattr(diffusers, kind)(**settings), 3, torch.device("cpu")).draws_noise is draws

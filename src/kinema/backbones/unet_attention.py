@@ -136,7 +136,7 @@ class MovedFrames:
     def _moved(self, heads: int, to: Any, places: Tensor, own: Tensor) -> Tensor:
         """What is added to what `to` made of the frames `own`, (N, L, D)."""
         moved: Tensor = self._rows(to, places[:, 0]) - self._rows(to, own)
-        return moved.unflatten(1, (heads, moved.shape[1] // heads)).transpose(0, 1)
+        return moved.reshape(len(moved), heads, -1).transpose(0, 1)
 
     def _rows(self, to: Any, frames: Tensor) -> Tensor:
         """The projected sines of frames, (L, N D)."""
