@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from kinema.core.registry import techniques
 from kinema.core.technique import Technique
 from kinema.guidance.cfg import CFG
 from kinema.long.gen_l_video import GenLVideo
-from kinema.video import Video
+from kinema.video import clip_address
 
 EVENTS = "a red ball rolls, then a blue cube falls"
 # Techniques that do nothing alone.
@@ -22,24 +20,18 @@ BESIDE = {"cfg_cache": lambda: [CFG()], "anchor_memory": lambda: [GenLVideo(wind
 
 @cache
 def clip() -> str:
-    """A folder with the pictures of a small clip in which a square moves to the right."""
+    """A small clip in which a square moves to the right."""
     frames = np.full((13, 32, 32, 3), 60, dtype=np.uint8)
     for i, frame in enumerate(frames):
         frame[10:22, i : i + 12] = (220, 30, 30)
-    folder = Path(mkdtemp()) / "clip"
-    Video(frames).save(folder)
-    return str(folder)
+    return clip_address(frames)
 
 
 def options(name: str) -> dict[str, Any]:
     """Values for the fields without which a technique cannot work."""
-    return {
-        "video_msg": lambda: {"sketch": clip()},
-        "seine": lambda: {"first": clip(), "second": clip()},
-        "ditflow": lambda: {"reference": clip()},
-        "ditflow_positions": lambda: {"reference": clip()},
-        "paint_with_words": lambda: {"regions": "ball: 0.0 0.0 0.6 0.6"},
-    }.get(name, dict)()
+    if name == "paint_with_words":
+        return {"regions": "ball: 0.0 0.0 0.6 0.6"}
+    return dict.fromkeys(techniques()[name].cls.files[:1], clip())
 
 
 def part(name: str) -> Technique:

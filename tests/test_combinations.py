@@ -1,4 +1,6 @@
-"""Every pair of techniques runs or is refused by name before the first step: docs/combinations.md says which.
+"""Every technique on every family, and every pair of them, runs or is refused by name before the first step.
+
+docs/combinations.md says which.
 
     KINEMA_WRITE=1 pytest tests/test_combinations.py
 
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import asked
+from backbones.families import cases
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.registry import techniques
@@ -30,11 +34,12 @@ def mini(tiny_folder):
     return load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
 
 
-def refusal(backbone, parts, names):
+def refusal(backbone, parts, names, wanted=SIZE):
     """Why these cannot run together, None when they do. A refusal comes before the first step and names one of them."""
     steps = []
     try:
-        rollout = Rollout(backbone, Request(prompt=asked.EVENTS, **SIZE), parts, lambda step, x: steps.append(x))
+        request = Request(**{"prompt": asked.EVENTS, **wanted})
+        rollout = Rollout(backbone, request, parts, lambda step, x: steps.append(x))
         list(rollout.frames())
     except KinemaError as error:
         assert not steps, f"{names} are refused after {len(steps)} steps: {error}"
@@ -68,15 +73,43 @@ that is not listed runs. What is refused is refused before the first step, in on
 | technique | is refused with, of those behind it |
 |---|---|
 """
+FAMILIES_HEAD = """
+## On the families
+
+Each technique with its defaults on a small model of each family. What is not listed runs.
+
+| family | refuses |
+|---|---|
+"""
+ROWS = (
+    "wan 2.1 t2v", "wan 2.2 ti2v", "cogvideox 2b", "cogvideox 5b", "cogvideox 1.5", "hunyuan t2v", "hunyuan 1.5 t2v",
+    "ltx 0.9.5 t2v", "ltx 2.0 t2v", "mochi", "animatediff", "svd",
+)  # fmt: skip
+
+
+def check(found, start, head):
+    """Compares a line of the page, or writes it; `head` stands ahead of the first one of a table."""
+    if os.environ.get("KINEMA_WRITE"):
+        before = "" if head == HEAD else PAGE.read_text()
+        PAGE.write_text(before + (head or "") + found + "\n")
+        return
+    told = re.findall(rf"^{re.escape(start)} .*$", PAGE.read_text(), flags=re.MULTILINE)
+    assert told == [found], "write the page anew: KINEMA_WRITE=1 pytest tests/test_combinations.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_tells_what_runs_with_what(name, mini):
-    found = row(mini, name)
-    if os.environ.get("KINEMA_WRITE"):
-        text = PAGE.read_text() if PAGE.is_file() else HEAD
-        text = HEAD if name == NAMES[0] else text
-        PAGE.write_text(text + found + "\n")
-        return
-    told = re.findall(rf"^\| `{name}` .*$", PAGE.read_text(), flags=re.MULTILINE)
-    assert told == [found], "write the page anew: KINEMA_WRITE=1 pytest tests/test_combinations.py"
+    check(row(mini, name), f"| `{name}` |", HEAD if name == NAMES[0] else None)
+
+
+@pytest.mark.parametrize("family", ROWS)
+def test_the_page_tells_what_runs_on_which_family(family, tmp_path):
+    case = cases()[family]
+    backbone = load(case.build(tmp_path), device="cpu", dtype="float32")
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (48, 32), (200, 40, 30)).save(picture)
+    wanted = {"prompt": asked.EVENTS if case.prompts else "", "num_frames": 13, "fps": 8, "seed": 3}
+    wanted = {**case.request, **wanted, "num_inference_steps": 2, **({"image": str(picture)} if case.images else {})}
+    refused = [f"`{n}`" for n in NAMES if refusal(backbone, asked.parts(n), [n], wanted) is not None]
+    found = f"| {family} | {', '.join(refused) or 'nothing'} |"
+    check(found, f"| {family} |", FAMILIES_HEAD if family == ROWS[0] else None)

@@ -5,19 +5,16 @@ import hashlib
 import inspect
 import re
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import asked
 from backbones.families import cases
 from kinema.backbones.load import load
-from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.core.registry import techniques
-from kinema.guidance.cfg import CFG
 from kinema.request import Request
-from kinema.video import clip_address
 
 ENTRIES = techniques()
 # Rows of the families for techniques that a text to video model has nothing for.
@@ -26,16 +23,6 @@ ELSEWHERE = {
     "modality_cfg": "ltx 2.0 t2v", "token_merging": "animatediff",
 }  # fmt: skip
 SIZE = dict(num_inference_steps=3, num_frames=5, height=32, width=32)
-
-
-# What a technique reads that is given a file; the first one named in `files` is a clip.
-CLIP = clip_address(np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3)).astype(np.uint8))
-BESIDE = {"cfg_cache": (CFG(),)}  # techniques that do nothing alone
-
-
-def default(name):
-    """A technique as it comes, with a clip where it cannot be without."""
-    return ENTRIES[name].cls(**dict.fromkeys(ENTRIES[name].cls.files[:1], CLIP))
 
 
 def run(backbone, *parts, seed=3):
@@ -76,25 +63,15 @@ def model(tiny_wan, tmp_path_factory):
     return built
 
 
-def runs(backbone, *parts):
-    """The latents, or None when the combination is refused with the names of those who cannot work."""
-    try:
-        return run(backbone, *parts)[1]
-    except KinemaError as error:
-        assert any(p.name in str(error) for p in parts), f"a refusal names the technique: {error}"
-        return None
-
-
 @pytest.mark.parametrize("name", ENTRIES)
 def test_technique_keeps_the_contract(name, model):
-    entry, backbone, beside = ENTRIES[name], model(name), BESIDE.get(name, ())
+    entry, backbone, (part, *beside) = ENTRIES[name], model(name), asked.parts(name)
     before = fingerprint(backbone)
     plain = run(backbone, *beside)[1]
     neutral = run(backbone, entry.cls(**entry.neutral), *beside)[1]
     off = (neutral - plain).abs().max().item()
     assert off <= (1e-4 if name in ELSEWHERE else 1e-6) * plain.abs().max(), f"neutral {name} is {off:.1e} off"
 
-    part = default(name)
     unchanged = copy.deepcopy(vars(part))
     first, second = run(backbone, part, *beside)[1], run(backbone, part, *beside)[1]
     assert torch.equal(first, second), f"{name} gives another result the second time"
@@ -105,15 +82,7 @@ def test_technique_keeps_the_contract(name, model):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_technique_stays_finite_in_bfloat16(name, model):
-    assert run(model(name, "bfloat16"), default(name), *BESIDE.get(name, ()))[1].float().isfinite().all()
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-def test_technique_runs_with_every_other_or_is_refused_by_name(name, model):
-    backbone = model()
-    for other in ENTRIES:
-        latents = runs(backbone, default(name), default(other))
-        assert latents is None or latents.isfinite().all()
+    assert run(model(name, "bfloat16"), *asked.parts(name))[1].float().isfinite().all()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
