@@ -98,7 +98,7 @@ class BroadWay(Technique):
         within = sorted({site.block for site in sites if first <= site.block <= last})
         levels = {site.block: site.up for site in sites if site.up is not None}
         if not any(site.kind == "temporal" for site in sites):
-            begins = first if self.block_range else within[len(within) // 2]
+            begins = first if self.block_range else within[(len(within) - 1) // 2]
             followers = [block for block in within if block >= begins]
             return Seen(dict.fromkeys(followers, 0), frozenset(followers[:1]))
         reference = 1 if max(levels.values(), default=0) > 1 else 0
