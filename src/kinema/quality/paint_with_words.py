@@ -68,7 +68,7 @@ class PaintWithWords(Technique):
     """
 
     regions: str = ""  # "words: left top right bottom @ times; ...", from 0 to 1, see layers/regions.py
-    weight: float = 0.4  # no unit; 0 or more, 0 paints nothing
+    weight: float = 0.2  # no unit; 0 or more, 0 paints nothing
     most_sigma: float = 80.0  # no unit; more than 0
 
     def start(self, run: Run) -> None:
