@@ -8,12 +8,14 @@ from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normal
 from diffusers.guiders.classifier_free_zero_star_guidance import cfg_zero_star_scale
 
 from kinema.core.errors import KinemaError
+from kinema.core.positions import Positions
 from kinema.core.run import State
 from kinema.core.technique import Step
 from kinema.guidance.apg import APG, project
 from kinema.guidance.cfg import CFG
 from kinema.guidance.cfg_zero_star import CFGZeroStar, agreement
 from kinema.guidance.pag import PAG
+from kinema.guidance.perturbed import own_values
 from kinema.guidance.slg import SLG
 
 C, U, P = torch.randn(3, 2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -107,3 +109,14 @@ def test_bad_values_are_refused(part):
     run = SimpleNamespace(steps=8, state=State(), backbone=SimpleNamespace(sites=[], name="toy"))
     with pytest.raises(KinemaError, match=part.name):
         part.start(run)
+
+
+def test_a_token_keeps_itself_where_other_keys_are_passed_than_queries():
+    v, places = torch.randn(1, 2, 6, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(6, 3)
+    positions = Positions(places, places)
+    assert own_values(v, v, positions) is v
+    of_q, of_k = torch.tensor([4, 1]), torch.tensor([1, 2, 4])
+    assert torch.equal(own_values(v[:, :, of_q], v[:, :, of_k], positions.part(of_q, of_k)), v[:, :, of_q])
+    assert torch.equal(own_values(v[:, :, of_q], v, positions.part(q=of_q)), v[:, :, of_q])
+    with pytest.raises(KinemaError, match="whose own values are not passed"):
+        own_values(v[:, :, of_q], v[:, :, :1], positions.part(of_q, torch.tensor([1])))
