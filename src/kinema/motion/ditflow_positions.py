@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
     from kinema.core.technique import Step, Technique
+    from kinema.layers.reading import Seen
 
 
 @dataclass(kw_only=True)
@@ -156,21 +158,29 @@ class DiTFlowPositions(MotionTransfer):
             x = torch.zeros(run.conditions.shape, device=run.backbone.device)
             read = read_attention(run, state.steps[0], x, self_attentions(run))
         first = read[0]
-        table = table_of(lambda u: first.next.turn(u, u, first.positions)[0], first.q)
-        if not table[1].any():
-            raise KinemaError(f"{self.name} needs rotary positions, and {model} adds positions to its tokens instead")
+        table = table_of(partial(_side, first, 0), first.q)
         for seen in read:
             for side in (0, 1):
-                if not reproduces(table, lambda u, s=seen, i=side: s.next.turn(u, u, s.positions)[i], seen.q):  # type: ignore[misc]
+                own = partial(_side, seen, side)
+                if not reproduces(table, own, seen.q) or not torch.equal(
+                    seen.next.turn(seen.q, seen.k, None)[0], seen.q
+                ):
                     raise KinemaError(
                         f"{self.name} needs one table of cos and sin for neighbouring channels, and {model} turns "
                         "queries and keys otherwise"
                     )
+        if not table[1].any():
+            raise KinemaError(f"{self.name} needs rotary positions, and {model} adds positions to its tokens instead")
         return table[:, :, first.clip].expand(2, *[-1] * 4).clone()
 
     def _belongs(self, run: Run, state: Following) -> dict[str, Any]:
         """What a file of tables must be for."""
         return {"grid": list(state.grid), "noise levels": [round(step.t, 6) for step in state.steps]}
+
+
+def _side(seen: Seen, side: int, u: Tensor) -> Tensor:
+    """u turned by the model as queries (side 0) or keys (side 1) are."""
+    return seen.next.turn(u, u, seen.positions)[side]
 
 
 def _placed(u: Tensor, own: Tensor, positions: Positions, side: str, table: Tensor) -> Tensor:
