@@ -67,7 +67,7 @@ def test_in_one_sequence_equal_logits_become_the_softmax_of_the_gaussian(kind, w
     )  # fmt: skip
     frame = torch.arange(frames).repeat_interleave(cells).double()
     bias = torch.zeros(count, count, dtype=torch.float64)
-    bias[words:, words:] = 2.0 * largest * torch.exp(-((frame[:, None] - frame) ** 2) / (2 * 1.3**2))
+    bias[words:, words:] = 2.0 * largest * (torch.exp(-((frame[:, None] - frame) ** 2) / (2 * 1.3**2)) - 1)
     torch.testing.assert_close(found, bias.softmax(-1).expand_as(found))
 
 

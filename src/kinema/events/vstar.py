@@ -37,12 +37,12 @@ class VSTAR(Technique):
     A smaller deviation gives frames more of a life of their own. The synopsis are the events of the prompt: their texts
     stand at even distances over the clip, the first at its first frame and the last at its last, and frames between two
     read a mixture of them in proportion; with times, a text stands in the middle of its event.
-    Paper: "VSTAR: Generative Temporal Nursing for Longer Dynamic Video Synthesis", 2024, arXiv:2403.13501, section 4.
+    Paper: "VSTAR: Generative Temporal Nursing for Longer Dynamic Video Synthesis", 2024, arXiv:2403.13501.
     Departures: the synopsis is given (the paper asks a language model for it). Steps 1 to 14 of its 25 are noise levels
     here. Where frames and places stand in one sequence, m is the mean over queries, measured on some of them, of the
-    largest logit of a key of the clip; text, and what stands beside the clip, is neither near nor far. VideoCrafter2's
-    temporal attention before its first block, which the paper leaves alone, other models do not have. Frames are latent
-    frames, each of which may stand for several of the video.
+    largest logit of a key of the clip, and G is less by 1, which is the same for the clip alone and lets text be read
+    as before. VideoCrafter2's temporal attention before its first block, which the paper leaves alone, other models do
+    not have. Frames are latent frames, each of which may stand for several of the video.
     Shapes: q, k, v (B, N, L, D); G (T, T); m (B, N, T, 1), or (B, N, 1, 1) in one sequence.
     Raises: KinemaError at start, for values out of range, several prompts in a batch, and events that overlap.
     """
@@ -89,11 +89,11 @@ class VSTAR(Technique):
         deviation = self._deviation(step, tokens)
         if deviation is None:
             return next(q, k, v, positions)
-        near = self.scale * gaussian(tokens.frames, deviation).to(q)
+        near = gaussian(tokens.frames, deviation).to(q)
         if site.kind == "temporal":
             largest = logits(next, q, k, positions).amax(dim=-1, keepdim=True)
-            return next(q, k, v, positions, tokens.bias(near) * largest)
-        return in_sequence(near, tokens, q, k, v, positions, next)
+            return next(q, k, v, positions, self.scale * tokens.bias(near) * largest)
+        return in_sequence(self.scale * (near - 1), tokens, q, k, v, positions, next)
 
     def _deviation(self, step: Step, tokens: FrameTokens) -> float | None:
         """The one of a level of a UNet; of all other models there is only the first."""
@@ -108,7 +108,7 @@ class VSTAR(Technique):
 def in_sequence(
     near: Tensor, tokens: FrameTokens, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
 ) -> Tensor:
-    """Attention with the bias m * near (T, T) where all tokens are one sequence."""
+    """Attention with the bias m * near (T, T) where all tokens are one sequence, 0 for those of no frame."""
     of_q, of_k = ((frame >= 0).nonzero().flatten() for frame in (tokens.q, tokens.k))
     some = of_q[:: max(1, len(of_q) // MEASURED)]
     largest = logits(next, q, k, positions, some, of_k).amax(dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
