@@ -42,7 +42,7 @@ def in_groups(
     through attention together, so that no bias of all queries by all keys is made.
     """
     out = q.new_empty((*q.shape[:3], v.shape[-1]))
-    for number in group.unique().tolist():
+    for number in torch.unique(group).tolist():
         mine = (group == number).nonzero().flatten()
         part = None if positions is None else positions.part(q=mine)
         bias = rows[:, :, number, None] if number >= 0 else None
@@ -61,6 +61,7 @@ def largest_logit(
     """The largest logit of some queries and keys, (B, N, 1, 1); None is all of them."""
     queries = torch.arange(q.shape[2], device=q.device) if queries is None else queries
     parts = [
-        logits(next, q, k, positions, part, keys).amax(dim=(-2, -1), keepdim=True) for part in queries.split(AT_ONCE)
+        logits(next, q, k, positions, part, keys).amax(dim=(-2, -1), keepdim=True)
+        for part in torch.split(queries, AT_ONCE)
     ]
     return torch.stack(parts).amax(dim=0)
