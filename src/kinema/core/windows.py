@@ -67,7 +67,7 @@ def window_sizes(
     trained = (backbone.defaults.num_frames - 1) // backbone.frames_per_latent + 1
     step, name = backbone.patch[0], technique.name
     size = min(-(-trained // step) * step if size is None else size, frames)
-    stride = max(step, int(size * fraction) // step * step) if stride is None else stride
+    stride = max(step, round(size * fraction / step) * step) if stride is None else stride
     if size < 1 or not 1 <= stride <= size:
         raise KinemaError(f"{name} has windows of {size} latent frames every {stride}; use a stride of 1 to the size")
     if size % step or stride % step:

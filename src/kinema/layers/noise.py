@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.windows import window_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kinema.core.run import Run
-    from kinema.core.technique import Technique
 
 
 def rescheduled(x: Tensor, size: int, stride: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -30,17 +28,6 @@ def rescheduled(x: Tensor, size: int, stride: int, generators: Sequence[torch.Ge
             order = torch.randperm(count, generator=generator, device=generator.device)
             sample[:, start : start + count] = sample[:, start - size + order.to(x.device)]
     return x
-
-
-def window_and_stride(run: Run, technique: Technique, size: int | None, stride: int | None) -> tuple[int, int]:
-    """Latent frames of a window and from one to the next; None is the trained length, and the quarter nearest to it.
-
-    Raises: KinemaError, one sentence, for windows that leave frames out or cut a token.
-    """
-    size, _ = window_sizes(run, technique, size, None, fraction=0.25)
-    group = run.backbone.patch[0]
-    nearest = max(1, round(size / group / 4)) * group
-    return window_sizes(run, technique, size, nearest if stride is None else stride, fraction=0.25)
 
 
 def check_kept(run: Run, name: str) -> None:

@@ -11,8 +11,9 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
+from kinema.core.windows import window_sizes
 from kinema.layers.frames import Kept, View, frame_tokens
-from kinema.layers.noise import check_kept, rescheduled, window_and_stride
+from kinema.layers.noise import check_kept, rescheduled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +62,7 @@ class FreeLong(Technique):
     reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
 
     def start(self, run: Run) -> None:
-        state = run.state[self] = _State(*window_and_stride(run, self, self.window, self.stride))
+        state = run.state[self] = _State(*window_sizes(run, self, self.window, self.stride, fraction=0.25))
         if min(self.time_cutoff, self.space_cutoff) <= 0:
             raise KinemaError(
                 f"{self.name} has time_cutoff {self.time_cutoff} and space_cutoff {self.space_cutoff}; use above 0"

@@ -10,9 +10,9 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
-from kinema.core.windows import triangle, windows
+from kinema.core.windows import triangle, window_sizes, windows
 from kinema.layers.frames import Kept, View, frame_tokens
-from kinema.layers.noise import check_kept, rescheduled, window_and_stride
+from kinema.layers.noise import check_kept, rescheduled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
     from kinema.core.technique import Step
-    from kinema.core.windows import Window
+    from kinema.core.windows import Window, window_sizes
     from kinema.layers.frames import FrameTokens
 
 
@@ -58,7 +58,7 @@ class FreeNoise(Technique):
     reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
 
     def start(self, run: Run) -> None:
-        state = run.state[self] = _State(*window_and_stride(run, self, self.window, self.stride))
+        state = run.state[self] = _State(*window_sizes(run, self, self.window, self.stride, fraction=0.25))
         if state.size == run.conditions.shape[2]:
             return
         if self.reschedule:
