@@ -1,0 +1,31 @@
+"""Four events in 200 frames: which combination shows all of them in their time."""
+
+from kinema.claims.bench.claim import Arm, Claim, Comparison
+from kinema.claims.long_clips import READERS, bar, in_turn
+
+CLAIM = Claim(
+    name="continuation",
+    says="four events in 200 frames, all read in order in at least half of the clips",
+    paper="SEINE rolls on for minutes; no figure for events",
+    arms=(
+        Arm(name="half of them", own=bar(all_in_time=0.5)),
+        Arm(name="direct"),
+        Arm(name="freenoise and talc", techniques=("freenoise", "talc")),
+        Arm(name="gen_l_video", techniques=("gen_l_video:stride=4",)),
+        Arm(name="continuation", techniques=("continuation",)),
+    ),
+    baseline="direct",
+    method="continuation",
+    main=Comparison(measure="all_in_time", arm="continuation", against="direct", better="higher"),
+    guards=(
+        Comparison(measure="all_in_time", arm="continuation", against="half of them", better="higher"),
+        Comparison(measure="share_in_time", arm="continuation", against="gen_l_video", better="higher"),
+        Comparison(measure="share_in_time", arm="continuation", against="freenoise and talc", better="higher"),
+        Comparison(measure="facts", arm="continuation", against="direct", better="higher", slack=0.1),
+    ),
+    request={"num_frames": 201},
+    cases=in_turn(4),
+    measures=READERS,
+    steps=12,
+    quick_steps=4,
+)

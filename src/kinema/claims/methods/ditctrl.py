@@ -1,0 +1,31 @@
+"""DiTCtrl: segments that attend to the one ahead of them change what happens and not what is seen."""
+
+from kinema.claims.bench.claim import Arm, Claim, Comparison
+from kinema.claims.long_clips import READERS, in_turn
+
+CLAIM = Claim(
+    name="ditctrl",
+    says="two texts in one shot: the picture stays what it was while what happens changes",
+    paper="MPVBench: CSCV 84.90%, without shared keys 81.79, Gen-L-Video 67.28; text 30.68, below FreeNoise's 32.69",
+    arms=(
+        Arm(name="windows", techniques=("gen_l_video:stride=7",)),
+        Arm(name="gen_l_video", techniques=("gen_l_video",)),
+        Arm(name="blended", techniques=("ditctrl:share_range=[0.0,0.0]",)),
+        Arm(name="ditctrl", techniques=("ditctrl",)),
+    ),
+    baseline="gen_l_video",
+    method="ditctrl",
+    main=Comparison(measure="backdrop_drift", arm="ditctrl", against="gen_l_video", better="lower"),
+    guards=(
+        Comparison(measure="backdrop_drift", arm="ditctrl", against="blended", better="lower"),
+        Comparison(measure="jumps", arm="ditctrl", against="windows", better="lower"),
+        Comparison(measure="share_in_time", arm="ditctrl", against="gen_l_video", better="higher", slack=0.1),
+        Comparison(measure="path", arm="ditctrl", against="gen_l_video", better="higher", share=0.3),
+    ),
+    model="mini-mm",
+    request={"num_frames": 49},
+    cases=in_turn(2),
+    measures=READERS,
+    steps=16,
+    quick_steps=4,
+)
