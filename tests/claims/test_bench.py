@@ -108,8 +108,11 @@ def test_measures_compare_with_the_arm_that_is_named():
         name: np.full((2, 8, 8, 3), value, np.uint8) for name, value in (("plain", 0), ("method", 1), ("fewer", 2))
     }
     clips = {name: Viewing(f, prompt="a red ball") for name, f in frames.items()}
-    claim = replace(CLAIM, guards=(Comparison(measure="mean", arm="method", against="plain", better="higher"),))
-    claim = replace(claim, measures={"mean": lambda clip, case: float(clip.frames.mean())})
+    claim = replace(
+        CLAIM,
+        guards=(Comparison(measure="mean", arm="method", against="plain", better="higher"),),
+        measures={"mean": lambda clip, case: float(clip.frames.mean())},
+    )
     found = measured(claim, Case(text="a red ball"), clips)
     assert found["method"]["psnr to plain"] == pytest.approx(48.13, abs=0.01)
     assert found["fewer"]["psnr to plain"] == pytest.approx(42.11, abs=0.01)
@@ -151,6 +154,15 @@ LEAP = replace(
     quick_steps=3,
     request=dict(num_frames=5, height=32, width=32),
 )  # fmt: skip
+
+
+def test_techniques_are_told_what_is_in_the_case(tiny):
+    case = Case(text="a red ball", options={"linear_leap": {"at": 0.4}, "cfg": {"scale": "of no arm"}})
+    found = []
+    for arm in (LEAP.arms[1], Arm(name="method", techniques=("linear_leap",)), LEAP.arms[0]):
+        clip, _ = bench.make(tiny, LEAP, arm, case, 7, 5)
+        found.append(clip.frames)
+    assert (found[0] == found[1]).all() and (found[0] != found[2]).any()
 
 
 def test_it_goes_on_where_it_was_and_begins_anew_when_something_changed(tiny, tmp_path, monkeypatch):

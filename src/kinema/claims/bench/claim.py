@@ -38,6 +38,7 @@ class Case:
     request: Mapping[str, Any] = field(default_factory=dict)  # more fields of the request: a clip, its keep, ...
     reference: np.ndarray | None = None  # (T, H, W, 3) uint8, for metrics that compare with a given clip
     spec: SceneSpec | None = None  # the scene that the text describes, where it is known
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # technique -> more fields: a clip, ...
 
 
 Own = Callable[["Backbone", Case, int, int | None], Numbers]  # of a model, a case, its seed and steps

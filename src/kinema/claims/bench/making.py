@@ -37,12 +37,18 @@ def make(
             **claim.request,
             **case.request,
             **arm.request,
-            "techniques": tuple(Part.parse(text) for text in arm.techniques),
+            "techniques": tuple(_part(text, case) for text in arm.techniques),
         }
     )
     video = run_request(request, clock, backbone)
     clip = Viewing(video.frames, video.fps, video.sound, video.sample_rate, prompt=case.text)
     return clip, {**clock.costs, "memory": memory()}
+
+
+def _part(text: str, case: Case) -> Part:
+    """A technique of an arm, with what it needs to know of the case."""
+    part = Part.parse(text)
+    return Part(name=part.name, options={**case.options.get(part.name, {}), **part.options})
 
 
 class Clock:

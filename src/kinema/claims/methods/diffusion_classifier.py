@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from kinema.claims.adherence import render
 from kinema.claims.bench.claim import Arm, Case, Claim, Comparison, Numbers, Own
+from kinema.claims.bench.scenes import drawn
 from kinema.world.caption import caption
-from kinema.world.prompts import Prompt
 from kinema.world.sample import CURRICULA
 from kinema.world.spec import SceneSpec
 from kinema.world.vocabulary import DIRECTED, DIRECTIONS
@@ -43,13 +39,6 @@ def changed(spec: SceneSpec, seed: int) -> list[SceneSpec]:
     return [spec, *(make(word) for word in others)]
 
 
-@functools.lru_cache(maxsize=1)
-def drawn(spec: SceneSpec) -> np.ndarray:
-    """The rendered clip (T, H, W, 3) uint8."""
-    frames: np.ndarray = render([Prompt(text="", spec=spec)])[0].cpu().numpy()
-    return frames
-
-
 def classified(**settings: Any) -> Own:
     """An arm that classifies a rendered clip with so many samples as the claim has steps."""
 
@@ -58,7 +47,7 @@ def classified(**settings: Any) -> Own:
 
         assert case.spec is not None
         texts = [caption(spec, seed) for spec in changed(case.spec, seed)]
-        found = classify(drawn(case.spec), texts, model=backbone, samples=samples, seed=1000 * seed, **settings)
+        found = classify(drawn(case.spec)[0], texts, model=backbone, samples=samples, seed=1000 * seed, **settings)
         spreads = [score.standard_error for score in found.scores[1:] if score.standard_error is not None]
         return {"right": float(found.best == texts[0]), "standard_error": sum(spreads) / len(spreads)}
 

@@ -1,0 +1,69 @@
+"""Scenes for claims about where things are and how they go: planned, drawn, and drawn roughly."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+
+from kinema.world.caption import noun_phrase
+from kinema.world.look import GROUND_LOOKS, SKY_LOOKS
+from kinema.world.motion import simulate
+from kinema.world.render import render
+from kinema.world.sample import sample_spec
+from kinema.world.spec import SceneSpec
+from kinema.world.vocabulary import COLOURS, DIRECTED, DIRECTIONS
+from kinema.world.words import GROUND_PHRASES, SKY_PHRASES
+
+FIRST_SEED = 4_000_000_000  # of these scenes, none of which was trained on
+
+
+@functools.lru_cache(maxsize=8)
+def one_goes(count: int, directions: tuple[str, ...] = DIRECTIONS) -> tuple[SceneSpec, ...]:
+    """The first scenes of one thing that rolls or slides one of these ways, before a camera that stands still."""
+    drawn = (sample_spec(seed, "first", "held_out") for seed in itertools.count(FIRST_SEED))
+    fit = (
+        spec
+        for spec in drawn
+        if len(spec.events) == 1
+        and spec.events[0].action in DIRECTED
+        and spec.events[0].direction in directions
+        and spec.camera.move == "still"
+        and (spec.objects[0].colour, spec.ground) != ("white", "snow")  # which is hard to see
+    )
+    return tuple(itertools.islice(fit, count))
+
+
+def thing(spec: SceneSpec) -> str:
+    """In words without an article: "red ball"."""
+    return noun_phrase(spec.objects[0], None, "").strip()
+
+
+def at_rest(spec: SceneSpec) -> str:
+    """The thing and where it is, and not what it does: "a red ball on the grass by day"."""
+    return f"{noun_phrase(spec.objects[0], None, 'a')} {GROUND_PHRASES[spec.ground][0]} {SKY_PHRASES[spec.sky][0]}"
+
+
+@functools.lru_cache(maxsize=64)
+def drawn(spec: SceneSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The clip (T, H, W, 3) uint8, and which thing is where (T, H, W): -1 is the sky, 0 the ground."""
+    found = render(simulate([spec])[0])
+    return found.frames[0].numpy(), found.mask[0].numpy()
+
+
+def flat(spec: SceneSpec) -> np.ndarray:
+    """The same scene as a rough sketch (T, H, W, 3) uint8: every thing in one colour, without light and shadow."""
+    looks = [SKY_LOOKS[spec.sky].zenith, GROUND_LOOKS[spec.ground].base, *(COLOURS[o.colour] for o in spec.objects)]
+    palette = np.rint(255 * np.array(looks)).astype(np.uint8)
+    found: np.ndarray = palette[drawn(spec)[1].astype(int) + 1]
+    return found
+
+
+def elsewhere(specs: tuple[SceneSpec, ...], number: int) -> SceneSpec:
+    """Another scene of the list, with a thing of another kind and colour."""
+    here = specs[number]
+    others = itertools.chain(specs[number + 1 :], specs[:number], one_goes(64))
+    return next(
+        o for o in others if o.objects[0].kind != here.objects[0].kind and o.objects[0].colour != here.objects[0].colour
+    )

@@ -1,0 +1,40 @@
+"""BroadWay: things move more, and keep their shape."""
+
+from __future__ import annotations
+
+from kinema.claims.bench.claim import Arm, Case, Claim, Comparison
+from kinema.metrics.extractors.extractor import load_extractor
+from kinema.metrics.staging import size_wobble
+from kinema.metrics.viewing import Viewing
+
+
+def wobble(clip: Viewing, case: Case) -> float | None:
+    """See `size_wobble`."""
+    return size_wobble(clip, load_extractor("world"))
+
+
+CLAIM = Claim(
+    name="broadway",
+    says="more motion, and no more cuts and wobble, in the same time",
+    paper="clearly better quality and motion with AnimateDiff and VideoCrafter2, at no cost",
+    arms=(
+        Arm(name="plain"),
+        Arm(name="broadway", techniques=("broadway",)),
+        Arm(name="guidance alone", techniques=("broadway:beta=1.0",)),
+        Arm(name="motion alone", techniques=("broadway:alpha=0.0",)),
+        Arm(name="more motion", techniques=("broadway:beta=3.0",)),
+    ),
+    baseline="plain",
+    method="broadway",
+    main=Comparison(measure="dynamic_degree", arm="broadway", against="plain", better="higher"),
+    guards=(
+        Comparison(measure="cuts", arm="broadway", against="plain", better="lower"),
+        Comparison(measure="wobble", arm="broadway", against="plain", better="lower", share=0.2),
+        Comparison(measure="wobble", arm="guidance alone", against="plain", better="lower"),
+        Comparison(measure="t2v_alignment", arm="broadway", against="plain", slack=0.05),
+        Comparison(measure="seconds", arm="broadway", against="plain", share=0.1),
+    ),
+    measures={"wobble": wobble},
+    model="mini-unet",
+    steps=20,
+)
