@@ -15,6 +15,7 @@ from kinema.core.technique import Step
 from kinema.guidance.cfg import CFG
 from kinema.guidance.frame_cfg import FrameCFG
 from kinema.guidance.pag import PAG
+from kinema.long.freenoise import FreeNoise
 from kinema.request import Request
 from kinema.speed.faster_diffusion import FasterDiffusion
 
@@ -149,3 +150,12 @@ def test_what_cannot_be_done_is_refused(model, tiny_wan):
     )
     with pytest.raises(KinemaError, match="WanTransformer3DModel does not take it: it has no encoder"):
         denoise(wan, request, [FasterDiffusion()])
+
+
+def test_frames_that_were_moved_stand_there_on_a_twin_too(tmp_path):
+    """Windows of FreeNoise carry places of their own; with all steps key steps nothing else may differ."""
+    backbone = load(cases()["animatediff"].build(tmp_path), device="cpu", dtype="float32")
+    request = Request(prompt="a ball", num_frames=12, height=32, width=32, num_inference_steps=2, seed=1, fps=8)
+    alone, _ = denoise(backbone, request, [FreeNoise(window=4)])
+    cached, _ = denoise(backbone, request, [FreeNoise(window=4), FasterDiffusion(every=1, injection=0.0)])
+    assert torch.equal(alone, cached)

@@ -108,7 +108,6 @@ class AnimateDiffBackbone(UNetBackbone):
         kind: Any = diffusers.AnimateDiffPipeline  # diffusers is not fully typed
         self.pipeline = kind(None, text_encoder, tokenizer, unet, None, scheduler)  # its `encode_prompt` needs no vae
         self.most_tokens = (int(unet.config.motion_max_seq_length), None, None)  # the table of frames ends there
-        self.places = frame_tables(unet)
         super().__init__(unet=unet, vae=vae, scheduler=scheduler, defaults=_defaults(unet, vae), **parts)
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -128,7 +127,7 @@ class AnimateDiffBackbone(UNetBackbone):
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""
         time = self.network_time(t, x, conditions)
-        with placed_by(self.places):
+        with placed_by(frame_tables(self.unet)):  # of a twin, where a cache put one in its place
             output: Tensor = self.unet(
                 self.network_input(x, t, conditions).to(self.dtype),
                 time,
