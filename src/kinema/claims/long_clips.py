@@ -67,10 +67,8 @@ def in_turn(events: int) -> Callable[[int, Backbone], list[Case]]:
         found = []
         for number, prompt in enumerate(read_prompts("adherence", count)):
             chosen = random.Random(number).sample(list(SAYINGS), events)
-            percent = [round(100 * i / events) for i in range(events + 1)]
-            parts = zip(chosen, percent, percent[1:], strict=False)
-            told = tuple(Event(text=scene(prompt.spec, name), start=start, end=end) for name, start, end in parts)
-            found.append(Case(text=str(Timeline(told, "%"))))
+            told = tuple(Event(text=scene(prompt.spec, name)) for name in chosen)
+            found.append(Case(text=str(Timeline(told))))
         return found
 
     return cases

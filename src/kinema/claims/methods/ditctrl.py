@@ -9,7 +9,7 @@ CLAIM = Claim(
     paper="MPVBench: CSCV 84.90%, without shared keys 81.79, Gen-L-Video 67.28; text 30.68, below FreeNoise's 32.69",
     arms=(
         Arm(name="windows", techniques=("gen_l_video:stride=7",)),
-        Arm(name="gen_l_video", techniques=("gen_l_video",)),
+        Arm(name="gen_l_video", techniques=("gen_l_video:stride=4",)),
         Arm(name="blended", techniques=("ditctrl:share_range=[0.0,0.0]",)),
         Arm(name="ditctrl", techniques=("ditctrl",)),
     ),

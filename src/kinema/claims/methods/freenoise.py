@@ -11,7 +11,7 @@ CLAIM = Claim(
         Arm(name="direct"),
         Arm(name="own noise", techniques=("freenoise:reschedule=false",)),
         Arm(name="freenoise", techniques=("freenoise",)),
-        Arm(name="gen_l_video", techniques=("gen_l_video",)),
+        Arm(name="gen_l_video", techniques=("gen_l_video:stride=4",)),
     ),
     baseline="direct",
     method="freenoise",
