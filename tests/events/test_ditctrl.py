@@ -8,8 +8,9 @@ from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
-from kinema.core.windows import Window, fuse, triangle
+from kinema.core.windows import Window, fuse
 from kinema.events.ditctrl import DiTCtrl, mixtures
+from kinema.events.vstar import VSTAR
 from kinema.layers.events import Events
 from kinema.request import Request
 
@@ -41,7 +42,7 @@ def test_without_sharing_it_is_the_blend_of_its_segments(backbone):
     made = velocity(backbone, "a ball", x, DiTCtrl(window=4, overlap=2, share_range=(0.0, 0.0)))
     parts = [Window(0, 4), Window(2, 6, lead=1)]
     alone = [(w, velocity(backbone, "a ball", w.of(x))) for w in parts]
-    weights = [triangle(4), triangle(4)[1:]]
+    weights = [torch.tensor([1.0, 3, 3, 1]), torch.tensor([3.0, 3, 1])]
     torch.testing.assert_close(made, fuse(alone, 6, weights), rtol=0, atol=2e-6)
 
 
@@ -72,6 +73,20 @@ def test_segments_share_in_joint_attention_with_texts_of_their_own(tmp_path):
     assert made[0].isfinite().all() and (made[0] - made[1]).abs().max() > 1e-5
 
 
+def test_a_target_reads_its_source_in_every_part_of_its_queries(backbone):
+    """VSTAR asks for attention once for the queries of each frame."""
+    x = torch.randn(1, 48, 6, 2, 2, generator=torch.Generator().manual_seed(0))
+    part = DiTCtrl(window=4, overlap=2, share_range=(1.0, 0.0), block_range=(0, 1))
+    parted = VSTAR(deviation=1e6)  # all frames are near each other: nothing but the parts is left of it
+    made = [velocity(backbone, "a ball", x, *parts) for parts in ((part,), (parted, part))]
+    torch.testing.assert_close(*made, rtol=0, atol=2e-6)
+
+
+def test_a_clip_of_one_segment_reads_the_whole_prompt(backbone):
+    x = torch.randn(1, 48, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(velocity(backbone, TWO, x, DiTCtrl(window=4)), velocity(backbone, TWO, x))
+
+
 def test_what_does_not_overlap_is_refused(backbone):
     for part, words in [
         (DiTCtrl(window=4, overlap=4), "overlap of ditctrl is 4 latent frames; use 1 to 3"),
@@ -80,3 +95,5 @@ def test_what_does_not_overlap_is_refused(backbone):
     ]:
         with pytest.raises(KinemaError, match=words):
             denoise(backbone, Request(prompt=TWO, num_frames=21, **SIZE), [part])
+    with pytest.raises(KinemaError, match="ditctrl lets events follow each other"):
+        denoise(backbone, Request(prompt="a ball rolls, meanwhile a cube falls", num_frames=21, **SIZE), [DiTCtrl()])

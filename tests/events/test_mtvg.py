@@ -1,6 +1,8 @@
 """A clip an event, from the inverted noise of the last frame."""
 
+import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -45,6 +47,29 @@ def test_inversion_goes_up_the_flow_without_text():
         noise, levels = part.init_noise(run, run.noise()), [round(step.t, 4) for step in run.schedule]
     torch.testing.assert_close(noise[:, :, 0], torch.full((1, 2, 4, 4), 2.5))
     assert backbone.calls == [(t, frozenset({"text"})) for t in [levels[-1], *reversed(levels[1:])]]
+
+
+def test_the_noise_decays_from_the_second_frame_to_the_last(monkeypatch):
+    """Without new noise a frame i > 0 keeps a / sqrt(1 + a^2) of e in every step, a = 1 for the first, exp(-10) for the
+    last of them."""
+    backbone, part = Drift(), MTVG()
+    request = Request(prompt="a", num_frames=3, num_inference_steps=4, seed=0)
+    with Run.open(backbone, request, [part], before=torch.zeros(1, 1, 8, 8, 3, dtype=torch.uint8)) as run:
+        run.conditions.num_frames = 3
+        run.chunk = replace(run.chunk, index=1, count=2)
+        x = run.noise()
+        monkeypatch.setattr(run, "noise", lambda: torch.zeros_like(x))
+        noise, levels = part.init_noise(run, x), sorted({0.0, *(step.t for step in run.schedule)})
+
+    def inverted(share):
+        z = 0.5
+        for t, s in pairwise(levels):
+            e = share * (z + (1 - t) * 2)
+            z = (1 - s) * (z - 2 * t) + s * e
+        return e
+
+    expected = [inverted(share) for share in (1.0, 0.5**0.5, math.exp(-10))]
+    torch.testing.assert_close(noise.mean(dim=(0, 1, 3, 4)), torch.tensor(expected))
 
 
 def test_later_frames_have_more_new_noise(backbone):

@@ -106,6 +106,12 @@ def test_a_unet_has_frames_in_its_batch_and_smaller_pictures_below():
     torch.testing.assert_close(found[[1, 3]][:, :, [2, 5]], plain[[1, 3]][:, :, [2, 5]])
 
 
+def test_a_token_of_two_frames_is_painted_where_one_of_them_is():
+    frames = torch.tensor([[False, True, False, False]])  # a frame ahead of the clip, the clip's first, two more
+    shares = Painting(LEFT.regions, frames, [[[2]]]).shares(step(None, (1, 4, 4, 4, 4)), 1, 2, every=2)
+    assert shares.flatten().tolist() == [1, 0, 0, 0]
+
+
 def test_boxes_are_read_and_share_cells():
     found = read_regions("red ball: 0.1 0.2 .5 1 @ 0-1.5s; tree: 0 0 1 0.5\nred ball: 0.5 0 1 1 @ 50-100%", "regions")
     assert found[0] == Region("red ball", 0.1, 0.2, 0.5, 1.0, "0-1.5s")

@@ -9,6 +9,7 @@ from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
+from kinema.core.technique import Technique
 from kinema.events.talc import TALC
 from kinema.layers.flow import smoothed, soft_min_max
 from kinema.quality.vico import Reading, Vico, on_grid, shares_of_words, words_in
@@ -83,6 +84,15 @@ def test_updates_follow_the_plan(backbone, monkeypatch):
         second = next(step.index for step in run.schedule if step.t <= 0.7)
     # 1 - 0.1 is below 0.95 at once, and never below 0.5.
     assert asked.count(0) == 1 and asked.count(second) == 4 and len(asked) == 5 + 3 - 2
+
+
+def test_moves_nothing_while_the_network_is_not_asked(backbone):
+    class Answers(Technique):
+        def velocity(self, step, x, branch, next):
+            return torch.zeros_like(x)
+
+    with torch.no_grad(), Run.open(backbone, REQUEST, [part := Vico(lr=0.02), Answers()]) as run:
+        assert torch.equal(part.before_step(run.schedule[0], x := run.noise()), x)
 
 
 @pytest.mark.parametrize(

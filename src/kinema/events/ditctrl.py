@@ -44,17 +44,18 @@ class DiTCtrl(Technique):
 
     Each pair of neighbours is asked as source and target; between two prompts `transitions` segments read mixtures of
     them. Queries of the target meet keys and values of the source in the steps of `share_range` and in `block_range`;
-    in joint attention those of its text too. v = sum w v_s / sum w over both answers of every segment.
+    in joint attention those of its text too. v = sum w v_s / sum w over both answers of every segment, with w = 1, 3, 5
+    up to the middle and down again. A clip of one segment is made as ever.
     Paper: "DiTCtrl: Exploring Attention Control in Multi-Modal Diffusion Transformer for Tuning-Free Multi-Prompt
     Longer Video Generation", 2024, arXiv:2412.18597. Departures: velocities are blended in the place of clean
     estimates, with one history of the solver; the clip has the length that was asked for, and segments are mixed by
     how far their middle is from one event's middle to the next, in steps of 1 / (transitions + 1). In steps that share
-    nothing source and target are one call. Steps 2 to 24 of 50 are noise levels here (those of CogVideoX's schedule
-    without its shift), 5 of 30 blocks the last sixth. With text in an attention of its own a target keeps reading its
+    nothing source and target are one call. Steps 2 to 24 of 50 are noise levels here (those of CogVideoX-2B's
+    schedule), 5 of 30 blocks the last sixth. With text in an attention of its own a target keeps reading its
     own. With a causal autoencoder the answer for the first frame of all segments but the first is thrown away. The
     variant with masks of a subject is left out.
     Shapes: velocities (B, C, T, H, W); keys and values (B, N, L, D).
-    Raises: KinemaError at start, for segments that do not overlap, and for values out of range.
+    Raises: KinemaError at start, for segments that do not overlap, values out of range, and events that overlap.
     """
 
     windowed = True
@@ -62,7 +63,7 @@ class DiTCtrl(Technique):
     window: int | None = None  # latent frames of a segment; None is the length the model was trained on
     overlap: int | None = None  # latent frames that two segments share, 1..window - 1; None is 9/13 of it
     transitions: int = 2  # segments between two prompts, 0 or more
-    share_range: tuple[float, float] = (0.92, 0.63)  # noise levels, from high to low
+    share_range: tuple[float, float] = (0.99, 0.76)  # noise levels, from high to low
 
     def start(self, run: Run) -> None:
         if self.transitions < 0:
@@ -76,9 +77,11 @@ class DiTCtrl(Technique):
         step = run.backbone.patch[0]
         parts = windows_of(run, self, size, max((size - overlap) // step * step, step), fraction=1.0, alike=True)
         found = events_of(run, self.name)
+        if (found.frames.sum(dim=0) > 1).any():
+            raise KinemaError(f"{self.name} lets events follow each other, and some overlap here; part them in time")
         ahead = run.conditions.shape[2] - found.frames.shape[1]
         texts: list[Any] = [None] * len(parts)
-        if len(found.texts) > 1:
+        if len(found.texts) > 1 and len(parts) > 1:
             texts = run.encoded(mixtures(found, [_middle(w) - ahead for w in parts], self.transitions))
         blocks = 1 + max(site.block for site in run.backbone.sites)
         first, last = self.block_range or (min(int(blocks * BLOCKS), blocks - 1), blocks - 1)
@@ -92,14 +95,16 @@ class DiTCtrl(Technique):
         segments: Segments = step.run.state[self]
         last = len(segments.parts) - 1
         if last == 0:
-            return next(x, text=segments.texts[0])
+            return next(x)
         shares = self.share_range[0] >= step.t >= self.share_range[1]
         seen, weights = [], []
         for i, (part, text) in enumerate(zip(segments.parts, segments.texts, strict=True)):
-            weight = triangle(part.stop - part.first)[part.lead :]
+            weight = (triangle(part.stop - part.first) - 0.5)[part.lead :]
             roles = [role for role, there in (("target", i > 0), ("source", i < last)) if there]
             for role in roles if shares else [""]:
                 segments.role = role
+                if role == "source":
+                    segments.kept.clear()
                 seen.append((part, next(part.of(x), part, text)))
                 weights.append(weight if shares else weight * len(roles))
         segments.role = ""
@@ -119,8 +124,8 @@ class DiTCtrl(Technique):
         segments: Segments = step.run.state[self]
         if site.block in segments.blocks and segments.role == "source":
             segments.kept[site] = k, v, positions
-        elif site.block in segments.blocks and segments.role == "target":
-            k, v, places = segments.kept.pop(site)
+        elif segments.role == "target" and site in segments.kept:  # a cache may have left out the source's block
+            k, v, places = segments.kept[site]
             if positions is not None and places is not None:
                 positions = replace(positions, k=places.k, k_part=places.k_part)
         return next(q, k, v, positions)

@@ -31,12 +31,13 @@ class MTVG(Technique):
     """The noise of a clip is that of the last frame repeated, found by inversion; its estimate is smoothed in time.
 
     Inversion, from a level t up to s, without text: e = x + (1 - t) v, where for frame i > 0 it becomes
-    a e / sqrt(1 + a^2) + n, n new noise of spread 1 / sqrt(1 + a^2), a = exp(-10 i / (T - 1)) (dynamic noise); x0 of
-    frame 0 is drawn to that of the last frame by `anchor`; then x = (1 - s) x0 + s e. Sampling: for f = 0, 1, ... in
+    a e / sqrt(1 + a^2) + n, n new noise of spread 1 / sqrt(1 + a^2), a = exp(-10 (i - 1) / (T - 2)) (dynamic noise); x0
+    of frame 0 is drawn to that of the last frame by `anchor`; then x = (1 - s) x0 + s e. Sampling: for f = 0, 1, ... in
     turn x0_f += `structure` (x0_{f-1} - x0_f), where x0_{-1} is the last frame.
     Paper: "MTVG: Multi-text Video Generation with Text-to-Video Models", 2023, arXiv:2312.04086. Departures: its steps
     along the gradient of a squared error are the blends they amount to: 1000 on a latent of 4x32x32 is 0.49 (`anchor`),
-    7 is 0.003 to 0.05 (`structure`). The noise keeps its variance; that of the authors' code has less.
+    7 is 0.003 to 0.05 (`structure`). The noise keeps its variance; that of the authors' code has less. A clip begins at
+    the noise e alone, also where a schedule begins a little below level 1.
     The last frame is encoded anew and its clean latents stand for the estimates of the last clip at each level, which
     a causal autoencoder has for groups of frames only. The first frame of a clip is the last one's last and is not
     shown. Events must follow each other without gaps.
@@ -75,14 +76,15 @@ class MTVG(Technique):
         """The noise from which `x`, clean, comes without text; frames behind the first have more and more new noise."""
         levels = sorted({step.t for step in run.schedule} | {run.schedule[-1].t_next})
         text = frozenset({"text"}) & run.backbone.droppable
-        kept = torch.exp(-self.decay * torch.linspace(0, 1, x.shape[2], device=x.device, dtype=x.dtype))[:, None, None]
+        along = torch.linspace(0, 1, x.shape[2] - 1, device=x.device, dtype=x.dtype)  # from frame 1 to the last
+        kept = torch.exp(-self.decay * along)[:, None, None]
         share, spread = kept / (1 + kept**2) ** 0.5, 1 / (1 + kept**2) ** 0.5
         first, e = run.state[self], x
         for t, s in pairwise(levels):
             v = run.backbone.velocity(x, t or s, run.conditions, text)
             x0, e = run.path.clean(x, v, t), run.path.noise(x, v, t)
             noise = run.noise().to(x)
-            e = torch.cat([e[:, :, :1], (share * e + spread * noise)[:, :, 1:]], dim=2)
+            e = torch.cat([e[:, :, :1], share * e[:, :, 1:] + spread * noise[:, :, 1:]], dim=2)
             x0 = torch.cat([x0[:, :, :1].lerp(first, self.anchor), x0[:, :, 1:]], dim=2)
             x = run.path.add_noise(x0, e, s)
         return e

@@ -48,7 +48,7 @@ class PromptSchedule(Technique):
     mixing: float = 0.5  # of the shorter event's length, 0..1; 0 is a hard border
     levels: int = 4  # mixtures between two texts, 1 or more
     base: Literal["first", "last"] = "last"  # whose text the other blocks read outside mixed_range
-    mixed_range: tuple[float, float] = (0.893, 0.77)  # noise levels, from high to low
+    mixed_range: tuple[float, float] = (0.893, 0.755)  # noise levels, from high to low
 
     def start(self, run: Run) -> None:
         if not 0 <= self.mixing <= 1 or self.levels < 1:

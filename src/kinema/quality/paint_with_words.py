@@ -31,10 +31,12 @@ class Painting:
     tokens: list[list[list[int]]]  # by sample and region: which tokens of the text its words are
 
     def shares(self, step: Step, rows: int, columns: int, every: int = 1) -> Tensor:
-        """How much of each token lies in each region, (tokens, regions), 0..1; every: latent frames of a token."""
+        """How much of each token lies in each region, (tokens, regions), 0..1; every: latent frames of a token, one
+        of which is enough."""
         boxes = torch.stack([region.share(rows, columns) for region in self.regions])
         frames = self.frames if step.window is None else self.frames[:, step.window.first : step.window.stop]
-        return (frames[:, ::every, None, None] * boxes[:, None]).flatten(1).T
+        there = frames.unflatten(1, (-1, every)).any(dim=2)
+        return (there[..., None, None] * boxes[:, None]).flatten(1).T
 
     def words(self, keys: Tensor, positions: Positions | None) -> Tensor:
         """Which keys (B, N, L, D) are the words of a region, (samples, regions, L), 0 or 1."""

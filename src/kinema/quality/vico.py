@@ -133,7 +133,10 @@ class Vico(Technique):
         adam = torch.optim.Adam([x], lr=self.lr * step.t)
         for _ in range(self.iterations if several else 1):
             with torch.enable_grad():
-                loss = 1 - self._shown(step, x).amin(dim=1)
+                shown = self._shown(step, x)
+                if shown is None:
+                    break
+                loss = 1 - shown.amin(dim=1)
                 above = loss[loss >= target]
                 if len(above) == 0:
                     break
@@ -141,8 +144,8 @@ class Vico(Technique):
             adam.step()
         return step.run.hold(x.detach())
 
-    def _shown(self, step: Step, x: Tensor) -> Tensor:
-        """a, (B, words); samples with fewer words repeat their last."""
+    def _shown(self, step: Step, x: Tensor) -> Tensor | None:
+        """a, (B, words); samples with fewer words repeat their last. None: the network is not asked."""
         assert step.run is not None
         reading: Reading = step.run.state[self]
         reading.on, reading.flows = True, {}
@@ -152,6 +155,8 @@ class Vico(Technique):
             pass
         finally:
             reading.on = False
+        if not reading.flows:
+            return None
         flow = torch.stack([on_grid(flow) for flow in reading.flows.values()]).mean(dim=0)
         reading.flows = {}
         return shares_of_words(flow, reading)
