@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from kinema.claims.bench.claim import Arm, Case, Claim, Comparison
@@ -17,10 +18,15 @@ SETTINGS = "block=5,lr=[0.03,0.015],noise_range=[1.0,0.8]"
 
 
 def other_scenes(count: int, backbone: Any) -> Sequence[Case]:
-    """What is asked for is another thing elsewhere, at rest in the prompt; the reference goes left or right."""
+    """What is asked for is another thing elsewhere, at rest in the prompt; the reference goes left or right.
+
+    It is large and near, so that it covers several tokens.
+    """
     specs = one_goes(count, ("left", "right"))
     cases = []
     for number, spec in enumerate(specs):
+        near = replace(spec.objects[0], size="large", position=(spec.objects[0].position[0], -0.5))
+        spec = replace(spec, objects=(near,))
         clip = drawn(spec)[0]
         cases.append(
             Case(

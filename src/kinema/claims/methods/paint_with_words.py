@@ -57,8 +57,8 @@ CLAIM = Claim(
     arms=(
         Arm(name="plain"),
         Arm(name="painted", techniques=("paint_with_words",)),
-        Arm(name="half the weight", techniques=("paint_with_words:weight=0.2",)),
-        Arm(name="twice the weight", techniques=("paint_with_words:weight=0.8",)),
+        Arm(name="half the weight", techniques=("paint_with_words:weight=0.1",)),
+        Arm(name="twice the weight", techniques=("paint_with_words:weight=0.4",)),
     ),
     baseline="plain",
     method="painted",

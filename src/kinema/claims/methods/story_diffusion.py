@@ -25,8 +25,9 @@ def stories(count: int, backbone: Any) -> Sequence[Case]:
     cases = []
     for number, spec in enumerate(one_goes(count)):
         noun = NOUNS[spec.objects[0].kind][0]
-        text = " | ".join(f"a {noun} {GROUND_PHRASES[place][0]}" for place in places(number))
-        cases.append(Case(text=text, spec=spec))
+        texts = [f"a {noun} {GROUND_PHRASES[place][0]}" for place in places(number)]
+        parts = [f"{100 * i // len(texts)}-{100 * (i + 1) // len(texts)}%: {text}" for i, text in enumerate(texts)]
+        cases.append(Case(text=" | ".join(parts), spec=spec))
     return cases
 
 
@@ -66,6 +67,7 @@ CLAIM = Claim(
         Comparison(measure="places right", arm="story", against="shots apart", better="higher", slack=0.1),
     ),
     measures={"hues apart": subject_apart, "places right": places_right},
+    request={"num_frames": 25 * len(PLACES)},
     cases=stories,
     steps=20,
 )
