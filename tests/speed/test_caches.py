@@ -14,6 +14,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.core.registry import techniques
 from kinema.core.technique import Technique
+from kinema.core.windows import Window
 from kinema.guidance.cfg import CFG
 from kinema.guidance.pag import PAG
 from kinema.request import Request
@@ -108,6 +109,20 @@ class Twice(Technique):
 def test_several_calls_of_a_branch_in_one_step_do_not_mix(backbone, computed):
     run(backbone, Twice(), ALWAYS)
     assert computed["last"] == [1, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(Technique):
+    """The first window twice in the first step, and behind it one window after the other."""
+
+    def velocity(self, step, x, branch, next):
+        parts = [Window(0, 1), Window(1 if step.index else 0, 2 if step.index else 1)]
+        return torch.cat([next(w.of(x), w) for w in parts], dim=2)
+
+
+def test_windows_do_not_mix_where_steps_have_other_calls(backbone, computed):
+    run(backbone, Elsewhere(), ALWAYS)
+    assert computed["last"] == [1, 1, 1]
 
 
 def test_a_branch_that_was_left_out_for_a_step_begins_anew(backbone, computed):

@@ -2,8 +2,8 @@
 kinema's own.
 
 Every series of calls that may share something has twins of its own, so that nothing mixes: a branch of the guidance,
-or the branches that go through the network as one batch, and each of several calls of a branch within one step. What is
-kept is of the step before: a series that was left out for a step begins anew.
+or the branches that go through the network as one batch, a window of the clip, and each of several calls of these
+within one step. What is kept is of the step before: a series that was left out for a step begins anew.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reuse:
         self._networks = {name: network for name, network in networks.items() if network is not None}
         self._series: dict[Any, Call] = {}
         self._step: Step = run.schedule[0]
-        self._calls: dict[str, int] = {}  # branch -> calls within the step
+        self._calls: dict[Any, int] = {}  # branch and window -> calls within the step
         self._open(Call(self._step))  # what cannot be done is refused before the first step
 
     def at(self, step: Step) -> Any:
@@ -97,8 +97,9 @@ class Reuse:
 
     def _of(self, x: Tensor) -> Call:
         """The series that the next call of the network belongs to."""
-        nth = self._calls[self._step.branch] = self._calls.get(self._step.branch, -1) + 1
-        key = (self._step.branch, nth, tuple(x.shape))
+        seen = (self._step.branch, self._step.window)
+        nth = self._calls[seen] = self._calls.get(seen, -1) + 1
+        key = (*seen, nth, tuple(x.shape))
         call = self._series.get(key)
         if call is None or call.step.index + 1 < self._step.index:
             self._let_go(call)
