@@ -46,12 +46,12 @@ def world():
 
 @pytest.fixture(scope="module")
 def clip():
-    return rendered("bounce", "roll right", "grow")
+    return rendered("roll left", "bounce", "grow")
 
 
 def test_events_are_read_in_their_time(clip, world):
     assert long_clips.events_in_time(clip, world) == [True, True, True]
-    other = clip.but(prompt=timed([(0, "roll right"), (1, "bounce"), (2, "grow")]))
+    other = clip.but(prompt=timed([(0, "bounce"), (1, "roll left"), (2, "grow")]))
     assert long_clips.events_in_time(other, world) == [False, False, True]
     assert long_clips.share_in_time(other, world) == pytest.approx(1 / 3) and long_clips.all_in_time(other, world) == 0
 
