@@ -238,3 +238,25 @@ def test_the_keys_of_words_follow_a_part(velocity):
     for name in ("cogvideox 5b", "hunyuan t2v", "ltx 0.9.0 t2v"):
         velocity(name, does)
     assert ("joint", [2], 226) in seen and ("cross", [2], 128) in seen
+
+
+@pytest.mark.parametrize("name", ["wan 2.1 t2v", "cogvideox 5b", "hunyuan t2v", "hunyuan 1.5 t2v", "mochi"])
+def test_keys_that_are_lent_are_seen_by_all_that_read_texts_of_their_own(name, velocity):
+    """Keys of the video once more change no attention if there is nothing else; they do beside text."""
+
+    def biased(site, q, k, v, positions, next):
+        return next(q, k, v, positions, torch.zeros(q.shape[2], k.shape[2]))
+
+    def lent(site, q, k, v, positions, next):
+        if site.kind == "cross":
+            return next(q, k, v, positions)
+        behind = positions.first + len(positions.k)
+        mine = slice(positions.first, behind)
+        k, v = (torch.cat([u[:, :, :behind], u[:, :, mine], u[:, :, behind:]], dim=2) for u in (k, v))
+        return next(q, k, v, positions.with_lent(positions.k))
+
+    texts = TwoTexts()
+    plain, more = velocity(name, texts=texts), velocity(name, lent, texts=texts)
+    torch.testing.assert_close(velocity(name, biased, lent, texts=texts), more, **CLOSE)
+    same = torch.allclose(plain, more, **CLOSE)
+    assert same if name.startswith("wan") else not same

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from diffusers import CogVideoXDDIMScheduler
 
 from backbones.families import cases
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
+from kinema.core.schedule import Clock
 from kinema.core.windows import Window, fuse
 from kinema.events.ditctrl import DiTCtrl, mixtures
 from kinema.events.vstar import VSTAR
@@ -35,6 +37,13 @@ def test_prompts_hand_over_in_whole_transitions():
     weights = [dict(zip(blend.prompts, blend.weights, strict=True)).get("b", 0.0) for blend in found]
     assert weights == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1])
     assert next(blend.prompts for blend in found) == ("a",) and [blend.prompts for blend in found][-1] == ("b",)
+
+
+def test_a_target_shares_in_steps_2_to_24_of_50_of_cogvideox():
+    scheduler = CogVideoXDDIMScheduler(rescale_betas_zero_snr=True, snr_shift_scale=3.0)
+    high, low = DiTCtrl().share_range
+    levels = Clock(scheduler.alphas_cumprod).levels[::-20]
+    assert [i for i, t in enumerate(levels) if high >= t >= low] == list(range(2, 25))
 
 
 def test_without_sharing_it_is_the_blend_of_its_segments(backbone):

@@ -49,10 +49,11 @@ def test_inversion_goes_up_the_flow_without_text():
     assert backbone.calls == [(t, frozenset({"text"})) for t in [levels[-1], *reversed(levels[1:])]]
 
 
-def test_the_noise_decays_from_the_second_frame_to_the_last(monkeypatch):
-    """Without new noise a frame i > 0 keeps a / sqrt(1 + a^2) of e in every step, a = 1 for the first, exp(-10) for the
-    last of them."""
-    backbone, part = Drift(), MTVG()
+def test_the_first_frame_is_drawn_to_the_last_one_and_the_noise_of_others_decays(monkeypatch):
+    """With v = x and without new noise: a frame i > 0 keeps a / sqrt(1 + a^2) of e in every step, a = 1 for the first
+    of them and exp(-10) for the last; the estimate of frame 0 goes 0.3 of the way to 0.5, the last frame."""
+    backbone, part = Drift(), MTVG(anchor=0.3)
+    monkeypatch.setattr(backbone, "velocity", lambda x, t, *how: x)
     request = Request(prompt="a", num_frames=3, num_inference_steps=4, seed=0)
     with Run.open(backbone, request, [part], before=torch.zeros(1, 1, 8, 8, 3, dtype=torch.uint8)) as run:
         run.conditions.num_frames = 3
@@ -61,14 +62,14 @@ def test_the_noise_decays_from_the_second_frame_to_the_last(monkeypatch):
         monkeypatch.setattr(run, "noise", lambda: torch.zeros_like(x))
         noise, levels = part.init_noise(run, x), sorted({0.0, *(step.t for step in run.schedule)})
 
-    def inverted(share):
+    def inverted(share, anchor=0.0):
         z = 0.5
         for t, s in pairwise(levels):
-            e = share * (z + (1 - t) * 2)
-            z = (1 - s) * (z - 2 * t) + s * e
+            e, clean = share * (z + (1 - t) * z), z - t * z
+            z = (1 - s) * (clean + anchor * (0.5 - clean)) + s * e
         return e
 
-    expected = [inverted(share) for share in (1.0, 0.5**0.5, math.exp(-10))]
+    expected = [inverted(1.0, 0.3), inverted(0.5**0.5), inverted(math.exp(-10))]
     torch.testing.assert_close(noise.mean(dim=(0, 1, 3, 4)), torch.tensor(expected))
 
 

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
+from kinema.core.schedule import Clock
 from kinema.events.prompt_schedule import PromptSchedule, mixed
 from kinema.events.talc import TALC
 from kinema.request import Request
@@ -47,6 +49,13 @@ def test_texts_hand_over_in_a_line_around_the_border():
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(16, dtype=torch.float64))
     assert torch.equal(mixed(frames, 0.0, 4), frames.T.double())
     assert mixed(frames, 0.5, 1)[6:10, 1].tolist() == [0.0, 0.5, 0.5, 1.0]
+
+
+def test_every_block_reads_the_mixture_in_steps_5_to_15_of_50():
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    levels = Clock(scheduler.alphas_cumprod).levels[981::-20]
+    high, low = PromptSchedule().mixed_range
+    assert [i for i, t in enumerate(levels) if high >= t >= low] == list(range(5, 16))
 
 
 def test_the_schedule_lets_early_blocks_read_the_base(backbone):

@@ -57,9 +57,10 @@ def test_pag_perturbs_the_middle_block_of_its_own_branch():
     part.start(run)
     inner = lambda q, k, v, positions: q  # noqa: E731
     perturbed, plain = (Step(0, 8, 1.0, 0.9, run=run, branch=b) for b in ("perturbed", "cond"))
-    assert part.attend(perturbed, sites[3], "q", "k", "v", None, inner) == "v"
-    assert part.attend(perturbed, sites[2], "q", "k", "v", None, inner) == "q"
-    assert part.attend(plain, sites[3], "q", "k", "v", None, inner) == "q"
+    q, k, v = torch.randn(3, 1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(part.attend(perturbed, sites[3], q, k, v, None, inner), v)
+    assert part.attend(perturbed, sites[2], q, k, v, None, inner) is q
+    assert part.attend(plain, sites[3], q, k, v, None, inner) is q
     torch.testing.assert_close(part.guide(step(), C, U, P), C + 2 * (C - P))
 
 
@@ -118,5 +119,11 @@ def test_a_token_keeps_itself_where_other_keys_are_passed_than_queries():
     of_q, of_k = torch.tensor([4, 1]), torch.tensor([1, 2, 4])
     assert torch.equal(own_values(v[:, :, of_q], v[:, :, of_k], positions.part(of_q, of_k)), v[:, :, of_q])
     assert torch.equal(own_values(v[:, :, of_q], v, positions.part(q=of_q)), v[:, :, of_q])
+    more = torch.cat([v[:, :, :5], v[:, :, :2] + 1, v[:, :, 5:]], dim=2)  # two are lent ahead of a word
+    lent = Positions(places[:5], places[:5], text=5).with_lent(places[:2])
+    assert torch.equal(own_values(v, more, lent), v) and torch.equal(own_values(v, torch.cat([v, v], dim=2), None), v)
+    of_q = torch.tensor([5, 0])
+    assert torch.equal(own_values(v[:, :, of_q], more, lent.part(q=of_q)), v[:, :, of_q])
+    of_q = torch.tensor([4, 1])
     with pytest.raises(KinemaError, match="whose own values are not passed"):
         own_values(v[:, :, of_q], v[:, :, :1], positions.part(of_q, torch.tensor([1])))

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
 from kinema.core.windows import fuse, windows
+from kinema.guidance.cfg import CFG
+from kinema.long import randomized_blending
 from kinema.long.anchor_memory import AnchorMemory
 from kinema.long.gen_l_video import GenLVideo
 from kinema.long.randomized_blending import RandomizedBlending, cut_weights
@@ -52,13 +55,20 @@ def test_windows_are_cut_once_in_every_overlap():
     assert seen == {4, 5, 6}
 
 
-def test_randomized_blending_takes_whole_frames_and_other_cuts_in_another_step(backbone):
+def test_randomized_blending_takes_whole_frames_and_other_cuts_in_another_step(backbone, monkeypatch):
     x = torch.randn(1, 48, 7, 2, 2, generator=torch.Generator().manual_seed(0))
     parts = windows(7, 4, 1, lead=1)
     alone = [(w, velocity(backbone, "a ball", w.of(x))) for w in parts]
     made = velocity(backbone, "a ball", x, RandomizedBlending(window=4, overlap=3))
     answers = [[v[:, :, f - w.first] for w, v in alone if f in w.counted] for f in range(7)]
     assert all(any(torch.allclose(made[:, :, f], a, atol=2e-6) for a in answers[f]) for f in range(7))
+    drawn = []
+    monkeypatch.setattr(randomized_blending, "cut_weights", lambda *of: drawn.append(cut_weights(*of)) or drawn[-1])
+    request = Request(prompt="a ball", num_frames=25, **SIZE)
+    denoise(backbone, request, [RandomizedBlending(window=4, overlap=3), CFG()])
+    cuts = [torch.cat(weights).tolist() for weights in drawn]
+    assert cuts[0] == cuts[1] and cuts[2] == cuts[3], "the branches of the guidance share the cuts of a step"
+    assert cuts[0] != cuts[2]
 
 
 def test_the_start_of_a_clip_is_seen_by_its_later_windows_only(backbone):
@@ -67,6 +77,14 @@ def test_the_start_of_a_clip_is_seen_by_its_later_windows_only(backbone):
     plain, kept = (velocity(backbone, "a ball", x, apart, *more) for more in ((), (AnchorMemory(),)))
     torch.testing.assert_close(kept[:, :, :3], plain[:, :, :3], rtol=0, atol=2e-6)
     assert (kept - plain)[:, :, 3:].abs().max() > 1e-4
+
+
+def test_a_start_that_is_given_is_told_as_clean(backbone, tmp_path):
+    Image.new("RGB", (32, 32), (200, 40, 30)).save(tmp_path / "first.png")
+    for image, told in ((None, None), (tmp_path / "first.png", 0.0)):
+        request = Request(prompt="a ball", image=image, num_frames=21, **SIZE)
+        with Run.open(backbone, request, [part := AnchorMemory(), GenLVideo(window=3, stride=3)]) as run:
+            assert part.tokens(run.schedule[0]).t == told
 
 
 def test_what_cannot_be_windowed_is_refused_at_start(backbone):

@@ -12,6 +12,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.positions import Positions
 from kinema.core.rollout import Rollout
 from kinema.core.run import Run
+from kinema.long.freenoise import FreeNoise
 from kinema.quality.story_diffusion import StoryDiffusion
 from kinema.request import Request
 
@@ -78,6 +79,18 @@ def test_frames_of_a_unet_read_them_each(tmp_path):
     assert torch.equal(told[0], alone[0]) and (apart > 1e-5).all(), "every frame of the second shot reads the first"
 
 
+@pytest.mark.parametrize("row", ["hunyuan t2v", "mochi"])
+def test_what_is_lent_is_read_where_a_model_masks_its_text(row, tmp_path):
+    case = cases()[row]
+    backbone = load(case.build(tmp_path), device="cpu", dtype="float32")
+    asked = {**case.request, "num_frames": 26, "prompt": "a ball rolls, then it falls", "num_inference_steps": 3}
+    told, alone = (
+        shots(backbone, StoryDiffusion(noise_range=(1.0, 0.0), rate=rate, early=1.0, late=1.0), **asked)[0]
+        for rate in (0.5, 0.0)
+    )
+    assert torch.equal(told[0], alone[0]) and (told[1] - alone[1]).abs().max() > 1e-5
+
+
 def test_shares_and_counts_are_checked(backbone):
     for part, words in [
         (StoryDiffusion(rate=1.5), "use 0 to 1"),
@@ -85,3 +98,11 @@ def test_shares_and_counts_are_checked(backbone):
     ]:
         with pytest.raises(KinemaError, match=words):
             Rollout(backbone, Request(prompt=THREE, num_frames=27, **SIZE), [part])
+
+
+def test_a_part_of_the_tokens_is_refused_in_the_first_shot(backbone):
+    made, parts = [], [FreeNoise(window=2, stride=1), StoryDiffusion(noise_range=(1.0, 0.0))]
+    request = Request(prompt=THREE, num_frames=27, **SIZE)
+    with pytest.raises(KinemaError, match="story_diffusion needs all tokens of the video; put it ahead"):
+        list(Rollout(backbone, request, parts, lambda step, x: made.append(x)).frames())
+    assert not made

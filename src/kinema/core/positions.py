@@ -45,6 +45,7 @@ class Positions:
     text: int = 0  # where text begins among the keys of the whole sequence
     q_part: Part | None = None  # the queries that are passed; None is the whole sequence in its order
     k_part: Part | None = None  # the keys
+    lent: range = range(0)  # which keys of the whole sequence a technique has added to the model's own
 
     def part(self, q: Tensor | None = None, k: Tensor | None = None) -> Positions:
         """The positions of the tokens `queries[:, :, q]` and `keys[:, :, k]`, of those that these positions are for.
@@ -59,6 +60,20 @@ class Positions:
             places, taken = _taken(k, self.k, self.placed_keys, self.k_part)
             found = replace(found, k=places, k_part=taken)
         return found
+
+    def with_lent(self, places: Tensor) -> Positions:
+        """The positions with more keys, at places (n, 3), which all queries may see; of all tokens, not of a part.
+
+        They stand at `lent`, behind the video and what stands beside it.
+        """
+        start = self.first + len(self.k)
+        return replace(
+            self,
+            k=torch.cat([self.k, places]),
+            extra=self.extra + len(places),
+            text=self.text + len(places) * (self.text >= start),
+            lent=range(self.lent.start if self.lent else start, start + len(places)),
+        )
 
     @property
     def placed_queries(self) -> Tensor:
@@ -98,13 +113,17 @@ def followed(u: Tensor, counts: tuple[int, int], now: Positions | None, given: P
     """What is known of pairs of tokens, (..., Lq or 1, Lk or 1), for the tokens that are passed now.
 
     counts: queries and keys that are passed. given: the positions of the tokens that u is for; None is the whole
-    sequence. Raises: KinemaError when it cannot be told which tokens were left.
+    sequence. Of keys that were lent since, it is known that all may see them.
+    Raises: KinemaError when it cannot be told which tokens were left.
     """
+    lent = 0 if now is None else len(now.lent) - (0 if given is None else len(given.lent))
     parts = (None, None) if now is None else (now.q_part, now.k_part)
     earlier = (None, None) if given is None else (given.q_part, given.k_part)
     for dim, part, before, count in zip((-2, -1), parts, earlier, counts, strict=True):
         if u.shape[dim] == 1:
             continue
+        if dim == -1 and now is not None and lent:
+            u = _seen_by_all(u, now.lent[-lent:])
         if part is not None and part is not before:
             u = u.index_select(dim, part.within(before))
         if u.shape[dim] != count:
@@ -114,3 +133,10 @@ def followed(u: Tensor, counts: tuple[int, int], now: Positions | None, given: P
                 "that frames read, a bias); pass the positions of a part, positions.part(q, k), where there are any"
             )
     return u
+
+
+def _seen_by_all(u: Tensor, keys: range) -> Tensor:
+    """u (..., Lk) with more keys at these numbers: True in a mask, 0 in a bias, -1 (`SHARED`) where it says whose."""
+    free = True if u.dtype == torch.bool else 0 if u.is_floating_point() else -1
+    more = u.new_full((*u.shape[:-1], len(keys)), free)
+    return torch.cat([u[..., : keys.start], more, u[..., keys.start :]], dim=-1)

@@ -42,12 +42,16 @@ def own_values(q: Tensor, v: Tensor, positions: Positions | None) -> Tensor:
 
     Raises: KinemaError when a query is passed without its own token among the keys.
     """
-    if positions is None or positions.q_part is positions.k_part is None:
-        return v
+    if positions is None:
+        return v[:, :, : q.shape[2]]  # a UNet's: what is lent stands behind
+    lent = positions.lent
+    if positions.q_part is positions.k_part is None:
+        return torch.cat([v[:, :, : lent.start], v[:, :, lent.stop :]], dim=2) if lent else v
     of_q, of_k = (
         torch.arange(count, device=v.device) if part is None else part.within(None)
         for count, part in ((q.shape[2], positions.q_part), (v.shape[2], positions.k_part))
     )
+    of_q = of_q + len(lent) * (of_q >= lent.start)
     row = torch.full((int(torch.cat([of_q, of_k]).max()) + 1,), -1, device=v.device)  # token -> its row of v
     row[of_k] = torch.arange(len(of_k), device=v.device)
     if (row[of_q] < 0).any():

@@ -33,7 +33,8 @@ class AnchorMemory(Technique):
     section 4.2, whose memory of a frame of the first chunk keeps the look of a long video. Departures: the paper trains
     an encoder (APM) that tells the cross-attention of that frame; without training, its latents at the noise level of
     the step go through the network beside the window's and are read by all attention, `distance` latent frames before
-    its first, so that they are a memory and no neighbour.
+    its first, so that they are a memory and no neighbour. Frames that are given are clean, and told so to a model with
+    a noise level for each frame.
     Shapes: `frames` latent frames (B, C, frames, H, W) beside a window.
     Raises: KinemaError at start, without a technique that shows the model windows, and for more frames than a clip has.
     """
@@ -61,6 +62,9 @@ class AnchorMemory(Technique):
         assert step.run is not None
         if not self.frames or (step.branch and (step.window is None or step.window.first < self.frames)):
             return None
+        known, given = step.run.conditions.known_frames, False
+        if known is not None and step.run.backbone.time_per_frame:
+            given = bool(known[:, :, : self.frames].all())
         places = torch.zeros(self.frames, 3)
         places[:, 0] = torch.arange(self.frames) - self.distance - self.frames + 1
-        return Tokens(x=step.run.state[self], places=places)
+        return Tokens(x=step.run.state[self], t=0.0 if given else None, places=places)

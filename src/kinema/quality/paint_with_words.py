@@ -36,7 +36,8 @@ class Painting:
         boxes = torch.stack([region.share(rows, columns) for region in self.regions])
         frames = self.frames if step.window is None else self.frames[:, step.window.first : step.window.stop]
         there = frames.unflatten(1, (-1, every)).any(dim=2)
-        return (there[..., None, None] * boxes[:, None]).flatten(1).T
+        found: Tensor = (there[..., None, None] * boxes[:, None]).flatten(1).T
+        return found
 
     def words(self, keys: Tensor, positions: Positions | None) -> Tensor:
         """Which keys (B, N, L, D) are the words of a region, (samples, regions, L), 0 or 1."""

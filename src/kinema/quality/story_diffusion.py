@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,7 +51,8 @@ class StoryDiffusion(Technique):
     the borrowed tokens stand `distance` latent frames ahead of the clip, as a memory and not as neighbours. The
     trained predictor of motion between two images is left out.
     Shapes: keys and values (B, N, L, D), with L longer by rate x tokens of a frame x shots.
-    Raises: KinemaError before the first shot, for values out of range, and for events that do not follow each other.
+    Raises: KinemaError before the first shot, for values out of range, and for events that do not follow each other; in
+    its first step behind a technique that passes some of the tokens.
     """
 
     noise_range: tuple[float, float] = (0.893, 0.0)
@@ -92,6 +93,8 @@ class StoryDiffusion(Technique):
         chunk, handed = step.run.chunk, step.run.carried[self]
         if self.rate == 0 or chunk.count == 1 or site.block < decoder:
             return next(q, k, v, positions)
+        if positions is not None and positions.k_part is not None:
+            raise KinemaError(f"{self.name} needs all tokens of the video; put it ahead of what passes some of them")
         name = layer_of(bank, step, site)
         generator = torch.Generator().manual_seed(step.run.generators[0].initial_seed() + 1000 * step.index)
         if chunk.index < self.shots and chunk.index < chunk.count - 1:
@@ -126,15 +129,8 @@ class StoryDiffusion(Technique):
         lent = lent.repeat_interleave(k.shape[0] // lent.shape[1], dim=1)  # for each frame, where they are the batch
         if positions is None:
             return torch.cat([k, lent[0]], dim=2), torch.cat([v, lent[1]], dim=2), None
-        if positions.k_part is not None:
-            raise KinemaError(f"{self.name} needs all tokens of the video; put it ahead of what passes some of them")
         away, behind = places.to(positions.k), positions.first + len(positions.k)
-        placed = replace(
-            positions,
-            k=torch.cat([positions.k, torch.cat([torch.full_like(away[:, :1], -self.distance), away[:, 1:]], dim=1)]),
-            extra=positions.extra + len(away),
-            text=positions.text + len(away) * (positions.text >= behind),
-        )
+        placed = positions.with_lent(torch.cat([torch.full_like(away[:, :1], -self.distance), away[:, 1:]], dim=1))
         k, v = (
             torch.cat([u[:, :, :behind], new, u[:, :, behind:]], dim=2) for u, new in zip((k, v), lent, strict=True)
         )
