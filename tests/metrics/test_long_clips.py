@@ -64,7 +64,7 @@ def test_parts_lie_around_their_time_and_inside_the_clip():
 
 def test_facts_are_those_of_the_scene(clip, world):
     right = long_clips.facts(clip, world)
-    assert right >= 0.85  # a part that begins or ends within an event is harder to read
+    assert right >= 0.8  # a part in which the ball has left the picture tells less
     wrong = clip.but(prompt=clip.prompt.replace("red", "blue").replace("by day", "at night"))
     assert long_clips.facts(wrong, world) == pytest.approx(right - 0.5)
 
