@@ -25,7 +25,7 @@ from kinema.request import Request
 
 NAMES = list(techniques())
 PAGE = Path(__file__).parent.parent / "docs" / "combinations.md"
-SIZE = dict(num_frames=13, height=32, width=32, num_inference_steps=2, seed=3, fps=8)
+SIZE = dict(num_frames=13, height=32, width=32, num_inference_steps=3, seed=3, fps=8)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def row(backbone, name):
     """The line of a technique: with whom it is refused, and whether it runs alone."""
     alone = refusal(backbone, [asked.part(name)], [name])
     if alone is not None and name not in asked.BESIDE:
-        return f"| `{name}` | does not run on `mini`: {alone.replace('|', '/')} |"
+        return f"| `{name}` | does not run on `mini`: {alone.replace(backbone.name, 'mini')} |"
     refused = []
     for other in NAMES[NAMES.index(name) + 1 :]:
         together = {p.name: p for p in [*asked.parts(name), *asked.parts(other)]}
@@ -109,7 +109,7 @@ def test_the_page_tells_what_runs_on_which_family(family, tmp_path):
     picture = tmp_path / "picture.png"
     Image.new("RGB", (48, 32), (200, 40, 30)).save(picture)
     wanted = {"prompt": asked.EVENTS if case.prompts else "", "num_frames": 13, "fps": 8, "seed": 3}
-    wanted = {**case.request, **wanted, "num_inference_steps": 2, **({"image": str(picture)} if case.images else {})}
+    wanted = {**case.request, **wanted, "num_inference_steps": 3, **({"image": str(picture)} if case.images else {})}
     refused = [f"`{n}`" for n in NAMES if refusal(backbone, asked.parts(n), [n], wanted) is not None]
     found = f"| {family} | {', '.join(refused) or 'nothing'} |"
     check(found, f"| {family} |", FAMILIES_HEAD if family == ROWS[0] else None)

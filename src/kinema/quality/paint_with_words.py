@@ -87,7 +87,10 @@ class PaintWithWords(Technique):
                 )
         name = f"regions of {self.name}"
         regions = read_regions(self.regions, name)
-        tokens = [[run.backbone.word_tokens(r.text, region.words) for region in regions] for r in run.requests]
+        try:
+            tokens = [[run.backbone.word_tokens(r.text, region.words) for region in regions] for r in run.requests]
+        except KinemaError as error:
+            raise KinemaError(f"{name}: {error}") from None
         run.state[self] = Painting(regions, torch.stack([region.frames(run, name) for region in regions]), tokens)
 
     def wants(self, site: Site) -> bool:
