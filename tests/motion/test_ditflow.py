@@ -12,6 +12,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
 from kinema.core.technique import Technique
+from kinema.events.vstar import VSTAR
 from kinema.guidance.cfg import CFG
 from kinema.layers.reading import read_attention
 from kinema.long.gen_l_video import GenLVideo
@@ -96,6 +97,11 @@ def test_the_models_own_table_is_the_model(backbone, clip, monkeypatch):
     monkeypatch.setattr(DiTFlowPositions, "optimised", lambda self, step, begin, error: begin)
     with_own = made(backbone, DiTFlowPositions(reference=clip, **STILL), CFG(scale=3.0))
     torch.testing.assert_close(with_own, made(backbone, CFG(scale=3.0)), rtol=0, atol=2e-4)
+    # What looks at attention behind it still knows which token is where.
+    behind = VSTAR(scale=3.0)
+    seen = made(backbone, DiTFlowPositions(reference=clip, **STILL), behind)
+    torch.testing.assert_close(seen, made(backbone, behind), rtol=0, atol=2e-4)
+    assert (seen - made(backbone)).abs().max() > 1e-3
 
 
 def test_saved_tables_make_the_same_video_without_gradients(backbone, clip, tmp_path, monkeypatch):

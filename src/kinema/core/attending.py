@@ -32,14 +32,16 @@ class Attention:
     def of(cls, turn: Turn, read: Read) -> Attention:
         """A family's own. read: the same as `attend` with q and k after their rotary positions, bias 4-dimensional."""
 
+        def turned(q: Tensor, k: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor]:
+            return (q, k) if positions is not None and positions.turned else turn(q, k, positions)
+
         def attend(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
             if positions is not None:
                 _check(q, "queries", positions.q, positions.q_part)
                 _check(k, "keys", positions.k, positions.k_part)
-            turned = turn(q, k, positions)
-            return read(*turned, v, positions, None if bias is None else _whole(bias, q, k))
+            return read(*turned(q, k, positions), v, positions, None if bias is None else _whole(bias, q, k))
 
-        return cls(turn, attend)
+        return cls(turned, attend)
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None = None

@@ -45,6 +45,7 @@ class Positions:
     text: int = 0  # where text begins among the keys of the whole sequence
     q_part: Part | None = None  # the queries that are passed; None is the whole sequence in its order
     k_part: Part | None = None  # the keys
+    turned: bool = False  # a technique has turned the queries and keys itself, as rotary positions do
     lent: range = range(0)  # which keys of the whole sequence a technique has added to the model's own
 
     def part(self, q: Tensor | None = None, k: Tensor | None = None) -> Positions:

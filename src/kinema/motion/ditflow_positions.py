@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ class DiTFlowPositions(MotionTransfer):
         # Injected keys stand where the model itself has them, as they do in the authors' code.
         injected = state.injected is not None and site.block == FIRST
         k = k_own if injected else _placed(k, k_own, positions, "k", state.table[1])
-        return next(q, k, v, None)
+        return next(q, k, v, replace(positions, turned=True))
 
     def _refuse_moved(self, techniques: Sequence[Technique]) -> None:
         for other in techniques:
