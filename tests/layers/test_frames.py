@@ -85,6 +85,7 @@ def test_what_is_made_of_tokens_is_kept_for_the_same_tokens_alone():
 
     assert [asked(own), asked(Positions(places, places)), asked(replace(own, q=places + 1)), asked(own)] == [1, 1, 2, 3]
     assert asked(own.part(k=torch.arange(12)), q) == 4
+    assert [asked(own), asked(replace(own, turned=True)), asked(own)] == [5, 6, 7]
 
 
 def test_a_view_takes_tokens_that_follow_each_other_without_a_copy():

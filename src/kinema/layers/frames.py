@@ -106,8 +106,8 @@ class Kept(Generic[T]):
         self._known: tuple[tuple[object, ...], T] | None = None
 
     def of(self, tokens: FrameTokens, positions: Positions, make: Callable[[], T]) -> T:
-        parts = (positions.q_part, positions.k_part)
-        now = (tokens.q, tokens.k, positions.q, positions.k, *parts, positions.first, positions.extra, positions.text)
+        of = (positions.q_part, positions.k_part, positions.turned)
+        now = (tokens.q, tokens.k, positions.q, positions.k, *of, positions.first, positions.extra, positions.text)
         if self._known is None or any(a is not b for a, b in zip(now, self._known[0], strict=True)):
             self._known = now, make()
         return self._known[1]
