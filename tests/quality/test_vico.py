@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from kinema.backbones.load import load
+from kinema.core.attending import Attention
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
 from kinema.core.technique import Technique
 from kinema.events.talc import TALC
 from kinema.layers.flow import smoothed, soft_min_max
-from kinema.quality.vico import Reading, Vico, on_grid, shares_of_words, words_in
+from kinema.layers.frames import FrameTokens
+from kinema.quality.vico import Reading, Vico, on_grid, shares_of_words, through, words_in
 from kinema.request import Request
 
 REQUEST = Request(
@@ -57,6 +59,27 @@ def test_the_share_of_a_word_is_that_of_its_tokens_where_it_is_most():
     torch.testing.assert_close(shares_of_words(flow, reading), torch.tensor([[math.exp(2) / total, 2 / total]]))
     assert on_grid(normal(2, 3, 16, 24, 5)).shape == (2, 3, 8, 8, 5)
     assert words_in("A red ball's 2nd roll, a ball") == ["a", "red", "ball's", "2nd", "roll", "ball"]
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_a_flow_goes_on_by_the_widest_path_of_attention(in_batch):
+    """Over frames at each place, or among all tokens: max_r min(((A + 1) / 2)_ir, C_rk), A the mean of heads."""
+    frames, rows, columns, words = 3, 2, 2, 5
+    batch, count = (2 * rows * columns, frames) if in_batch else (2, frames * rows * columns)
+    q, k = normal(batch, 2, count, 8), normal(batch, 2, count, 8, seed=1)
+    frame = torch.arange(count) // (1 if in_batch else rows * columns)
+    tokens = FrameTokens(frames, rows, columns, frame, frame, in_batch=in_batch)
+    flow = normal(2, frames, rows, columns, words, seed=2).sigmoid()
+    plain = Attention.of(lambda q, k, positions: (q, k), lambda *given: given[2])
+    found = through(tokens, flow, q, k, None, plain, tau=1e-4)
+    edges = ((q @ k.mT / 8**0.5).softmax(-1).mean(1) + torch.eye(count)) / 2
+    if in_batch:
+        edges = edges.reshape(2, rows, columns, frames, frames)
+        widest = torch.minimum(edges[..., None], flow.permute(0, 2, 3, 1, 4)[:, :, :, None]).amax(dim=4)
+        expected = widest.permute(0, 3, 1, 2, 4)
+    else:
+        expected = torch.minimum(edges[..., None], flow.flatten(1, 3)[:, None]).amax(dim=2).reshape(flow.shape)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
 def test_an_update_raises_the_word_that_shows_least(backbone):

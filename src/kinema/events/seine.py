@@ -31,7 +31,8 @@ class SEINE(Technique):
     arXiv:2310.20700; its transition, from the last frame of one shot to the first of another. Departures: no channels
     of a mask and no training, which is what makes the paper's model follow the given frames; what a model here makes
     between them depends on the clean frames it has learned. `continuation` is the paper's prediction. A causal
-    autoencoder's latent frame stands for several frames: at the end `frames` are taken up to a whole one.
+    autoencoder's latent frame stands for several frames: `frames` are taken up to whole ones at the end, and
+    down to 1 plus whole ones at the beginning.
     Shapes: z and noise are (B, C, T, H, W).
     Raises: KinemaError at start, for clips that are not there, nothing left to be made, other given frames.
     """
