@@ -33,7 +33,7 @@ def check_times(request: Request, techniques: Sequence[Technique]) -> None:
 
 def follows(technique: type[Technique]) -> bool:
     """Whether a technique can follow times."""
-    return any(technique.overrides(hook) for hook in FOLLOWING)
+    return technique.follows_times or any(technique.overrides(hook) for hook in FOLLOWING)
 
 
 def lasting(request: Request, backbone: Backbone) -> Request:

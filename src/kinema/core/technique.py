@@ -102,6 +102,7 @@ class Technique:
     conflicts: ClassVar[tuple[str, ...]] = ()  # names of techniques it cannot run with
     alike: ClassVar[bool] = False  # looks into every branch in the same way, so that it may see several as one batch
     files: ClassVar[tuple[str, ...]] = ()  # fields that name a file or folder to read, which a recipe takes note of
+    follows_times: ClassVar[bool] = False  # shows events at their times, with other hooks than context and chunks
     windowed: ClassVar[bool] = False  # shows the model its clip in windows, which one technique of a run may do
     works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
 

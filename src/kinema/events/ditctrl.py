@@ -59,6 +59,7 @@ class DiTCtrl(Technique):
     """
 
     windowed = True
+    follows_times = True
 
     window: int | None = None  # latent frames of a segment; None is the length the model was trained on
     overlap: int | None = None  # latent frames that two segments share, 1..window - 1; None is 9/13 of it

@@ -41,6 +41,7 @@ class GenLVideo(Technique):
     """
 
     windowed = True
+    follows_times = True
 
     window: int | None = None  # latent frames; None is the length the model was trained on
     stride: int | None = None  # latent frames from one window to the next, 1..window; None is a quarter of it
