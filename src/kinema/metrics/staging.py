@@ -25,15 +25,15 @@ def path_cosine(clip: Viewing, reference: Viewing, extractor: Extractor) -> floa
     frames in which both are seen. A thing that stands still counts as one that moves by chance, about 0, and so does
     one that is not there. None where the reference's is not seen or stands still.
     """
-    sides = [_path(view, extractor) for view in (clip, reference)]
-    if sides[1] is None or _spread(sides[1]) < STILL:
+    own, wanted = _path(clip, extractor), _path(reference, extractor)
+    if wanted is None or _spread(wanted) < STILL:
         return None
-    if sides[0] is None:
+    if own is None:
         return 0.0
-    both = ~np.isnan(sides[0][:, 0]) & ~np.isnan(sides[1][:, 0])
+    both = ~np.isnan(own[:, 0]) & ~np.isnan(wanted[:, 0])
     if both.sum() < 2:
         return 0.0
-    a, b = (side[both] - side[both].mean(0) for side in sides)
+    a, b = (places[both] - places[both].mean(0) for places in (own, wanted))
     least = STILL * np.sqrt(both.sum())
     return float((a * b).sum() / (max(np.linalg.norm(a), least) * max(np.linalg.norm(b), least)))
 

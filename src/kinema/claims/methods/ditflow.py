@@ -14,7 +14,7 @@ from kinema.metrics.viewing import Viewing
 from kinema.video import clip_address
 
 # Of mini: the method's defaults are those of a model with 40 times as many numbers in a clip's latents.
-SETTINGS = "block=5,lr=[0.03,0.015],noise_range=[1.0,0.8]"
+SETTINGS = "block=5,lr=[0.1,0.05],noise_range=[1.0,0.8]"
 
 
 def other_scenes(count: int, backbone: Any) -> Sequence[Case]:

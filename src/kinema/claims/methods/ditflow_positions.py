@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from kinema.claims.methods.ditflow import other_scenes, same_way
 from kinema.core.loop import sample
 from kinema.core.technique import Step, Technique
 from kinema.guidance.cfg import plain_guidance
-from kinema.metrics.metric import find
+from kinema.metrics.prompt.t2v_alignment import t2v_alignment
 from kinema.metrics.viewing import Viewing
 from kinema.motion.ditflow import DiTFlow
 from kinema.motion.ditflow_positions import DiTFlowPositions
@@ -43,7 +42,7 @@ class Optimised(DiTFlow):
 class Replayed(Technique):
     """The latents of another run in the place of a run's own, ahead of the steps in which they were optimised."""
 
-    latents: dict[int, Tensor]
+    latents: dict[int, Tensor] = field(default_factory=dict, compare=False)
 
     def before_step(self, step: Step, x: Tensor) -> Tensor:
         return self.latents.get(step.index, x)
@@ -68,9 +67,9 @@ def made(backbone: Any, text: str, of: str, reference: str, seed: int, steps: in
         latents: dict[int, Tensor] = {}
         follow: dict[str, Any] = dict(reference=reference, block=BLOCK)
         clip("plain", text)
-        clip("optimised", of, DiTFlowPositions(**follow, lr=(0.01, 0.005), save=tables))
-        clip("tables used again", text, DiTFlowPositions(tables=tables))
-        clip("latents optimised", of, Optimised(**follow, lr=(0.03, 0.015), noise_range=(1.0, 0.8), latents=latents))
+        clip("optimised", of, DiTFlowPositions(**follow, lr=(0.02, 0.01), noise_range=(1.0, 0.8), save=tables))
+        clip("tables used again", text, DiTFlowPositions(tables=tables, noise_range=(1.0, 0.8)))
+        clip("latents optimised", of, Optimised(**follow, lr=(0.1, 0.05), noise_range=(1.0, 0.8), latents=latents))
         clip("latents used again", text, Replayed(latents=latents))
     return found
 
@@ -80,11 +79,13 @@ def arm(name: str) -> Own:
         assert case.spec is not None and steps is not None
         reference = case.options["ditflow_positions"]["reference"]
         clip, seconds = made(backbone, case.text, at_rest(case.spec), reference, seed, steps)[name]
-        measures: dict[str, Callable[[], float | None]] = {
-            "path cosine": lambda: same_way(clip, case),
-            "t2v_alignment": lambda: find("t2v_alignment")(clip),  # type: ignore[operator]
+        return {
+            "seconds": seconds,
+            "cpu_seconds": None,  # the arms of a case are made together
+            "memory": None,
+            "path cosine": same_way(clip, case),
+            "t2v_alignment": t2v_alignment(clip),
         }
-        return {"seconds": seconds, **{measure: read() for measure, read in measures.items()}}
 
     return own
 

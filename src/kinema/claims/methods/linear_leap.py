@@ -16,4 +16,5 @@ CLAIM = Claim(
     method="leap",
     main=Comparison(measure="psnr", to="all steps", arm="leap", against="fewer steps"),
     guards=(Comparison(measure="t2v_alignment", arm="leap", against="all steps", slack=0.03),),
+    request={"scheduler": "euler"},  # the paper's solver
 )

@@ -21,11 +21,12 @@ def places(number: int) -> list[str]:
 
 
 def stories(count: int, backbone: Any) -> Sequence[Case]:
-    """A thing without a colour in four places: what it looks like is the model's to choose, once a shot."""
+    """A thing in four places, with a colour in the first shot alone: in the others it is the model's to choose."""
     cases = []
     for number, spec in enumerate(one_goes(count)):
         noun = NOUNS[spec.objects[0].kind][0]
-        texts = [f"a {noun} {GROUND_PHRASES[place][0]}" for place in places(number)]
+        things = [f"a {spec.objects[0].colour} {noun}", *[f"a {noun}"] * (len(PLACES) - 1)]
+        texts = [f"{what} {GROUND_PHRASES[place][0]}" for what, place in zip(things, places(number), strict=True)]
         parts = [f"{100 * i // len(texts)}-{100 * (i + 1) // len(texts)}%: {text}" for i, text in enumerate(texts)]
         cases.append(Case(text=" | ".join(parts), spec=spec))
     return cases

@@ -20,4 +20,5 @@ CLAIM = Claim(
         Comparison(measure="seconds", arm="merging and leap", against="all steps", share=-0.375),  # 1.6x as fast
         Comparison(measure="motion_smoothness", arm="merging", against="all steps", share=0.1),  # motion, not jitter
     ),
+    request={"scheduler": "euler"},  # the paper's solver
 )
