@@ -6,12 +6,14 @@ from diffusers import CogVideoXDDIMScheduler
 
 from backbones.families import cases
 from kinema.backbones.load import load
+from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
+from kinema.core.positions import Positions
 from kinema.core.run import Run
 from kinema.core.schedule import Clock
 from kinema.core.windows import Window, fuse
-from kinema.events.ditctrl import DiTCtrl, mixtures
+from kinema.events.ditctrl import DiTCtrl, Segments, mixtures
 from kinema.events.vstar import VSTAR
 from kinema.layers.events import Events
 from kinema.request import Request
@@ -89,6 +91,27 @@ def test_a_target_reads_its_source_in_every_part_of_its_queries(backbone):
     parted = VSTAR(deviation=1e6)  # all frames are near each other: nothing but the parts is left of it
     made = [velocity(backbone, "a ball", x, *parts) for parts in ((part,), (parted, part))]
     torch.testing.assert_close(*made, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_where_text_is_masked_a_target_keeps_its_own(backbone, masked):
+    part, site, places = DiTCtrl(window=4), Site(1, "joint", 2, 4), torch.zeros(4, 3)
+    q, k, v, source_k, source_v = torch.randn(5, 1, 2, 6, 4, generator=torch.Generator().manual_seed(0))
+    positions = Positions(places, places, text=4)  # four tokens of the video, two of text
+    with Run.open(backbone, Request(prompt=TWO, num_frames=21, **SIZE), [part]) as run:
+        run.state[part] = Segments([], [], range(2), masked, "target", {site: (source_k, source_v, positions)})
+        given = part.attend(run.schedule[0], site, q, k, v, positions, lambda *given: given)
+    for read, own, source in zip(given[1:3], (k, v), (source_k, source_v), strict=True):
+        assert torch.equal(read[:, :, :4], source[:, :, :4])
+        assert torch.equal(read[:, :, 4:], (own if masked else source)[:, :, 4:])
+
+
+def test_it_is_known_which_models_mask_their_text(tmp_path):
+    for row, masked in (("hunyuan t2v", True), ("cogvideox 5b", False)):
+        backbone, asked = load(cases()[row].build(tmp_path / row), device="cpu", dtype="float32"), cases()[row].request
+        request, part = Request(prompt=TWO, **{**asked, "num_frames": 25}), DiTCtrl(window=4, overlap=2)
+        with Run.open(backbone, request, [part]) as run:
+            assert run.state[part].masked is masked
 
 
 def test_a_clip_of_one_segment_reads_the_whole_prompt(backbone):

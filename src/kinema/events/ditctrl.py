@@ -33,6 +33,7 @@ class Segments:
     parts: list[Window]
     texts: list[Mapping[str, Tensor] | None]
     blocks: range  # that share
+    masked: bool = False  # whether the model masks its text, as long as that of the segment is
     role: str = ""  # of the segment in the model: "source", "target" or neither
     kept: dict[Site, tuple[Tensor, Tensor, Positions | None]] = field(default_factory=dict)  # of the source
 
@@ -51,9 +52,9 @@ class DiTCtrl(Technique):
     estimates, with one history of the solver; the clip has the length that was asked for, and segments are mixed by
     how far their middle is from one event's middle to the next, in steps of 1 / (transitions + 1). In steps that share
     nothing source and target are one call. Steps 2 to 24 of 50 are noise levels here (those of CogVideoX-2B's
-    schedule), 5 of 30 blocks the last sixth. With text in an attention of its own a target keeps reading its
-    own. With a causal autoencoder the answer for the first frame of all segments but the first is thrown away. The
-    variant with masks of a subject is left out.
+    schedule), 5 of 30 blocks the last sixth. With text in an attention of its own, or masked behind its end, a target
+    keeps reading its own. With a causal autoencoder the answer for the first frame of all segments but the first is
+    thrown away. The variant with masks of a subject is left out.
     Shapes: velocities (B, C, T, H, W); keys and values (B, N, L, D).
     Raises: KinemaError at start, for segments that do not overlap, values out of range, and events that overlap.
     """
@@ -86,7 +87,8 @@ class DiTCtrl(Technique):
             texts = run.encoded(mixtures(found, [_middle(w) - ahead for w in parts], self.transitions))
         blocks = 1 + max(site.block for site in run.backbone.sites)
         first, last = self.block_range or (min(int(blocks * BLOCKS), blocks - 1), blocks - 1)
-        run.state[self] = Segments(parts, texts, range(first, last + 1))
+        masked = any(name.endswith("mask") for text in texts for name in text or ())
+        run.state[self] = Segments(parts, texts, range(first, last + 1), masked)
 
     def wants(self, site: Site) -> bool:
         return site.kind in ("self", "joint")
@@ -126,7 +128,12 @@ class DiTCtrl(Technique):
         if site.block in segments.blocks and segments.role == "source":
             segments.kept[site] = k, v, positions
         elif segments.role == "target" and site in segments.kept:  # a cache may have left out the source's block
-            k, v, places = segments.kept[site]
+            *shared, places = segments.kept[site]
+            if segments.masked and positions is not None and places is not None:
+                to, of = positions.placed_keys, places.placed_keys
+                k, v = (u.index_copy(2, to, source[:, :, of]) for u, source in zip((k, v), shared, strict=True))
+                return next(q, k, v, positions)
+            k, v = shared
             if positions is not None and places is not None:
                 positions = replace(positions, k=places.k, k_part=places.k_part)
         return next(q, k, v, positions)
