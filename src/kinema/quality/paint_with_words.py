@@ -35,7 +35,7 @@ class Painting:
         of which is enough."""
         boxes = torch.stack([region.share(rows, columns) for region in self.regions])
         frames = self.frames if step.window is None else self.frames[:, step.window.first : step.window.stop]
-        there = frames.unflatten(1, (-1, every)).any(dim=2)
+        there = torch.unflatten(frames, 1, (-1, every)).any(dim=2)
         found: Tensor = (there[..., None, None] * boxes[:, None]).flatten(1).T
         return found
 
