@@ -21,7 +21,8 @@ from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.registry import techniques
 from kinema.core.rollout import Rollout
-from kinema.request import Request
+from kinema.pipeline import build_technique
+from kinema.request import Part, Request
 
 NAMES = list(techniques())
 PAGE = Path(__file__).parent.parent / "docs" / "combinations.md"
@@ -113,3 +114,25 @@ def test_the_page_tells_what_runs_on_which_family(family, tmp_path):
     refused = [f"`{n}`" for n in NAMES if refusal(backbone, asked.parts(n), [n], wanted) is not None]
     found = f"| {family} | {', '.join(refused) or 'nothing'} |"
     check(found, f"| {family} |", FAMILIES_HEAD if family == ROWS[0] else None)
+
+
+TOGETHER = (
+    ("freelong:window=3", "talc", "linear_leap:at=0.5"),
+    ("ditflow:lr=[0.1,0.1]", "ditctrl:window=4,overlap=2"),
+    ("gen_l_video:window=3,stride=2", "first_block_cache:threshold=10"),
+)
+
+
+@pytest.mark.parametrize("texts", TOGETHER)
+def test_the_combinations_of_the_pages_run_and_every_part_matters(texts, mini):
+    def latents(parts):
+        found = []
+        wanted = Request(prompt=asked.EVENTS, **{**SIZE, "num_frames": 33, "num_inference_steps": 6})
+        list(Rollout(mini, wanted, parts, lambda step, x: found.append(x)).frames())
+        return found[-1]
+
+    named = [Part.parse(text) for text in texts]
+    parts = [build_technique(p.model_copy(update={"options": asked.options(p.name) | p.options})) for p in named]
+    together = latents(parts)
+    for part in parts:
+        assert not torch.equal(together, latents([p for p in parts if p is not part])), f"{part.name} does nothing"

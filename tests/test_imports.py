@@ -35,7 +35,7 @@ ALLOWED = {
     "understanding": {"core", "backbones", "request", "video"},
     "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "metrics", "models", "request"}
     | {"video", "world"},
-    "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed", "timeline"}
+    "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"motion", "timeline", "training", "understanding", "video", "world"},
     "cli": {"core", "backbones", "claims", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
     | {"timeline", "training", "understanding", "video", "world", "__version__"},

@@ -79,7 +79,7 @@ def hash_weights(folder: Path) -> dict[str, str]:
 
 
 def hash_inputs(request: Request) -> dict[str, str]:
-    """SHA-256 of the pictures and clips a request names, those of its techniques too. Raises: KinemaError when one is gone."""
+    """SHA-256 of the pictures and clips a request and its techniques name. Raises: KinemaError when one is gone."""
     from kinema.core.registry import find
 
     named = {name: getattr(request, name) for name in ("image", "last_image", "video")}

@@ -189,7 +189,7 @@ class Run:
             if window not in self._parts:
                 self._parts[window] = self.backbone.part(found, window)
             found = self._parts[window]
-        text = self._text_of.get(branch)
+        text: Mapping[str, Tensor] | None = self._text_of.get(branch)
         if text is None and "text" not in self._dropped.get(branch, ()):
             text = step.text
         return found if text is None else replace(found, texts={False: dict(text)})
@@ -269,8 +269,10 @@ def _around(
 
     def call(step: Step, x: Tensor) -> Tensor:
         def next(x: Tensor, window: Window | None = None, text: Mapping[str, Tensor] | None = None) -> Tensor:
-            changed = {"window": window, "text": text}
-            return inner(replace(step, **{name: new for name, new in changed.items() if new is not None}), x)
+            inside = replace(
+                step, window=step.window if window is None else window, text=step.text if text is None else text
+            )
+            return inner(inside, x)
 
         return technique.velocity(step, x, branch, next)
 

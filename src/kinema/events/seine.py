@@ -50,6 +50,10 @@ class SEINE(Technique):
             return
         if conditions.known is not None:
             raise KinemaError(f"{self.name} gives the video its first and last frames; leave image and video out")
+        if run.backbone.time_per_frame and self.noise_range != (1.0, 0.0):
+            raise KinemaError(
+                f"model {run.backbone.name!r} is told of the ends of {self.name} in all steps; leave noise_range out"
+            )
         if self.frames < 1:
             raise KinemaError(f"frames of {self.name} is {self.frames}; use 1 or more")
         known = torch.zeros(conditions.shape, device=run.backbone.device)

@@ -27,7 +27,7 @@ def attention_flow(
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2).float()  # (S, 2)
     # The mean over heads of q_n k_n / sqrt(D) is one product of all heads' channels, divided by their number.
     scale = 1 / (q.shape[1] * math.sqrt(q.shape[3]))
-    q, k = (u.float().transpose(1, 2).flatten(2).unflatten(1, (frames, -1)) for u in (q, k))  # (B, T, S, N D)
+    q, k = (u.float().transpose(1, 2).reshape(len(u), frames, len(places), -1) for u in (q, k))  # (B, T, S, N D)
 
     def of_frame(q: Tensor, k: Tensor) -> Tensor:
         logits = scale * torch.einsum("bsd,btrd->btsr", q, k)

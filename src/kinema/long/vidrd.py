@@ -42,7 +42,7 @@ class VidRD(Technique):
     is one picture: it starts from new noise, the mirror stands behind it, and since the first latent frame in the
     mirror holds the frames that the video ends with, these are not shown twice. Time is mirrored, and with it motion.
     Shapes: latents and noise (B, C, T, H, W); carried are N of them.
-    Raises: KinemaError before the first chunk, for values out of range.
+    Raises: KinemaError before the first chunk, for values out of range, and for schedulers that draw noise.
     """
 
     frames: int | None = None  # of a chunk; None is the length that the model was trained on
@@ -60,6 +60,11 @@ class VidRD(Technique):
         return split(request, frames, size, repeated if frames > size else 0, asks=asks)
 
     def start(self, run: Run) -> None:
+        if run.chunk.count > 1 and run.solver.draws_noise:
+            kind = type(run.conditions.scheduler).__name__
+            raise KinemaError(
+                f"{self.name} replays a way from noise, and {kind} draws new noise in its steps; ask for another"
+            )
         ahead = run.conditions.shape[2] - (run.conditions.num_frames - 1) // run.backbone.frames_per_latent - 1
         first = ahead + (run.backbone.frames_per_latent > 1)
         count = run.conditions.shape[2] - first

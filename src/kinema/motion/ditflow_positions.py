@@ -59,7 +59,7 @@ class DiTFlowPositions(MotionTransfer):
     """
 
     files = ("reference", "tables")
-    conflicts = ("ditflow", "token_merging")  # the second merges places, which this one takes away
+    conflicts = ("ditflow", "token_merging", "freenoise")  # the others merge or move places, which this one rules
 
     tables: str = ""  # a file that `save` has written: these tables, and nothing is optimised
     save: str = ""  # where the tables go, safetensors

@@ -55,6 +55,8 @@ class StoryDiffusion(Technique):
     its first step behind a technique that passes some of the tokens.
     """
 
+    conflicts = ("token_merging",)  # it takes keys for frames that are none
+
     noise_range: tuple[float, float] = (0.893, 0.0)
     rate: float = 0.5  # share of a frame's tokens that is borrowed, 0..1
     shots: int = 3  # first shots that the later ones read, 1 or more

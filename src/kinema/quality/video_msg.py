@@ -39,6 +39,7 @@ class VideoMSG(Technique):
     """
 
     files = ("sketch",)
+    conflicts = ("linear_leap",)  # it would take the steps of the sketch for a straight way
 
     sketch: str = ""  # a video or a folder of pictures; stretched to the size and length of the clip
     level: float = 0.8  # noise level from which on the model decides, 0..1; lower keeps more, 1 ignores the sketch
