@@ -61,7 +61,7 @@ CLAIM = Claim(
     guards=(
         Comparison(measure="path cosine", arm="ditflow", against="plain", better="higher", slack=-0.25),
         Comparison(measure="t2v_alignment", arm="ditflow", against="plain", slack=0.05),
-        Comparison(measure="motion_fidelity", arm="ditflow", against="plain"),
+        Comparison(measure="motion_fidelity", arm="ditflow", against="plain", slack=0.02),  # of the ground, mostly
     ),
     cases=other_scenes,
     measures={"path cosine": same_way},

@@ -20,4 +20,8 @@ CLAIM = Claim(
         Comparison(measure="seconds", arm="kept features", against="all steps", share=-0.231),  # 1.3x as fast
     ),
     model="mini-unet",
+    notes={
+        "mini-unet": "1.6x as fast, more than asked for. But so many steps as take that time, two thirds of all, come "
+        "within 39 dB of the full result: the steps of this model are small, and little is lost by larger ones.",
+    },
 )

@@ -17,4 +17,9 @@ CLAIM = Claim(
     main=Comparison(measure="psnr", to="all steps", arm="leap", against="fewer steps"),
     guards=(Comparison(measure="t2v_alignment", arm="leap", against="all steps", slack=0.03),),
     request={"scheduler": "euler"},  # the paper's solver
+    notes={
+        "mini": "The judge reads the clips alike, in half of the time. But sixteen of mini's Euler steps already come "
+        "within 38 dB of thirty: nothing is left for a leap to gain. It goes from noise level 0.75 to the picture"
+        " in one line, and lacks what the later steps would have drawn.",
+    },
 )
