@@ -22,6 +22,7 @@ CLAIM = Claim(
         Comparison(measure="facts", arm="freelong", against="direct", better="higher", slack=0.03),
         Comparison(measure="path", arm="freelong", against="direct", better="higher", share=0.3),
     ),
+    model="mini-unet",
     request={"num_frames": 97},
     cases=endless,
     measures=READERS,

@@ -23,6 +23,7 @@ CLAIM = Claim(
         Comparison(measure="path", arm="freenoise", against="direct", better="higher", share=0.3),
         Comparison(measure="cpu_seconds", arm="freenoise", against="direct", share=0.25),
     ),
+    model="mini-unet",
     request={"num_frames": 97},
     cases=endless,
     measures=READERS,

@@ -37,6 +37,7 @@ CLAIM = Claim(
         Comparison(measure="sharpness", arm="overlapping", against="end to end", better="higher", share=0.25),
         Comparison(measure="cpu_seconds", arm="overlapping", against="direct", share=1.6),
     ),
+    model="mini-unet",
     request={"num_frames": 109},
     cases=in_turn(2),
     measures={"at_borders": at_borders, **READERS},
