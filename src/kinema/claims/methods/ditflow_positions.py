@@ -109,4 +109,8 @@ CLAIM = Claim(
     ),
     cases=other_scenes,
     steps=20,
+    notes={
+        "mini": "Both ways carry the motion over, latents more of it. The prompts ask for one thing in the middle: "
+        "there latents of another scene take nothing from the words, while tables change the shape of the thing.",
+    },
 )
