@@ -28,7 +28,7 @@ CLAIM = Claim(
     quick_steps=4,
     notes={
         "mini": (
-            "Two prompts: a first look. Windows are 7 latent frames with 2 shared, where the paper shares 8 "
+            "Three prompts: a first look. Windows are 7 latent frames with 2 shared, where the paper shares 8 "
             "of 24: the cut has three places to be in, and the mean of two velocities is already smooth and "
             "as sharp."
         ),
