@@ -36,7 +36,7 @@ ALLOWED = {
     "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "metrics", "models", "request"}
     | {"video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
-    | {"motion", "timeline", "training", "understanding", "video", "world"},
+    | {"layers", "motion", "timeline", "training", "understanding", "video", "world"},
     "cli": {"core", "backbones", "claims", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
     | {"timeline", "training", "understanding", "video", "world", "__version__"},
     **FILES,

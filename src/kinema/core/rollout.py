@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -157,7 +157,11 @@ class Rollout:
             return [chunk.request for chunk in chunks]
         assert before is not None
         last = before[:, before.shape[1] - chunks[0].overlap :]
-        return [self.backbone.continuing(chunk.request, clip) for chunk, clip in zip(chunks, last, strict=True)]
+        with named(self._planner()):
+            return [self.backbone.continuing(chunk.request, clip) for chunk, clip in zip(chunks, last, strict=True)]
+
+    def _planner(self) -> Technique:
+        return next(t for t in self.techniques if t.overrides("chunks"))
 
     @torch.no_grad()
     def _rehearse(self) -> None:
@@ -171,7 +175,8 @@ class Rollout:
             size = (chunks[0].request.height, chunks[0].request.width)
             height, width = size[0] or self.backbone.defaults.height, size[1] or self.backbone.defaults.width
             black = torch.zeros(len(chunks), chunks[0].overlap, height, width, 3, dtype=torch.uint8)
-            with self._open(chunks, self._requests(chunks, black), [{} for _ in self.techniques], None) as run:
+            opened = self._open(chunks, self._requests(chunks, black), [{} for _ in self.techniques], None)
+            with named(self._planner() if chunks[0].index else None), opened as run:
                 made = run.conditions.companion
             if self.opening is not None and made is not None:
                 raise KinemaError(f"model {self.backbone.name!r} makes {made.name} of its own; it continues no clips")
@@ -195,7 +200,8 @@ def planned(
     owner = next((t for t in techniques if t.overrides("chunks")), None)
     if owner is None:
         return [tuple(Chunk(request=r) for r in requests)]
-    each = [list(owner.chunks(backbone, r)) for r in requests]
+    with named(owner):
+        each = [list(owner.chunks(backbone, r)) for r in requests]
     if len(each[0]) > 1:
         each = [[replace(c, shown=_shown(backbone, c)) for c in chunks] for chunks in each]
     shapes = [[(c.overlap, c.given, c.shown) for c in chunks] for chunks in each]
@@ -209,6 +215,17 @@ def planned(
             )
     count = len(each[0])
     return [tuple(replace(c, index=i, count=count) for c in batch) for i, batch in enumerate(zip(*each, strict=True))]
+
+
+@contextmanager
+def named(owner: Technique | None) -> Iterator[None]:
+    """A refusal of what a technique plans has its name."""
+    try:
+        yield
+    except KinemaError as error:
+        if owner is None or owner.name in str(error):
+            raise
+        raise KinemaError(f"{owner.name} cannot plan this video: {error}") from None
 
 
 def _shown(backbone: Backbone, chunk: Chunk) -> int:

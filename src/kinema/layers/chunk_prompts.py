@@ -61,7 +61,7 @@ def one_an_event(backbone: Backbone, request: Request, name: str, overlap: int =
     that the model was trained on.
     Raises: KinemaError, naming the technique `name`, for gaps and overlaps.
     """
-    timeline, step = request.events, backbone.frames_per_latent * backbone.patch[0]
+    timeline, step = request.events, backbone.frames_step
     if timeline is None or len(timeline) == 1:
         return [Chunk(request=request)]
     size = backbone.defaults.num_frames

@@ -72,8 +72,12 @@ class StoryDiffusion(Technique):
         return one_an_event(backbone, request, self.name)
 
     def start(self, run: Run) -> None:
-        blocks = 1 + max(site.block for site in run.backbone.sites)
         unet = any(site.kind == "spatial" for site in run.backbone.sites)
+        if run.chunk.count > 1 and not unet and "positions" not in run.backbone.hooks:
+            raise KinemaError(
+                f"{self.name} gives what it lends a place, and those of the {run.backbone.family} family are fixed"
+            )
+        blocks = 1 + max(site.block for site in run.backbone.sites)
         decoder = blocks // 2 if unet else blocks - -(-blocks // 3)
         run.state[self] = Bank(), decoder if self.block_range is None else 0
 

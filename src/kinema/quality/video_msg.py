@@ -47,6 +47,8 @@ class VideoMSG(Technique):
     def start(self, run: Run) -> None:
         if not 0 < self.level <= 1:
             raise KinemaError(f"level of {self.name} is {self.level}; use more than 0, at most 1")
+        if run.conditions.companion is not None and self.level < 1:
+            raise KinemaError(f"{self.name} leaves out the first steps, and the sound of the model needs them all")
         run.state[self] = clip_latents(run, self.sketch, f"sketch of {self.name}") if self.level < 1 else None
 
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:

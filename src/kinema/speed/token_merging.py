@@ -48,6 +48,11 @@ class TokenMerging(Technique):
     size: int = 2  # neighbouring frames of tokens that are merged into one; 1 merges none
 
     def start(self, run: Run) -> None:
+        whole = any(site.kind in ("self", "joint") for site in run.backbone.sites)
+        if self.size > 1 and whole and "positions" not in run.backbone.hooks:
+            raise KinemaError(
+                f"{self.name} gives merged tokens a place, and the {run.backbone.family} family has fixed ones"
+            )
         if self.size < 1:
             raise KinemaError(f"size of token_merging is {self.size}; use 1 or more, 1 merges nothing")
         run.state[self] = {}
