@@ -17,6 +17,7 @@ from kinema.backbones.cogvideox_attention import _turned
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
+from kinema.core.positions import Positions
 from kinema.request import Request
 
 SIZE = tiny_cogvideox.SIZE
@@ -67,7 +68,8 @@ def test_among_video_tokens_only_relative_places_count(kind, opened):
 
     def scores(q_places, k_places):
         with rotary.made_by(maker):
-            q_turned, k_turned = (_turned(u, p, grid, 5, own) for u, p in ((q, q_places), (k, k_places)))
+            places = Positions(q_places, k_places, first=5)
+            q_turned, k_turned = _turned(q, places, "q", grid, own), _turned(k, places, "k", grid, own)
         assert torch.equal(q_turned[:, :, :5], q[:, :, :5])  # words have no place
         return (q_turned @ k_turned.transpose(-1, -2))[0, 0, 5:, 5:]
 
@@ -79,9 +81,9 @@ def test_among_video_tokens_only_relative_places_count(kind, opened):
 def test_places_of_an_added_table_do_not_move(opened):
     grid = opened("cogvideox_2b").grid((1, 16, 3, 4, 8))
     u = torch.zeros(1, 1, len(grid), 16)
-    assert _turned(u, grid, grid, 0, None) is u
+    assert _turned(u, Positions(grid, grid), "q", grid, None) is u
     with pytest.raises(KinemaError, match="before attention; they cannot be moved"):
-        _turned(u, grid + 1, grid, 0, None)
+        _turned(u, Positions(grid + 1, grid), "q", grid, None)
 
 
 def test_pairs_of_latent_frames_begin_with_padding_that_is_not_shown(opened):

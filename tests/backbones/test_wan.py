@@ -135,7 +135,8 @@ def test_given_mask_marks_frames_inside_their_latent_frame():
 
 def test_first_frame_stays_what_the_image_says(ti2v, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-    conditions = ti2v.prepare([SimpleNamespace(**{**request().model_dump(), "image": image})])
+    asked = request()
+    conditions = ti2v.prepare([SimpleNamespace(**{**asked.model_dump(), "text": asked.text, "image": image})])
     assert conditions.known_frames.flatten().tolist() == [True, False, False]
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None, :, None] / 127.5 - 1
     torch.testing.assert_close(conditions.known[:, :, :1], ti2v.encode(pixels))
