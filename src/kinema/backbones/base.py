@@ -424,26 +424,6 @@ def joined(each: Sequence[Mapping[str, Tensor]], conditions: Conditions) -> dict
     return {name: tensor for name, (_, tensor) in now.items()}
 
 
-class PipelineBackbone(DiffusersBackbone):
-    """One with a transformer in a diffusers pipeline, whose methods prepare prompts and pictures.
-
-    Only those are called: the loop, the guidance and the scheduler's steps are kinema's.
-    """
-
-    def __init__(self, *, folder: Folder, pipeline: Any, **parts: Any) -> None:
-        self.pipeline, self.transformer = pipeline, pipeline.transformer
-        vae, config = pipeline.vae, self.transformer.config
-        self.codec = Codec.of(vae)
-        self.channels, self.frames_per_latent = self.codec.channels, self.codec.frames_per_latent
-        self.pixels_per_cell = self.codec.pixels_per_cell
-        self.patch = (getattr(config, "patch_size_t", None) or 1, config.patch_size, config.patch_size)
-        super().__init__(folder=folder, vae=vae, scheduler=pipeline.scheduler, defaults=self.recommended(), **parts)
-
-    @abstractmethod
-    def recommended(self) -> Defaults:
-        """What the model was trained for, or its authors recommend."""
-
-
 def unit_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
     """Unit normal float32 of `shape`, sample by sample from its own generator, on whose device it is drawn."""
     drawn = [torch.randn((1, *shape[1:]), generator=g, device=g.device, dtype=torch.float32) for g in generators]

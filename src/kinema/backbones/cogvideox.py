@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import decoding, rotary
-from kinema.backbones.base import ALL_HOOKS, PipelineBackbone
+from kinema.backbones.base import ALL_HOOKS
 from kinema.backbones.codec import Codec
 from kinema.backbones.cogvideox_attention import CogVideoXTapped, attentions, rotary_maker
 from kinema.backbones.folder import Folder
+from kinema.backbones.pipelined import PipelineBackbone
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import COGVIDEOX
 from kinema.backbones.words import Spelling, spans_of

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import decoding, rotary
-from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.hunyuan_attention import HunyuanTapped, attentions, rotary_table
+from kinema.backbones.pipelined import PipelineBackbone
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import EULER_AND_UNIPC
 from kinema.backbones.words import Spelling, default_of, framed, spans_of

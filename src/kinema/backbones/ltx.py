@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import ltx_decoder, rotary
-from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.ltx_attention import LTXTapped, attentions
+from kinema.backbones.pipelined import PipelineBackbone
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import EULER_AND_UNIPC
 from kinema.backbones.words import Spelling, default_of, spans_of

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from kinema.backbones import decoding, rotary
-from kinema.backbones.base import PipelineBackbone
 from kinema.backbones.folder import CLOCK, Folder
 from kinema.backbones.mochi_attention import MochiTapped, attentions, rotary_table
+from kinema.backbones.pipelined import PipelineBackbone
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.words import Spelling, default_of, spans_of
 from kinema.core.attention import Site

@@ -197,9 +197,7 @@ def planned(
     checks.owner_of(techniques)
     if not requests:
         raise KinemaError("there is no request; give one or more")
-    owner = next((t for t in techniques if t.overrides("chunks")), None)
-    if owner is None:
-        return [tuple(Chunk(request=r) for r in requests)]
+    owner = next((t for t in techniques if t.overrides("chunks")), Technique())
     with named(owner):
         each = [list(owner.chunks(backbone, r)) for r in requests]
     if len(each[0]) > 1:

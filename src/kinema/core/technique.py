@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from kinema.core.chunks import Chunk
+
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.attending import Attention
     from kinema.core.attention import Positions, Site
-    from kinema.core.chunks import Chunk
     from kinema.core.run import Run
     from kinema.core.tokens import Tokens
     from kinema.core.windows import Window
@@ -201,7 +202,7 @@ class Technique:
 
         The frames they add are those that the request asks for in num_frames.
         """
-        raise NotImplementedError
+        return [Chunk(request=request)]
 
     # Answered, at the end of every chunk but the last.
     def carry(self, run: Run, x: Tensor) -> Mapping[str, Tensor]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from kinema.core.errors import KinemaError
+from kinema.core.technique import Technique
+from kinema.core.windows import window_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kinema.core.attention import Site
     from kinema.core.run import Run
 
 
@@ -30,11 +34,33 @@ def rescheduled(x: Tensor, size: int, stride: int, generators: Sequence[torch.Ge
     return x
 
 
-def check_kept(run: Run, name: str) -> None:
-    """Raises: KinemaError when the solver of a run replaces its starting noise, for the technique `name`."""
-    if run.solver.draws_noise:
-        kind = type(run.conditions.scheduler).__name__
-        raise KinemaError(
-            f"{name} orders the noise a clip begins with, and {kind} adds fresh noise in each step; ask for another "
-            "scheduler, or turn reschedule off"
-        )
+@dataclass(frozen=True, kw_only=True)
+class Rescheduled(Technique):
+    """Base of the methods that look at a long clip in windows over time and begin with noise that comes back."""
+
+    alike: ClassVar[bool] = True
+
+    window: int | None = None  # latent frames; None is the length the model was trained on
+    stride: int | None = None  # latent frames from one window to the next, 1..window; None is a quarter of it
+    reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
+
+    def sizes(self, run: Run) -> tuple[int, int]:
+        """Latent frames of a window, and from one to the next; called at `start`.
+
+        Raises: KinemaError for windows that leave frames out, and for a solver that replaces its starting noise.
+        """
+        size, stride = window_sizes(run, self, self.window, self.stride, fraction=0.25)
+        if self.reschedule and size < run.conditions.shape[2] and run.solver.draws_noise:
+            kind = type(run.conditions.scheduler).__name__
+            raise KinemaError(
+                f"{self.name} orders the noise a clip begins with, and {kind} adds fresh noise in each step; ask for "
+                "another scheduler, or turn reschedule off"
+            )
+        return size, stride
+
+    def wants(self, site: Site) -> bool:
+        return site.kind in ("temporal", "self", "joint")
+
+    def init_noise(self, run: Run, x: Tensor) -> Tensor:
+        state = run.state[self]
+        return rescheduled(x, state.size, state.stride, run.generators) if self.reschedule else x

@@ -10,10 +10,8 @@ import torch
 
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
-from kinema.core.technique import Technique
-from kinema.core.windows import window_sizes
 from kinema.layers.frames import Kept, View, frame_tokens
-from kinema.layers.noise import check_kept, rescheduled
+from kinema.layers.noise import Rescheduled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     neutral=dict(window=10_000),
 )
 @dataclass(frozen=True, kw_only=True)
-class FreeLong(Technique):
+class FreeLong(Rescheduled):
     """out = F^-1(G F(all) + (1 - G) F(near)), of attention to all frames and to those near, from the same q, k and v.
 
     F is the Fourier transform over frames, rows and columns, and G = exp(-(t^2 / c_t^2 + (y^2 + x^2) / c_s^2) / 2) of
@@ -51,38 +49,25 @@ class FreeLong(Technique):
     of the tokens.
     """
 
-    alike = True
     conflicts = ("freenoise",)
 
-    window: int | None = None  # latent frames near a frame; None is the length the model was trained on
-    stride: int | None = None  # latent frames that are reordered together in the noise; None is a quarter of the window
     time_cutoff: float = 0.25  # c_t, of the highest frequency over frames; above 0
     space_cutoff: float = 0.25  # c_s, of the highest frequency over rows and columns; above 0
     global_scale: bool = False  # attention to all frames sees their places squeezed into those of a window
-    reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
 
     def start(self, run: Run) -> None:
-        state = run.state[self] = _State(*window_sizes(run, self, self.window, self.stride, fraction=0.25))
+        state = run.state[self] = _State(*self.sizes(run))
         if min(self.time_cutoff, self.space_cutoff) <= 0:
             raise KinemaError(
                 f"{self.name} has time_cutoff {self.time_cutoff} and space_cutoff {self.space_cutoff}; use above 0"
             )
         if state.size == run.conditions.shape[2]:
             return
-        if self.reschedule:
-            check_kept(run, self.name)
         if self.global_scale and "positions" not in run.backbone.hooks:
             raise KinemaError(
                 f"global_scale of {self.name} moves frames, and model {run.backbone.name!r} has their places in its "
                 "tokens; turn it off"
             )
-
-    def wants(self, site: Site) -> bool:
-        return site.kind in ("temporal", "self", "joint")
-
-    def init_noise(self, run: Run, x: Tensor) -> Tensor:
-        state: _State = run.state[self]
-        return rescheduled(x, state.size, state.stride, run.generators) if self.reschedule else x
 
     def attend(
         self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention

@@ -9,10 +9,9 @@ import torch
 
 from kinema.core.errors import KinemaError
 from kinema.core.registry import technique
-from kinema.core.technique import Technique
-from kinema.core.windows import triangle, window_sizes, windows
+from kinema.core.windows import triangle, windows
 from kinema.layers.frames import Kept, View, frame_tokens
-from kinema.layers.noise import check_kept, rescheduled
+from kinema.layers.noise import Rescheduled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from kinema.core.attention import Positions, Site
     from kinema.core.run import Run
     from kinema.core.technique import Step
-    from kinema.core.windows import Window, window_sizes
+    from kinema.core.windows import Window
     from kinema.layers.frames import FrameTokens
 
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     neutral=dict(window=10_000),
 )
 @dataclass(frozen=True, kw_only=True)
-class FreeNoise(Technique):
+class FreeNoise(Rescheduled):
     """out_f = sum_j w_j(f) attention_j(f) / sum_j w_j(f) over the windows j that hold frame f; w = 1, 2, ..., 2, 1.
 
     Attention over time runs once in each window, whose frames stand where those of a short clip do; all other layers
@@ -51,30 +50,15 @@ class FreeNoise(Technique):
     a model whose frames cannot be placed anew.
     """
 
-    alike = True
-
-    window: int | None = None  # latent frames; None is the length the model was trained on
-    stride: int | None = None  # latent frames from one window to the next, 1..window; None is a quarter of it
-    reschedule: bool = True  # noise of one window for the whole clip; off leaves all frames their own
-
     def start(self, run: Run) -> None:
-        state = run.state[self] = _State(*window_sizes(run, self, self.window, self.stride, fraction=0.25))
+        state = run.state[self] = _State(*self.sizes(run))
         if state.size == run.conditions.shape[2]:
             return
-        if self.reschedule:
-            check_kept(run, self.name)
         if "positions" not in run.backbone.hooks:
             raise KinemaError(
                 f"{self.name} lets each window begin at frame 0, and model {run.backbone.name!r} has its frames' "
                 "places in its tokens; take a model whose positions can be moved, or a shorter clip"
             )
-
-    def wants(self, site: Site) -> bool:
-        return site.kind in ("temporal", "self", "joint")
-
-    def init_noise(self, run: Run, x: Tensor) -> Tensor:
-        state: _State = run.state[self]
-        return rescheduled(x, state.size, state.stride, run.generators) if self.reschedule else x
 
     def attend(
         self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention

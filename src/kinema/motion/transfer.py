@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,7 +40,7 @@ class Following:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionTransfer(Technique):
+class MotionTransfer(Technique, ABC):
     """Base of the methods that optimise something until attention moves as it does in a reference clip."""
 
     files: ClassVar[tuple[str, ...]] = ("reference",)
@@ -101,9 +102,9 @@ class MotionTransfer(Technique):
             state.flow = self._flow(step, _clean(state, x), [], hard=True, t=0.0, prompt="")[:1]
         return self.follow(step, x) if self.optimises else x
 
+    @abstractmethod
     def follow(self, step: Step, x: Tensor) -> Tensor:
         """Optimises before a guided step; returns the latents with which it is made."""
-        raise NotImplementedError
 
     def attend(
         self,
