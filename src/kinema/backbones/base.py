@@ -6,7 +6,6 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -192,21 +191,7 @@ class DiffusersBackbone(ABC):
         return conditions
 
     def part(self, conditions: Conditions, window: Window) -> Conditions:
-        """The conditions of some latent frames; what was made of all of them is made anew for these."""
-
-        def cut(u: Tensor, dim: int | None) -> Tensor:
-            return u if dim is None else u.narrow(dim, window.first, window.stop - window.first)
-
-        batch, channels, _, rows, columns = conditions.shape
-        extra = {name: value for name, value in conditions.extra.items() if name not in ("joined", "without_image")}
-        return dataclasses.replace(
-            conditions,
-            shape=(batch, channels, window.stop - window.first, rows, columns),
-            known=None if conditions.known is None else cut(conditions.known, 2),
-            known_frames=None if conditions.known_frames is None else cut(conditions.known_frames, 2),
-            inputs={name: cut(u, self.by_frame.get(name)) for name, u in conditions.inputs.items()},
-            extra=extra,
-        )
+        return conditions.part(window, self.by_frame)
 
     def latent_shape(self, batch: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
         k, p = self.frames_per_latent, self.pixels_per_cell
@@ -247,7 +232,7 @@ class DiffusersBackbone(ABC):
         shapes = [{name: tensor.shape for name, tensor in inputs.items()} for inputs in each]
         if any(other != shapes[0] for other in shapes):
             return [self.velocity(x, t, conditions, dropped) for dropped in branches]
-        inputs = joined(each, conditions) if len(each) > 1 else each[0]
+        inputs = conditions.joined(each) if len(each) > 1 else each[0]
         repeated = torch.cat([x] * len(branches)) if len(branches) > 1 else x
         if isinstance(t, Tensor) and t.ndim and len(branches) > 1:
             t = torch.cat([t] * len(branches))
@@ -411,17 +396,6 @@ class DiffusersBackbone(ABC):
             multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
             check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)
         return frames, height, width, steps, float(fps)
-
-
-def joined(each: Sequence[Mapping[str, Tensor]], conditions: Conditions) -> dict[str, Tensor]:
-    """The inputs of several branches as one batch; what has not changed since the last step is the same object."""
-    before, now = conditions.extra.setdefault("joined", {}), {}
-    for name in each[0]:
-        parts = [inputs[name] for inputs in each]
-        same = name in before and all(a is b for a, b in zip(before[name][0], parts, strict=False))
-        now[name] = before[name] if same and len(before[name][0]) == len(parts) else (parts, torch.cat(parts))
-    conditions.extra["joined"] = now
-    return {name: tensor for name, (_, tensor) in now.items()}
 
 
 def unit_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -42,6 +42,35 @@ class Conditions:
     more_texts: list[dict[str, Tensor]] | None = None  # what the hook `context` may let frames read
     companion: Companion | None = None  # what is made along with the video, at present only sound
     extra: dict[str, Any] = field(default_factory=dict)  # the family's own notes
+
+    def part(self, window: Window, by_frame: Mapping[str, int]) -> Conditions:
+        """Those of some latent frames; what was made of all of them is made anew for these.
+
+        by_frame: inputs by latent frame -> their axis of frames.
+        """
+
+        def cut(u: Tensor, dim: int) -> Tensor:
+            return u.narrow(dim, window.first, window.stop - window.first)
+
+        batch, channels, _, rows, columns = self.shape
+        return replace(
+            self,
+            shape=(batch, channels, window.stop - window.first, rows, columns),
+            known=None if self.known is None else cut(self.known, 2),
+            known_frames=None if self.known_frames is None else cut(self.known_frames, 2),
+            inputs={name: cut(u, by_frame[name]) if name in by_frame else u for name, u in self.inputs.items()},
+            extra={name: value for name, value in self.extra.items() if name not in ("joined", "without_image")},
+        )
+
+    def joined(self, each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The inputs of several branches as one batch; what has not changed since the last call is the same object."""
+        before, now = self.extra.setdefault("joined", {}), {}
+        for name in each[0]:
+            parts = [inputs[name] for inputs in each]
+            same = name in before and all(a is b for a, b in zip(before[name][0], parts, strict=False))
+            now[name] = before[name] if same and len(before[name][0]) == len(parts) else (parts, torch.cat(parts))
+        self.extra["joined"] = now
+        return {name: tensor for name, (_, tensor) in now.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
