@@ -140,6 +140,15 @@ def test_which_frames_go_together(taps, first, runs):
     assert (groups.first, groups.runs) == (first, runs)
 
 
+@pytest.mark.parametrize(
+    "fields, count, last",
+    [({}, 30, 14), ({}, 7, 3), (dict(until=1.0), 4, 3), (dict(until=0.0), 9, 0), (dict(noise_range=(1.0, 0.9)), 30, 3)],
+)
+def test_it_merges_in_the_first_half_of_the_steps(fields, count, last):
+    steps = [Step(i, count, 1 - i / count, 1 - (i + 1) / count) for i in range(count)]
+    assert [step.index for step in steps if TokenMerging(**fields).active(step)] == list(range(last + 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sizes(Technique):
     """Notes how many tokens every attention is asked for."""
@@ -170,7 +179,7 @@ def test_every_family_merges(row, tmp_path):
         asked["image"] = tmp_path / "first.png"
     request = Request(prompt="a red ball" if case.prompts else "", seed=3, **asked)
     notes = {name: set() for name in ("merged", "plain")}
-    merged = denoise(backbone, request, [TokenMerging(noise_range=(1.0, 0.0)), Sizes(notes=notes["merged"])])[0]
+    merged = denoise(backbone, request, [TokenMerging(until=1.0), Sizes(notes=notes["merged"])])[0]
     model = denoise(backbone, request, [Sizes(notes=notes["plain"])])[0]
     assert merged.isfinite().all() and not torch.equal(merged, model)
     fewer = {(kind, rows * tokens) for kind, rows, tokens, _ in notes["merged"]}
@@ -196,5 +205,6 @@ def test_what_cannot_be_done_is_refused(tiny_wan):
     request = Request(prompt="a red ball", num_inference_steps=2, num_frames=5, height=32, width=32, seed=3)
     with pytest.raises(KinemaError, match="this clip has 1 that may be merged"):
         denoise(backbone, request, [TokenMerging()])
-    with pytest.raises(KinemaError, match="size of token_merging is 0"):
-        denoise(backbone, request, [TokenMerging(size=0)])
+    for fields, says in ((dict(size=0), "size of token_merging is 0"), (dict(until=1.5), "until of token_merging is 1.5")):
+        with pytest.raises(KinemaError, match=says):
+            denoise(backbone, request, [TokenMerging(**fields)])

@@ -1,4 +1,4 @@
-"""Attend to pairs of neighbouring frames as if they were one, while there is mostly noise."""
+"""Attend to pairs of neighbouring frames as if they were one, in the first half of the steps."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ class TokenMerging(Technique):
     paper all are. The authors merge in the first 15 of 30 steps, whose levels in Open-Sora are `noise_range`. Attention
     to a single key, whose output no query changes, is left as it is, and in UNets also what reads texts by frame.
     Shapes: q, k, v are (B, N, L, D), with the frames in L or, within frames of UNets, in B.
-    Raises: KinemaError at start, for fewer than one frame a group or a clip too short for one, and in the first step
-    when a technique before it in the list passes a part of the tokens.
+    Raises: KinemaError at start, for values out of range or a clip too short for a group of frames, and in the first
+    step when a technique before it in the list passes a part of the tokens.
     """
 
     alike = True
-    noise_range: tuple[float, float] = (1.0, 0.69)
+
     size: int = 2  # neighbouring frames of tokens that are merged into one; 1 merges none
+    until: float = 0.5  # share of the steps, the first ones, that merge; at least one does, 0..1
 
     def start(self, run: Run) -> None:
+        if not 0 <= self.until <= 1:
+            raise KinemaError(f"until of token_merging is {self.until}; use 0 to 1")
         whole = any(site.kind in ("self", "joint") for site in run.backbone.sites)
         if self.size > 1 and whole and "positions" not in run.backbone.hooks:
             raise KinemaError(
@@ -63,6 +66,9 @@ class TokenMerging(Technique):
                 f"token_merging makes one of {self.size} latent frames, and this clip has {free} that may be merged; "
                 "ask for more frames"
             )
+
+    def active(self, step: Step) -> bool:
+        return super().active(step) and step.index < max(1, self.until * step.count)
 
     def wants(self, site: Site) -> bool:
         return site.kind in ("self", "joint", "cross", "temporal", "spatial")
