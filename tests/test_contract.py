@@ -12,6 +12,7 @@ from PIL import Image
 import asked
 from backbones.families import cases
 from kinema.backbones.load import load
+from kinema.core.errors import KinemaError
 from kinema.core.loop import sample
 from kinema.core.registry import techniques
 from kinema.request import Request
@@ -91,3 +92,34 @@ def test_technique_is_documented(name):
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", doc) and ENTRIES[name].paper in doc
     for part in ("Paper:", "Departures:", "Shapes:", "Raises:"):
         assert part in doc, f"the docstring of {name} lacks {part!r}"
+
+
+# Techniques whose defaults do nothing for a short clip of a small model, or that find one thing for all clips.
+LONG = {
+    "continuation": {"frames": 9}, "ditctrl": {"window": 4, "overlap": 2}, "freelong": {"window": 3, "stride": 2},
+    "freenoise": {"window": 3, "stride": 2}, "gen_l_video": {"window": 3, "stride": 2}, "linear_leap": {"at": 0.5},
+    "randomized_blending": {"window": 4, "overlap": 3}, "story_diffusion": {"noise_range": (1.0, 0.0)},
+    "vico": {"lr": 0.02, "noise_range": (1.0, 0.0), "targets": (0.5, 0.5, 0.5)}, "vidrd": {"frames": 9},
+}  # fmt: skip
+ONE_BY_ONE = {"ditflow_positions"}
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name not in ELSEWHERE])
+def test_a_batch_is_its_clips_one_by_one(name, model):
+    backbone = model(name)
+    part = ENTRIES[name].cls(**asked.options(name) | LONG.get(name, {}))
+
+    def made(*seeds):
+        latents, size = [], {**SIZE, "num_frames": 17, "num_inference_steps": 4, "fps": 8}
+        requests = [Request(prompt=asked.EVENTS, **size, seed=seed) for seed in seeds]
+        sample(backbone, requests, [part, *asked.parts(name)[1:]], on_step=lambda step, x: latents.append(x))
+        return latents
+
+    if name in ONE_BY_ONE:
+        with pytest.raises(KinemaError, match="for one clip, and 2 are asked for"):
+            made(3, 8)
+        return
+    batch, alone = made(3, 8), (made(3), made(8))
+    for i, one in enumerate(alone):
+        for x, own in zip(batch, one, strict=True):
+            torch.testing.assert_close(x[i], own[0], rtol=0, atol=2e-5 * own.abs().max().item())

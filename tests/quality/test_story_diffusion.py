@@ -61,13 +61,15 @@ def test_a_share_of_one_frame_is_lent_with_its_places(backbone):
         step = replace(run.schedule[1], branch="cond", t=0.5)
         part.attend(step, site, q, k, v, positions, lambda *given: given[0])
         handed = part.carry(run, q)
-        (tokens, where) = handed.values()
+        (tokens, where, read) = handed.values()
+        assert read.shape == (1, 4) and read.all()
         assert torch.equal(tokens, torch.stack([k, v])[:, :, :, 4:8]) and torch.equal(where, places[4:8])
     with Run.open(backbone, request, [part], carried=[handed]) as run:
         run.chunk = replace(run.chunk, index=1, count=2)
         step = replace(run.schedule[1], branch="cond", t=0.5)
-        _, longer, values, placed = part.attend(step, site, q, k, v, positions, lambda *given: given)
+        _, longer, values, placed, bias = part.attend(step, site, q, k, v, positions, lambda *given: given)
     assert torch.equal(longer, torch.cat([k, k[:, :, 4:8]], dim=2)) and torch.equal(values[:, :, 12:], v[:, :, 4:8])
+    assert bias is None
     assert placed.k[12:].tolist() == [[-5, r, c] for r in (0, 1) for c in (0, 1)] and placed.extra == 4
 
 

@@ -18,7 +18,7 @@ from kinema.core.registry import find, readers
 from kinema.core.schedule import Clock
 from kinema.request import Request
 from kinema.understanding.classify import classify, counted, resized
-from kinema.understanding.diffusion_classifier import DiffusionClassifier
+from kinema.understanding.diffusion_classifier import DiffusionClassifier, standard_error
 from kinema.video import Video
 
 SHAPE = (1, 4, 3, 2, 2)
@@ -114,10 +114,17 @@ def test_probabilities_are_a_softmax_of_gaps():
     errors = torch.tensor([[1.0, 2.0, 3.0], [1.1, 2.1, 3.4]], dtype=torch.float64)
     scores = DiffusionClassifier(samples=3, temperature=0.1).ranked(["a", "b"], errors).scores
     assert scores[1].gap == pytest.approx(0.2)
-    assert scores[1].standard_error == pytest.approx(np.std([0.1, 0.1, 0.4], ddof=1) / 3**0.5)
+    assert scores[1].standard_error == pytest.approx(((0.1 - 2 * 0.1 + 0.4) ** 2 / 6 / 3) ** 0.5)
     assert scores[1].probability == pytest.approx(np.exp(-2) / (1 + np.exp(-2)))
     own = DiffusionClassifier(samples=3).ranked(["a", "b"], errors)
     assert own.temperature == pytest.approx(scores[1].standard_error)
+
+
+def test_the_standard_error_leaves_out_what_changes_smoothly_along_the_grid():
+    noise = 0.1 * torch.randn(4000, generator=torch.manual_seed(0), dtype=torch.float64)
+    trend = torch.linspace(-3, 3, 4000, dtype=torch.float64).square()
+    assert standard_error(noise + trend) == pytest.approx(0.1 / 4000**0.5, rel=0.05)
+    assert standard_error(torch.tensor([1.0, 1.2])) == pytest.approx(0.1)  # sd of two values / sqrt(2)
 
 
 def test_only_weighted_frames_and_those_that_are_made_count():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ def _claims(
     write: Path = typer.Option(None, metavar="FILE", help="Write the table of all results of --out as Markdown."),
     seed: int = typer.Option(7, metavar="NUMBER", help="Prompt i is made with seed + i."),
     restart: bool = typer.Option(False, "--restart", help="Forget what --out holds of these claims."),
-    device: str = typer.Option(None, metavar="NAME", help="Default: the fastest there is."),
-    dtype: str = typer.Option(None, metavar="NAME", help="Default: what suits the device."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure again what the papers of methods claim, each beside its baseline and what it could cheat on.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def classify(
-    video: str = typer.Argument(..., metavar="VIDEO", help="mp4, webm, gif, a picture, or a folder of pictures."),
+    video: options.Clip,
     texts: list[str] = typer.Argument(..., metavar="TEXT TEXT ...", help="Two or more, alike in length and form."),
-    model: str = typer.Option("mini", metavar="MODEL", help="An embedded model, a folder, or a hub id."),
+    model: str = typer.Option(
+        "mini", metavar="MODEL", help="An embedded model, a folder, or a hub id.", rich_help_panel=options.MODEL
+    ),
     samples: int = typer.Option(64, metavar="COUNT", help="Pairs of noise and a noise level, the same for all texts."),
     weighting: str = typer.Option("noise", metavar="noise|velocity", help="Whose error counts; noise: as published."),
     l1: bool = typer.Option(False, "--l1", help="Absolute differences instead of squares."),
@@ -27,13 +30,15 @@ def classify(
         None, metavar="SAMPLES:TEXTS", help="After so many samples go on with so many texts; repeatable."
     ),
     seconds: str = typer.Option(None, metavar="FROM:TO", help="Part of the video that counts."),
-    num_frames: int = typer.Option(None, metavar="FRAMES", help="Taken evenly from it; default: the model's own."),
-    height: int = typer.Option(None, metavar="PIXELS", help="It is stretched to this; default: the model's own."),
-    width: int = typer.Option(None, metavar="PIXELS", help="As height."),
+    num_frames: int = typer.Option(
+        None, metavar="FRAMES", help="Taken evenly from it; default: the model's own.", rich_help_panel=options.SIZE
+    ),
+    height: options.Height = None,
+    width: options.Width = None,
     seed: int = typer.Option(0, metavar="NUMBER", help="Of the noise."),
-    device: str = typer.Option(None, metavar="NAME", help="Default: the fastest there is."),
-    dtype: str = typer.Option(None, metavar="NAME", help="Default: what suits the device."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell which of some texts fits a video best, without training (Diffusion Classifier, arXiv:2303.16203).
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from kinema.cli import options
 from kinema.cli.eval import count_of, shown
 
 app = typer.Typer(add_completion=False)
@@ -25,7 +26,7 @@ def compare(
     out: Path = typer.Option(None, metavar="DIR", help="Keep compare.json and both evaluations there."),
     workers: str = typer.Option(None, metavar="COUNT|ray", help="Processes; default: one for each core."),
     restart: bool = typer.Option(False, "--restart", help="Forget what --out holds of an earlier comparison."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    as_json: options.AsJson = False,
 ) -> None:
     """Compare the clips of B_DIR with those of A_DIR: differences with intervals, and how often B is better.
 

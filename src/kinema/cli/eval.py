@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def evaluate(
         2.0, metavar="NUMBER", help="Frames of one clip in memory; larger ones are left out."
     ),
     restart: bool = typer.Option(False, "--restart", help="Forget what --out holds of an earlier evaluation."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure all clips of a folder: a table here, and JSON, CSV and a page with pictures in --out.
 

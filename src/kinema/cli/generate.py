@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+MEMORY = "Memory and speed"  # heading in the help
 WORDS = {"load": "loading the model", "sample": "sampling", "decode": "decoding", "save": "saving"}
 
 
 @app.command()
+@options.of_a_request
 def generate(
+    given: dict[str, Any],
     prompt: str = typer.Argument(
         None, metavar="PROMPT", help="What the video shows; may be left out with --from, and for a model without words."
     ),
@@ -37,59 +41,57 @@ def generate(
     timeline: str = typer.Option(
         None, metavar="EVENTS|FILE", help="What happens when: '0-3s: ... | 3-6s: ...', or a YAML file; docs/cli.md."
     ),
-    negative_prompt: str = typer.Option(None, metavar="TEXT", help="What the video should not show."),
-    num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; most models want 1, 5, 9 ... (4k + 1)."),
-    seconds: float = typer.Option(None, metavar="SECONDS", help="Length in place of --num-frames."),
-    height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
-    width: int = typer.Option(None, metavar="PIXELS", help="Columns."),
-    num_inference_steps: int = typer.Option(
-        None, metavar="STEPS", help="Solver steps, 1 to 1000; more is slower and finer."
-    ),
-    guidance_scale: float = typer.Option(
-        None, metavar="WEIGHT", help="How strongly to follow the prompt; 1 is no guidance."
-    ),
-    technique: list[str] = typer.Option(
-        None, metavar="NAME[:FIELD=VALUE,...]", help="A method to use, the outermost first; may be given several times."
-    ),
+    num_frames: options.NumFrames = None,
+    seconds: options.Seconds = None,
     scheduler: str = typer.Option(
-        None, metavar="NAME", help="Another solver than the model's own: euler, unipc, dpm++, ddim, ..."
+        None,
+        metavar="NAME",
+        help="Another solver than the model's own: euler, unipc, dpm++, ddim, ...",
+        rich_help_panel=options.SAMPLING,
     ),
     flow_shift: str = typer.Option(
-        None, metavar="NUMBER|auto", help="Above 1 spends more steps close to noise; auto grows with the size."
-    ),
-    seed: int = typer.Option(
-        None, metavar="NUMBER", help="The same seed makes the same video; drawn and printed if left out."
-    ),
-    fps: float = typer.Option(None, metavar="RATE", help="Frames per second."),
-    out: str = typer.Option(None, metavar="PATH", help="out.mp4 (default), .webm, .gif, or a folder for pictures."),
-    sheet: str = typer.Option(None, metavar="PICTURE", help="Its frames on one picture, under what happens when."),
-    model: str = typer.Option(
-        None, metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id."
-    ),
-    device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
-    dtype: str = typer.Option(
-        None, metavar="TYPE", help="float32, bfloat16 or float16; default: what suits model and device."
+        None,
+        metavar="NUMBER|auto",
+        help="Above 1 spends more steps close to noise; auto grows with the size.",
+        rich_help_panel=options.SAMPLING,
     ),
     lora: list[str] = typer.Option(
-        None, metavar="PATH[:WEIGHT]", help="LoRA file (safetensors), folder or hub id; may be given several times."
+        None,
+        metavar="PATH[:WEIGHT]",
+        help="LoRA file (safetensors), folder or hub id; may be given several times.",
+        rich_help_panel=options.MODEL,
     ),
     offload: str = typer.Option(
         None,
         metavar="HOW",
         help="model, group or stream: weights come to the device only when used; docs/memory.md.",
+        rich_help_panel=MEMORY,
     ),
-    quantization: str = typer.Option(None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits."),
-    text_quantization: str = typer.Option(None, metavar="TYPE", help="The same for the text encoders."),
-    layerwise_casting: bool = typer.Option(None, help="Keep weights in float8 and compute in the dtype."),
-    vae_tiling: bool = typer.Option(None, help="Decode in tiles that overlap: less memory."),
-    compile: bool = typer.Option(None, help="Compile the blocks of the transformers: slow start, faster steps."),
+    quantization: str = typer.Option(
+        None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits.", rich_help_panel=MEMORY
+    ),
+    text_quantization: str = typer.Option(
+        None, metavar="TYPE", help="The same for the text encoders.", rich_help_panel=MEMORY
+    ),
+    layerwise_casting: bool = typer.Option(
+        None, help="Keep weights in float8 and compute in the dtype.", rich_help_panel=MEMORY
+    ),
+    vae_tiling: bool = typer.Option(None, help="Decode in tiles that overlap: less memory.", rich_help_panel=MEMORY),
+    compile: bool = typer.Option(
+        None, help="Compile the blocks of the transformers: slow start, faster steps.", rich_help_panel=MEMORY
+    ),
     context_parallel: str = typer.Option(
-        None, metavar="HOW", help="ulysses: under torchrun, all processes make one video; docs/several-devices.md."
+        None,
+        metavar="HOW",
+        help="ulysses: under torchrun, all processes make one video; docs/several-devices.md.",
+        rich_help_panel=MEMORY,
     ),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    out: options.Out = None,
+    sheet: str = typer.Option(None, metavar="PICTURE", help="Its frames on one picture, under what happens when."),
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a video from a sentence, and from a first frame if there is one.
 
@@ -97,40 +99,28 @@ def generate(
 
     Example: kinema generate "a red ball rolls to the left on the grass" --seed 7 --out ball.mp4
     """
-    from kinema.request import Lora, Part
+    from kinema.request import Lora
 
-    given = {
-        "prompt": prompt,
-        "image": image,
-        "last_image": last_image,
-        "video": video,
-        "keep": keep,
-        "timeline": timeline,
-        "negative_prompt": negative_prompt,
-        "num_frames": num_frames,
-        "seconds": seconds,
-        "height": height,
-        "width": width,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "techniques": [Part.parse(text) for text in technique] if technique else None,
-        "scheduler": scheduler,
-        "flow_shift": flow_shift,
-        "seed": seed,
-        "fps": fps,
-        "model": model,
-        "device": device,
-        "dtype": dtype,
-        "lora": [Lora.parse(text).model_dump() for text in lora] if lora else None,
-        "offload": offload,
-        "quantization": quantization,
-        "text_quantization": text_quantization,
-        "layerwise_casting": layerwise_casting,
-        "vae_tiling": vae_tiling,
-        "compile": compile,
-        "context_parallel": context_parallel,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
+    given |= options.known(
+        prompt=prompt,
+        image=image,
+        last_image=last_image,
+        video=video,
+        keep=keep,
+        timeline=timeline,
+        num_frames=num_frames,
+        seconds=seconds,
+        scheduler=scheduler,
+        flow_shift=flow_shift,
+        lora=[Lora.parse(text).model_dump() for text in lora] if lora else None,
+        offload=offload,
+        quantization=quantization,
+        text_quantization=text_quantization,
+        layerwise_casting=layerwise_casting,
+        vae_tiling=vae_tiling,
+        compile=compile,
+        context_parallel=context_parallel,
+    )
     if all(what is None for what in (prompt, timeline, remake, image, video)):
         raise KinemaError("the prompt is missing; say what the video shows, or name a video to remake with --from")
     make(given, remake, out, as_json, sheet)

@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from kinema.cli import options
+
 LIBRARIES = (
     "kinema", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "safetensors", "av", "numpy",
     "pillow", "opencv-python-headless", "scipy", "scenedetect-headless", "ray",
@@ -27,7 +29,7 @@ def _schema() -> None:
 
 
 @models.command("models")
-def _models(as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout.")) -> None:
+def _models(as_json: options.AsJson = False) -> None:
     """List the embedded models with their size and scores, and say how to name others."""
     from kinema.backbones.load import checkpoints, embedded
 
@@ -76,7 +78,7 @@ def _flat(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 @doctor.command("doctor")
-def _doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout.")) -> None:
+def _doctor(as_json: options.AsJson = False) -> None:
     """Tell what is installed here, which device and number type kinema takes and why, and what would make it faster.
 
     Each device multiplies matrices for a moment in each number type.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
+
 if TYPE_CHECKING:
     from kinema.metrics.metric import Metric, SetMetric
 
@@ -21,7 +23,7 @@ app = typer.Typer(add_completion=False)
 @app.command("metrics")
 def _metrics(
     name: str = typer.Argument(None, metavar="NAME", help="One of them, with its formula and source."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    as_json: options.AsJson = False,
 ) -> None:
     """List the metrics that kinema eval --metrics takes, or explain one.
 

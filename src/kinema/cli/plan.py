@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
+
 if TYPE_CHECKING:
     from kinema.backbones.fitting import Fit
     from kinema.backbones.plan import Plan, Planner
@@ -18,15 +20,20 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def plan(
-    model: str = typer.Option("mini", metavar="MODEL", help="'mini', a folder in diffusers layout, or a hub id."),
-    num_frames: int = typer.Option(None, metavar="FRAMES", help="Length; default: the model's own."),
-    height: int = typer.Option(None, metavar="PIXELS", help="Rows."),
-    width: int = typer.Option(None, metavar="PIXELS", help="Columns."),
+    model: str = typer.Option(
+        "mini",
+        metavar="MODEL",
+        help="'mini', a folder in diffusers layout, or a hub id.",
+        rich_help_panel=options.MODEL,
+    ),
+    num_frames: options.NumFrames = None,
+    height: options.Height = None,
+    width: options.Width = None,
     steps: int = typer.Option(None, "--steps", metavar="STEPS", help="Solver steps."),
     guidance_scale: float = typer.Option(None, metavar="WEIGHT", help="1 is no guidance, which halves the work."),
-    device: str = typer.Option(None, metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is."),
-    dtype: str = typer.Option(None, metavar="TYPE", help="float32, bfloat16 or float16."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell what a video would need in memory, and what would make it fit, before anything is loaded.
 

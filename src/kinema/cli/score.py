@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ MARKS = {True: "yes", False: "NO", None: "-"}
 
 @app.command()
 def score(
-    video: str = typer.Argument(..., metavar="VIDEO", help="mp4, webm, gif, or a folder of pictures."),
+    video: options.Clip,
     prompt: str = typer.Option(None, metavar="TEXT", help="What was asked for; default: the prompt in the file."),
     judge: Path = typer.Option(None, metavar="FOLDER", help="Another judge than the one inside kinema."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    as_json: options.AsJson = False,
 ) -> None:
     """Read what a video shows and compare it with a prompt.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from kinema.cli import options
 from kinema.core.errors import KinemaError
 
 app = typer.Typer(add_completion=False)
@@ -13,7 +14,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def show(
-    video: str = typer.Argument(..., metavar="VIDEO", help="mp4, webm, gif, or a folder of pictures."),
+    video: options.Clip,
     out: str = typer.Option(None, metavar="PICTURE", help="Where to; default: the video's name with .png."),
     columns: int = typer.Option(None, metavar="COUNT", help="Pictures side by side."),
     count: int = typer.Option(None, metavar="COUNT", help="Pictures in all, evenly spread; at most 25 if left out."),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kinema.cli import options
+
 if TYPE_CHECKING:
     from kinema.core.registry import Entry, Reader
 
@@ -18,7 +20,7 @@ app = typer.Typer(add_completion=False)
 @app.command("techniques")
 def _techniques(
     name: str = typer.Argument(None, metavar="NAME", help="One of them, with its fields and defaults."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    as_json: options.AsJson = False,
 ) -> None:
     """List the methods that kinema generate --technique takes and those of other commands, or explain one.
 

@@ -182,6 +182,11 @@ class Run:
                 call = _around(t, branch, call)
         return call(step, x)
 
+    def rests(self, step: Step) -> bool:
+        """Whether the model is not asked in this step, so that nothing has to be found out ahead of it."""
+        resting = any(t.overrides("rest") and t.active(step) and t.rest(step) for t in self.techniques)
+        return resting or (self.owner.active(step) and not self.owner.needs(step))
+
     def _conditions_of(self, branch: str, step: Step) -> Conditions:
         """The conditions of a branch: the request's own, those of a part of its clip, or with another text."""
         found, window = self.conditions, step.window
@@ -230,7 +235,7 @@ class Run:
 
     def guided(self, step: Step, x: Tensor) -> Tensor:
         """Velocity after guidance and after edits of the clean estimate; a companion's is guided, too."""
-        if any(t.overrides("rest") and t.active(step) and t.rest(step) for t in self.techniques):
+        if self.rests(step):
             found = {}
         else:
             found = self.branches(step, x) if self.owner.active(step) else {"cond": self.velocity(step, x, "cond")}

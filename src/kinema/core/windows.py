@@ -106,19 +106,20 @@ def triangle(length: int) -> Tensor:
 def fuse(seen: Iterable[tuple[Window, Tensor]], frames: int, weights: Sequence[Tensor] | None = None) -> Tensor:
     """The weighted mean of what a model said of windows, over the frames of the clip.
 
-    seen: a window and its answer (B, C, T', H, W) each. weights: for each window those of its counted frames; None is
-    all the same. In a flow, the mean of velocities is that of clean estimates and of Euler steps with the same weights
-    ("Gen-L-Video", 2023, arXiv:2305.18264, eq. 8, is its minimiser), and leaves one history to the solver.
+    seen: a window and its answer (B, C, T', H, W) each. weights: for each window those of its counted frames, (n,) or
+    (B, n); None is all the same. In a flow, the mean of velocities is that of clean estimates and of Euler steps with
+    the same weights ("Gen-L-Video", 2023, arXiv:2305.18264, eq. 8, is its minimiser), and leaves one history to the
+    solver.
     Returns (B, C, frames, H, W).
     """
     total: Tensor | None = None
     for i, (window, answer) in enumerate(seen):
         if total is None:
             total = answer.new_zeros((*answer.shape[:2], frames, *answer.shape[3:]))
-            norm = answer.new_zeros(frames)
+            norm = answer.new_zeros(len(answer), frames)
         counted = slice(window.counted.start, window.counted.stop)
-        w = answer.new_ones(len(window.counted)) if weights is None else weights[i].to(answer)
-        total[:, :, counted] += w[:, None, None] * answer[:, :, window.lead :]
-        norm[counted] += w
+        w = answer.new_ones(1, len(window.counted)) if weights is None else torch.atleast_2d(weights[i]).to(answer)
+        total[:, :, counted] += w[:, None, :, None, None] * answer[:, :, window.lead :]
+        norm[:, counted] += w
     assert total is not None
-    return total / norm[:, None, None]
+    return total / norm[:, None, :, None, None]

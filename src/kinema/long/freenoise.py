@@ -43,7 +43,8 @@ class FreeNoise(Rescheduled):
     in a UNet; where a transformer sees all tokens of the video together, a window is those of its frames, with the text
     and what stands beside the clip in each window of joint attention, whose outputs are averaged. The last window is
     pinned to the end, and what is left over there takes its noise from one window earlier, too. Every window counts its
-    frames from 0, also where latent frame 0 of a clip stands for one picture. The authors' 16 frames every 4 are a
+    frames from 0, also where latent frame 0 of a clip stands for one picture, and what stands beside a clip stands as
+    far from each window. The authors' 16 frames every 4 are a
     window of the length the model was trained on, every quarter of it.
     Shapes: noise (B, C, T, H, W); q, k, v (B, N, L, D) with the frames in L.
     Raises: KinemaError at start, for windows that leave frames out, a scheduler that adds fresh noise in its steps, and
@@ -90,7 +91,7 @@ class _State:
         for part, share in zip(parts, shares(parts, tokens.frames), strict=True):
             of_q, of_k = tokens.seen(part.first, part.stop)
             view = View.of(positions, of_q, of_k)
-            placed = begun_at(view.positions, part.first * group)
+            placed = alone(view.positions, part.first * group, part.stop * group, tokens.frames * group)
             if found:
                 placed = _shared(placed, found[0][0].positions)
             found.append((replace(view, positions=placed), share.to(of_q.device)[tokens.q[of_q], None]))
@@ -106,10 +107,20 @@ def shares(parts: Sequence[Window], frames: int) -> Tensor:
     return weights / weights.sum(0)
 
 
-def begun_at(positions: Positions, first: int) -> Positions:
-    """The same tokens with latent frame `first` as frame 0."""
-    back = positions.q.new_tensor([first, 0, 0])
-    q, k = positions.q - back, positions.k - back
+def alone(positions: Positions, first: int, stop: int, frames: int) -> Positions:
+    """The same tokens where they stand when latent frames first .. stop - 1 of `frames` are the whole clip.
+
+    The first of them is frame 0. What stands ahead of the clip or behind it, beside a long clip's tokens, keeps its
+    distance to the first or the last of them; what stands at a frame that is not among them, stands at the nearest end.
+    """
+
+    def moved(places: Tensor) -> Tensor:
+        frame = places[:, 0]
+        within = (frame.clamp(0, frames) - first).clamp(0, stop - first)
+        frame = frame.clamp(max=0) + within + (frame - frames).clamp(min=0)
+        return torch.cat([frame[:, None], places[:, 1:]], dim=1)
+
+    q, k = moved(positions.q), moved(positions.k)
     return replace(positions, q=q, k=q if torch.equal(q, k) else k)
 
 

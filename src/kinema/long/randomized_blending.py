@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class RandomizedBlending(Technique):
     """v of a frame in the overlap of two windows is that of the left one before a cut, and of the right one from it on.
 
-    The cut is drawn anew for each step and each pair of windows, so that no join stays where it is.
+    The cut is drawn anew for each sample, step and pair of windows, so that no join stays where it is.
     Paper: "StreamingT2V: Consistent, Dynamic, and Extendable Long Video Generation from Text", 2024, arXiv:2403.14773,
     section 4.3. Departures: the paper blends so while an enhancer goes over a video that is there already, here a clip
     is made so from noise; its trained parts (CAM and APM) are left out. Velocities are blended in the place of latents,
@@ -62,8 +62,9 @@ class RandomizedBlending(Technique):
         parts: list[Window] = step.run.state[self]
         if len(parts) == 1:
             return next(x)
-        generator = torch.Generator().manual_seed(step.run.generators[0].initial_seed() + step.index)
-        weights = cut_weights(parts, generator)
+        seeds = [generator.initial_seed() + step.index for generator in step.run.generators]
+        each = [cut_weights(parts, torch.Generator().manual_seed(seed)) for seed in seeds]
+        weights = [torch.stack(samples) for samples in zip(*each, strict=True)]
         return fuse(((w, next(w.of(x), w)) for w in parts), x.shape[2], weights)
 
 

@@ -143,13 +143,19 @@ def as_one(events: Sequence[TimedEvent]) -> list[TimedEvent]:
     return found
 
 
-def event_times(clip: Viewing, extractor: Extractor) -> list[TimedEvent]:
-    """The events of a clip in their order, with start and end in seconds.
-
-    Raises: KinemaError for another extractor than `world`, whose judge reads events.
-    """
+def timer_of(extractor: Extractor) -> EventTimer:
+    """The timer that an extractor has. Raises: KinemaError for another than `world`, whose judge reads events."""
     from kinema.metrics.extractors.world import World
 
     if not isinstance(extractor, World):
         raise KinemaError(f"extractor {extractor.name!r} reads no events; use 'world'")
-    return clip.once(("event_times", extractor.label), lambda: extractor.timer.read([clip.frames], clip.fps)[0])
+    return extractor.timer
+
+
+def event_times(clip: Viewing, extractor: Extractor) -> list[TimedEvent]:
+    """The events of a clip in their order, with start and end in seconds, from one look at the whole clip.
+
+    Raises: KinemaError for another extractor than `world`, whose judge reads events.
+    """
+    timer = timer_of(extractor)
+    return clip.once(("event_times", extractor.label), lambda: timer.read([clip.frames], clip.fps)[0])

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kinema.core.windows import windows
 from kinema.metrics.asked import Span, asked, judge_of
+from kinema.metrics.event_times import EventTimer, TimedEvent, timer_of
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.judge import Reading
 from kinema.metrics.viewing import Viewing
@@ -14,6 +16,12 @@ from kinema.metrics.viewing import Viewing
 SECONDS = 25 / 8  # of the clips that the judge was trained on
 SURE = 0.8  # of a word, from which it counts as read
 FACTS = ("kind", "colour", "ground", "sky")
+
+# How times are read; the shares and lengths were chosen on rendered clips (`python -m kinema.claims.long_events`).
+STRIDE = 0.25  # seconds from one part to the next
+TICK = 1 / 16  # seconds between the moments at which parts are asked
+AGREED = 0.4  # of the parts, from which something happens at a moment
+GAP, LEAST = 0.5, 0.5  # seconds: a shorter pause is none, a shorter event is none
 
 
 def part(clip: Viewing, middle: float) -> np.ndarray:
@@ -31,6 +39,61 @@ def read_at(clip: Viewing, extractor: Extractor, middles: Sequence[float]) -> li
         return judge_of(extractor).read_batch([part(clip, middle) for middle in times], clip.fps)
 
     return clip.once(("read_at", extractor.label, times), read)
+
+
+def is_long(clip: Viewing) -> bool:
+    """Whether it is longer than the clips that the judge was trained on."""
+    return len(clip) > round(SECONDS * clip.fps)
+
+
+def event_times(clip: Viewing, extractor: Extractor) -> list[TimedEvent]:
+    """The events of a long clip in the order of their starts, with start and end in seconds; see `read_times`.
+
+    Raises: KinemaError for another extractor than `world`, whose judge reads events.
+    """
+    timer = timer_of(extractor)
+    return clip.once(("long_event_times", extractor.label), lambda: read_times(timer, clip.frames, clip.fps))
+
+
+def read_times(timer: EventTimer, frames: np.ndarray, fps: float) -> list[TimedEvent]:
+    """Events of frames (T, H, W, 3) uint8 of any length and number, from parts that overlap.
+
+    Every part tells its own events with their times. At each moment the parts that see it vote, those most that have it
+    in their middle, as an event cut by a part's edge is easily taken for another; an event lasts as long as the votes
+    for its word reach `AGREED`. `confidence` is the mean of these votes.
+    """
+    parts = windows(len(frames), round(SECONDS * fps), max(1, round(STRIDE * fps)))
+    length = (len(frames) - 1) / fps
+    moments = np.arange(round(length / TICK) + 1) * TICK
+    votes: dict[str, np.ndarray] = {}
+    seen = np.zeros(len(moments))
+    for window, events in zip(parts, timer.read([frames[w.first : w.stop] for w in parts], fps), strict=True):
+        begin, end = window.first / fps, (window.stop - 1) / fps
+        before = moments - begin if window.first > 0 else np.where(moments <= end, end - begin, 0)
+        behind = end - moments if window.stop < len(frames) else np.where(moments >= begin, end - begin, 0)
+        trust = np.minimum(before, behind).clip(0, (end - begin) / 2)
+        seen += trust
+        for event in events:
+            there = (moments >= begin + event.start) & (moments <= begin + event.end)
+            votes[event.word] = votes.get(event.word, 0.0) + there * trust * event.confidence
+    found = [event for word, share in votes.items() for event in agreed(word, moments, share / seen)]
+    return sorted(found, key=lambda event: (event.start, event.end))
+
+
+def agreed(word: str, moments: np.ndarray, share: np.ndarray) -> list[TimedEvent]:
+    """The times in which a word's share of the votes, one for each moment, is enough."""
+    turns = np.flatnonzero(np.diff(share >= AGREED, prepend=False, append=False))
+    spans: list[list[int]] = []
+    for first, stop in turns.reshape(-1, 2).tolist():
+        if spans and moments[first] - moments[spans[-1][1] - 1] <= GAP:
+            spans[-1][1] = stop
+        else:
+            spans.append([first, stop])
+    return [
+        TimedEvent(word, float(moments[first]), float(moments[stop - 1]), round(float(share[first:stop].mean()), 4))
+        for first, stop in spans
+        if moments[stop - 1] - moments[first] >= LEAST
+    ]
 
 
 def events_in_time(clip: Viewing, extractor: Extractor) -> list[bool]:

@@ -55,7 +55,8 @@ class DiTFlowPositions(MotionTransfer):
     that do not turn neighbouring channels. Where heads have frequencies of their own, they get tables of their own.
     Shapes: a table is (2, 2, N or 1, L, D), queries and keys, cos and sin, for the L tokens of the clip.
     Raises: KinemaError at start, for values out of range, a reference that is not there, tables of another grid, length
-    or list of steps, a model of another kind, or techniques that move tokens or show the clip in windows.
+    or list of steps, a model of another kind, several clips at once without tables, or techniques that move tokens or
+    show the clip in windows.
     """
 
     files = ("reference", "tables")
@@ -81,6 +82,11 @@ class DiTFlowPositions(MotionTransfer):
             )
         if self.save:
             step_tables.check_place(self.save)
+        if self.optimises and len(run.requests) > 1:
+            raise KinemaError(
+                f"{self.name} finds tables for one clip, and {len(run.requests)} are asked for; ask for one, or give "
+                "tables"
+            )
         if self.optimises or self.tables:
             self._refuse_moved(run.techniques)
             table = self._own_table(run, state)
@@ -96,6 +102,8 @@ class DiTFlowPositions(MotionTransfer):
         assert step.run is not None
         state: Placed = step.run.state[self]
         x = super().before_step(step, x)
+        if self.save and state.table is not None:
+            state.kept.append(state.table.cpu())
         if self.tables:
             place = [guided.index for guided in state.steps].index(step.index)
             state.table = state.given[place].to(x.device)
@@ -111,8 +119,6 @@ class DiTFlowPositions(MotionTransfer):
 
         assert state.table is not None
         state.table = self.optimised(step, state.table, error)
-        if self.save:
-            state.kept.append(state.table.cpu())
         return x
 
     def finish(self, run: Run, x: Tensor) -> Tensor:

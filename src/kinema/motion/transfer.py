@@ -96,6 +96,8 @@ class MotionTransfer(Technique, ABC):
     def before_step(self, step: Step, x: Tensor) -> Tensor:
         assert step.run is not None
         state: Following = step.run.state[self]
+        if step.run.rests(step):
+            return x
         if self.injects:
             state.injected = self._keys_and_values(step, x)
         if self.optimises and state.flow is None:
@@ -135,9 +137,12 @@ class MotionTransfer(Technique, ABC):
         return k.index_copy(2, rows, keys.to(k)), v.index_copy(2, rows, values.to(v))
 
     def error(self, step: Step, x: Tensor) -> Tensor:
-        """How far attention moves otherwise than in the reference, squared tokens, when the model sees latents x."""
+        """How far attention moves otherwise than in the reference, squared tokens, when the model sees latents x.
+
+        The sum over samples, so that the gradient of one does not depend on how many stand beside it.
+        """
         assert step.run is not None
-        return flow_error(self._flow(step, x, [self]), step.run.state[self].flow)
+        return len(x) * flow_error(self._flow(step, x, [self]), step.run.state[self].flow)
 
     def optimised(self, step: Step, begin: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
         """`begin` after some steps of Adam that make `error` of it smaller."""

@@ -41,8 +41,8 @@ class StoryDiffusion(Technique):
     """Queries of a shot read its own keys and, of one frame of each of the first shots, a random `rate` of the tokens.
 
     Every event of the prompt is a shot of its own, made one after the other, with a cut between them. What is borrowed
-    is of the same step and layer; the tokens are drawn anew in each step, and a layer reads them with a probability of
-    `early`, below level 0.7 of `late`.
+    is of the same step and layer; each sample draws its tokens anew in each step, and a layer reads them with a
+    probability of `early`, below level 0.7 of `late`.
     Paper: "StoryDiffusion: Consistent Self-Attention for Long-Range Image and Video Generation", 2024,
     arXiv:2405.01434, its self-attention. Departures: the first images of the paper are one batch that see each other,
     here each sees those ahead of it; the shots are videos, of which a frame in the middle is shared; steps 0 to 4 of
@@ -102,48 +102,67 @@ class StoryDiffusion(Technique):
         if positions is not None and positions.k_part is not None:
             raise KinemaError(f"{self.name} needs all tokens of the video; put it ahead of what passes some of them")
         name = layer_of(bank, step, site)
-        generator = torch.Generator().manual_seed(step.run.generators[0].initial_seed() + 1000 * step.index)
+        seeds = [generator.initial_seed() + 1000 * step.index for generator in step.run.generators]
         if chunk.index < self.shots and chunk.index < chunk.count - 1:
-            tokens, places = self._lent(step, k, v, positions, generator)
-            bank.kept |= {f"{chunk.index}.{name}": tokens, f"{chunk.index}.{name}.places": places}
+            tokens, places, read = self._lent(step, k, v, positions, seeds)
+            kept = f"{chunk.index}.{name}"
+            bank.kept |= {kept: tokens, f"{kept}.places": places, f"{kept}.read": read}
         lent = [key for i in range(self.shots) if (key := f"{i}.{name}") in handed]
-        draw = torch.rand((), generator=generator.manual_seed(generator.initial_seed() + site.block + 1))
-        if not lent or draw >= (self.early if step.t > LATER else self.late):
+        reads = drawn([seed + site.block + 1 for seed in seeds], 1) < (self.early if step.t > LATER else self.late)
+        if not lent or not reads.any():
             return next(q, k, v, positions)
         tokens = torch.cat([handed[key] for key in lent], dim=3).to(k)
-        return next(q, *self._borrowed(tokens, torch.cat([handed[f"{key}.places"] for key in lent]), k, v, positions))
+        places = torch.cat([handed[f"{key}.places"] for key in lent])
+        read = torch.cat([handed[f"{key}.read"] for key in lent], dim=1).to(k.device) & reads.to(k.device)
+        return next(q, *self._borrowed(tokens, places, read, k, v, positions))
 
     def _lent(
-        self, step: Step, k: Tensor, v: Tensor, positions: Positions | None, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and values (2, B, N, n, D) of some tokens of the frame in the middle, and where they stand, (n, 3)."""
+        self, step: Step, k: Tensor, v: Tensor, positions: Positions | None, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values (2, B, N, n, D) of some tokens of the frame in the middle, where they stand, (n, 3), and
+        which of them each sample reads, (B, n) bool: it draws its own, and places are the same for all."""
         assert step.run is not None
         if positions is None:  # a UNet's layer sees one frame at a time: they stand in the batch
             frames = step.run.conditions.shape[2] if step.window is None else step.window.stop - step.window.first
             one = torch.stack([k, v]).reshape(2, -1, frames, *k.shape[1:])[:, :, frames // 2]
-            chosen = torch.rand(k.shape[2], generator=generator) < self.rate
-            return one[:, :, :, chosen.to(k.device)], torch.zeros(int(chosen.sum()), 3)
+            read = (drawn(seeds, k.shape[2]) < self.rate).to(k.device)
+            some = read.any(dim=0)
+            return one[:, :, :, some], torch.zeros(int(some.sum()), 3), read[:, some]
         places = positions.k[: len(positions.k) - positions.extra]
         frame = (places[:, 0] == places[len(places) // 2, 0]).nonzero().flatten()  # that of the token in the middle
-        chosen = frame[(torch.rand(len(frame), generator=generator) < self.rate).to(frame.device)]
-        return torch.stack([k, v])[:, :, :, positions.placed_keys[chosen]], places[chosen]
+        read = (drawn(seeds, len(frame)) < self.rate).to(frame.device)
+        some = read.any(dim=0)
+        chosen = frame[some]
+        return torch.stack([k, v])[:, :, :, positions.placed_keys[chosen]], places[chosen], read[:, some]
 
     def _borrowed(
-        self, lent: Tensor, places: Tensor, k: Tensor, v: Tensor, positions: Positions | None
-    ) -> tuple[Tensor, Tensor, Positions | None]:
-        """Keys, values and positions with the tokens that are lent (2, B, N, n, D) behind those of the video."""
-        lent = lent.repeat_interleave(k.shape[0] // lent.shape[1], dim=1)  # for each frame, where they are the batch
-        if positions is None:
-            return torch.cat([k, lent[0]], dim=2), torch.cat([v, lent[1]], dim=2), None
-        away, behind = places.to(positions.k), positions.first + len(positions.k)
-        placed = positions.with_lent(torch.cat([torch.full_like(away[:, :1], -self.distance), away[:, 1:]], dim=1))
+        self, lent: Tensor, places: Tensor, read: Tensor, k: Tensor, v: Tensor, positions: Positions | None
+    ) -> tuple[Tensor, Tensor, Positions | None, Tensor | None]:
+        """Keys, values and positions with the tokens that are lent (2, B, N, n, D) behind those of the video, and what
+        hides from a sample those that it does not read."""
+        each = k.shape[0] // lent.shape[1]  # frames, where they are the batch
+        lent, read = lent.repeat_interleave(each, dim=1), read.repeat_interleave(each, dim=0)
+        behind = k.shape[2] if positions is None else positions.first + len(positions.k)
+        bias = None
+        if not read.all():
+            bias = k.new_zeros(len(k), 1, 1, k.shape[2] + read.shape[1])
+            bias[:, 0, 0, behind : behind + read.shape[1]].masked_fill_(~read, -torch.inf)
         k, v = (
             torch.cat([u[:, :, :behind], new, u[:, :, behind:]], dim=2) for u, new in zip((k, v), lent, strict=True)
         )
-        return k, v, placed
+        if positions is None:
+            return k, v, None, bias
+        away = places.to(positions.k)
+        placed = positions.with_lent(torch.cat([torch.full_like(away[:, :1], -self.distance), away[:, 1:]], dim=1))
+        return k, v, placed, bias
 
     def carry(self, run: Run, x: Tensor) -> Mapping[str, Tensor]:
         return {**run.carried[self], **run.state[self][0].kept}
+
+
+def drawn(seeds: Sequence[int], count: int) -> Tensor:
+    """Random numbers 0..1 of each seed, (seeds, count) float32."""
+    return torch.stack([torch.rand(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def layer_of(bank: Bank, step: Step, site: Site) -> str:

@@ -125,23 +125,26 @@ class Vico(Technique):
     def before_step(self, step: Step, x: Tensor) -> Tensor:
         assert step.run is not None
         reading: Reading = step.run.state[self]
-        if self.lr == 0:
+        if self.lr == 0 or step.run.rests(step):
             return x
         several = step.index in reading.plan
         target = reading.plan.get(step.index, self.targets[-1])
         x = x.detach().clone().requires_grad_()
         adam = torch.optim.Adam([x], lr=self.lr * step.t)
+        above = torch.ones(len(x), dtype=torch.bool, device=x.device)  # samples that still move
         for _ in range(self.iterations if several else 1):
             with torch.enable_grad():
                 shown = self._shown(step, x)
                 if shown is None:
                     break
                 loss = 1 - shown.amin(dim=1)
-                above = loss[loss >= target]
-                if len(above) == 0:
+                above = above & (loss >= target)
+                if not above.any():
                     break
-                (x.grad,) = torch.autograd.grad(above.sum(), x)
+                (x.grad,) = torch.autograd.grad(loss[above].sum(), x)
+            before = x.detach().clone()
             adam.step()
+            x.data = torch.where(above[:, None, None, None, None], x.detach(), before)  # momentum would move the others
         return step.run.hold(x.detach())
 
     def _shown(self, step: Step, x: Tensor) -> Tensor | None:

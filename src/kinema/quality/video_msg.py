@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,10 +50,12 @@ class VideoMSG(Technique):
             raise KinemaError(f"{self.name} leaves out the first steps, and the sound of the model needs them all")
         run.state[self] = clip_latents(run, self.sketch, f"sketch of {self.name}") if self.level < 1 else None
 
-    def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
+    def rest(self, step: Step) -> bool:
+        return step.t > self.level
+
+    def clean(self, step: Step, x0: Tensor) -> Tensor:
         assert step.run is not None
-        if step.t <= self.level:
-            return next(x)
-        sketch: Tensor = step.run.state[self].to(x)
-        sketch = sketch if step.window is None else step.window.of(sketch)
-        return step.run.path.velocity_to(sketch, x, step.t)
+        if not self.rest(step):
+            return x0
+        sketch: Tensor = step.run.state[self].to(x0)
+        return sketch

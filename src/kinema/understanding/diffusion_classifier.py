@@ -31,7 +31,7 @@ class Score:
     text: str
     error: float  # mean over its samples, no unit; only differences say something
     gap: float  # its error less that of the best text; 0 for the best
-    standard_error: float | None  # of the gap, from the differences sample by sample; None for the best
+    standard_error: float | None  # of the gap, see `standard_error`; None for the best
     probability: float  # softmax(-gap / temperature), 0..1
     samples: int  # how many it was measured at
 
@@ -171,7 +171,7 @@ class DiffusionClassifier:
         for m in order:
             differences = (errors[m] - errors[best])[measured[m] & measured[best]]
             gaps.append(float(differences.mean()))
-            spreads.append(float(differences.std() / len(differences) ** 0.5))
+            spreads.append(standard_error(differences))
         temperature = sum(spreads[1:]) / (len(texts) - 1) if self.temperature is None else self.temperature
         logits = -torch.tensor(gaps, dtype=torch.float64) / max(temperature, torch.finfo(torch.float64).tiny)
         shares = logits.clamp(min=-1e9, max=1e9).softmax(0).tolist()
@@ -201,6 +201,17 @@ class DiffusionClassifier:
                     f"eliminate is {self.eliminate}; use pairs of samples that grow from 2 to below {self.samples} and "
                     f"texts that do not, at most {len(texts)}"
                 )
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of values (n,) that were sampled on an even grid, n at least 2.
+
+    What changes smoothly along the grid is no error of its mean, so that the variance is taken from second differences
+    (for n = 2 the first): Wolter, "Introduction to Variance Estimation", 2007, chapter 8, on systematic samples.
+    """
+    order = min(2, len(values) - 1)
+    variance = values.diff(n=order).square().mean() / math.comb(2 * order, order)
+    return float((variance / len(values)).sqrt())
 
 
 def _best(errors: Tensor, among: Sequence[int], count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,36 @@ def page(claims: Mapping[str, Claim], records: Iterable[Record]) -> str:
     for record in records:
         if record.setting["claim"] in told and not record.setting["quick"]:
             told[record.setting["claim"]].append(record)
-    lines = [HEAD, _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
     details: list[str] = []
+    chosen: list[Mapping[str, Any]] = []
     for name, claim in claims.items():
         if not told[name]:
             lines.append(_line([f"`{name}`", claim.model, claim.says, claim.paper, *["-"] * 5, "not measured yet"]))
         for record in sorted(told[name], key=lambda r: str(r.setting["model"])):
             found = summary(claim, record.pairs)
+            if record.setting["model"] == claim.model:
+                chosen.append(found)
             lines.append(_row(claim, record, found))
             details += _details(claim, record, found)
-    return (
-        "\n".join([*lines, *(["", "Time and memory are the method's as multiples of its baseline's.", *details])])
-        + "\n"
-    )
+    legend = "Time and memory are the method's as multiples of its baseline's."
+    return "\n".join([HEAD, _tally(chosen, len(claims)), "", *lines, "", legend, *details]) + "\n"
 
 
 def read_all(folder: Path) -> list[Record]:
     """All records of a folder, in the order of their names."""
     found = [Record.read(path) for path in sorted(folder.glob("*.json"))]
     return [record for record in found if record is not None]
+
+
+def _tally(chosen: Sequence[Mapping[str, Any]], count: int) -> str:
+    """How many of all methods hold, each on the model of its claim."""
+    clear = sum(found["main"]["right"] for found in chosen)
+    holding = sum(found["verdict"] == "holds" for found in chosen)
+    return (
+        f"Of {count} methods, each on the model that its claim names, {holding} hold with all that stands beside them; "
+        f"the main\ndifference of {clear} is clear of zero."
+    )
 
 
 def _row(claim: Claim, record: Record, found: Mapping[str, Any]) -> str:

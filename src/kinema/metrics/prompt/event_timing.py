@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from kinema.metrics.asked import asked, rows
-from kinema.metrics.event_times import event_times
+from kinema.metrics import long_clips
+from kinema.metrics.asked import asked, judge_of
+from kinema.metrics.event_times import TimedEvent, event_times
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.metric import metric
-from kinema.metrics.prompt.event_order import numbered
 from kinema.metrics.viewing import Viewing
 
 OVERLAP = 0.5  # from which intersection over union on a read event counts as the one asked for
@@ -29,10 +30,29 @@ class Timed(Protocol):
 
 
 def matched(wanted: Sequence[Timed], found: Sequence[Timed]) -> list[tuple[Timed, Timed | None]]:
-    """Each wanted event with the found one of the same word, the second with the second; None where there is none."""
-    there = dict(zip(numbered([event.word for event in found]), found, strict=True))
-    names = numbered([event.word for event in wanted])
-    return [(event, there.get(name)) for event, name in zip(wanted, names, strict=True)]
+    """Each wanted event with a found one of the same word, None where there is none.
+
+    Of those of one word as many as can be, in their order, and so that starts and ends are least far apart in all.
+    """
+    pairs: dict[int, Timed] = {}
+    for word in {event.word for event in wanted}:
+        ours = [i for i, event in enumerate(wanted) if event.word == word]
+        theirs = [event for event in found if event.word == word]
+        pairs |= {ours[i]: theirs[j] for i, j in _nearest([wanted[i] for i in ours], theirs)}
+    return [(event, pairs.get(i)) for i, event in enumerate(wanted)]
+
+
+def _nearest(wanted: Sequence[Timed], found: Sequence[Timed]) -> tuple[tuple[int, int], ...]:
+    @lru_cache(maxsize=None)
+    def best(i: int, j: int) -> tuple[int, float, tuple[tuple[int, int], ...]]:  # minus the count, seconds apart, pairs
+        if i == len(wanted) or j == len(found):
+            return 0, 0.0, ()
+        count, away, rest = best(i + 1, j + 1)
+        a, b = wanted[i], found[j]
+        away += abs(a.start - b.start) + abs(a.end - b.end)
+        return min((count - 1, away, ((i, j), *rest)), best(i + 1, j), best(i, j + 1))
+
+    return best(0, 0)[2]
 
 
 def iou(a: Timed, b: Timed) -> float:
@@ -49,11 +69,26 @@ def precision_recall(wanted: Sequence[Timed], found: Sequence[Timed], overlap: f
     return (float(table.any(0).mean()) if found else 0.0), (float(table.any(1).mean()) if wanted else 0.0)
 
 
+def untold(clip: Viewing, extractor: Extractor) -> str:
+    """Why the judge cannot tell the times of what the prompt asks for; "" when it can."""
+    config, words = judge_of(extractor).config, [span.word for span in asked(clip).spans]
+    if not words:
+        return "the prompt names no event that the judge knows"
+    if unknown := sorted(set(words) - set(config.events)):
+        return f"the judge cannot tell {', '.join(unknown)}"
+    if len(words) > config.event_slots and not long_clips.is_long(clip):
+        return f"the judge tells {config.event_slots} events in {clip.seconds:g} s, and there are {len(words)}"
+    return ""
+
+
+def times(clip: Viewing, extractor: Extractor) -> Sequence[TimedEvent]:
+    """The events of a clip of any length, with start and end in seconds."""
+    return long_clips.event_times(clip, extractor) if long_clips.is_long(clip) else event_times(clip, extractor)
+
+
 def pairs(clip: Viewing, extractor: Extractor) -> list[tuple[Timed, Timed | None]]:
-    """Events asked for at a time, beside those read; empty where the prompt says none or what the judge cannot tell."""
-    if not asked(clip).spans or "events" not in rows(clip, extractor):
-        return []
-    return matched(asked(clip).spans, event_times(clip, extractor))
+    """Events asked for at a time, beside those read; empty where the judge cannot tell them, see `untold`."""
+    return [] if untold(clip, extractor) else matched(asked(clip).spans, times(clip, extractor))
 
 
 def _error(clip: Viewing, extractor: Extractor, end: str) -> float | None:
@@ -99,5 +134,5 @@ def event_f1(clip: Viewing, extractor: Extractor) -> float | None:
     """
     if not pairs(clip, extractor):
         return None
-    precision, recall = precision_recall(asked(clip).spans, event_times(clip, extractor))
+    precision, recall = precision_recall(asked(clip).spans, times(clip, extractor))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
