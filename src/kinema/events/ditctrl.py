@@ -81,8 +81,8 @@ class DiTCtrl(Technique):
     them. Queries of the target meet keys and values of the source in the steps of `share_range` and in `block_range`;
     in joint attention those of its text too. With a `subject`, queries where the target shows it meet what the source
     has of it, and all others the rest: a mask is where the words are looked at, from `threshold` on, as the layers so
-    far have it on average, from 0 to 1 in each frame. v = sum w v_s / sum w over both answers of every segment, with w = 1, 3, 5
-    up to the middle and down again. A clip of one segment is made as ever.
+    far have it on average, from 0 to 1 in each frame. v = sum w v_s / sum w over both answers of every segment, with
+    w = 1, 3, 5 up to the middle and down again. A clip of one segment is made as ever.
     Paper: "DiTCtrl: Exploring Attention Control in Multi-Modal Diffusion Transformer for Tuning-Free Multi-Prompt
     Longer Video Generation", 2024, arXiv:2412.18597. Departures: velocities are blended in the place of clean
     estimates, with one history of the solver; the clip has the length that was asked for, and segments are mixed by
@@ -183,12 +183,12 @@ class DiTCtrl(Technique):
         k: Tensor,
         v: Tensor,
         positions: Positions | None,
-        next: Callable[..., Tensor],
+        next: Attention,
     ) -> Tensor:
         assert step.run is not None
         segments: Segments = step.run.state[self]
-        if segments.role and segments.subject is not None:
-            self._look(step, site, q, k, v, positions, next)
+        if segments.subject is not None and segments.role and positions is not None:
+            self._look(segments.subject, step, site, q, k, v, positions, next)
         if site.block in segments.blocks and segments.role == "source" and site.kind != "cross":
             segments.kept[site] = k, v, positions
         elif segments.role == "target" and site in segments.kept:  # a cache may have left out the source's block
@@ -206,25 +206,27 @@ class DiTCtrl(Technique):
         return next(q, k, v, positions)
 
     def _look(
-        self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
+        self,
+        subject: Subject,
+        step: Step,
+        site: Site,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: Positions,
+        next: Attention,
     ) -> None:
         """Sees how much this layer looks at the subject, and what that makes of its mask in a layer that shares."""
         assert step.run is not None
         segments: Segments = step.run.state[self]
-        subject = segments.subject
-        if (
-            subject is None
-            or positions is None
-            or site.block > segments.blocks[-1]
-            or not step.run.reads_prompt(step.branch)
-        ):
+        if site.block > segments.blocks[-1] or not step.run.reads_prompt(step.branch):
             return
         tokens = frame_tokens(step, site, q, k, positions)
         if site.kind != "self":
-            cells = tokens.rows * tokens.columns
-            subject.look(segments.number, q, k, v, positions, next, tokens.frames * cells)
+            count = tokens.frames * tokens.rows * tokens.columns
+            subject.look(segments.number, q, k, v, positions, next, count)
         if site.kind != "cross" and site.block in segments.blocks and subject.looked is not None:
-            by_frame = subject.looked.unflatten(1, (tokens.frames, -1))
+            by_frame = torch.unflatten(subject.looked, 1, (tokens.frames, -1))
             subject.masks[segments.number, segments.role, site.block] = mask_of(by_frame, self.threshold).flatten(1)
 
 
@@ -257,12 +259,13 @@ def parted(
     source, target: (B, L) bool, of all tokens of the segment. Text, and what stands beside the clip, sees all and is
     seen by all.
     """
-    source = source | ~source.any(dim=1, keepdim=True)
     of_q, of_k = (_token_of(positions, side, u.shape[2], source.shape[1]) for side, u in (("q", q), ("k", k)))
-    free, inside = of_k < 0, source[:, of_k.clamp(min=0)]
+    of_clip = of_k >= 0
+    inside, outside = of_clip & source[:, of_k.clamp(min=0)], of_clip & ~source[:, of_k.clamp(min=0)]
+    both = inside.any(dim=1, keepdim=True) & outside.any(dim=1, keepdim=True)  # otherwise some would see nothing
     subject, rest = (
-        next(q, k, v, positions, k.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None, None])
-        for seen in (free | inside, free | ~inside)
+        next(q, k, v, positions, k.new_zeros(hidden.shape).masked_fill(hidden & both, -torch.inf)[:, None, None])
+        for hidden in (outside, inside)
     )
     out = torch.where(target[:, None, of_q.clamp(min=0), None], subject, rest)
     others = (of_q < 0).nonzero().flatten()
