@@ -84,24 +84,14 @@ def read_times(video: Video, asked: str, card: Mapping[str, Any], model: str) ->
     """
     if why := _strange(video, card, model):
         return [], why
-    from kinema.metrics.asked import asked as asks
-    from kinema.metrics.asked import judge_of
     from kinema.metrics.extractors.extractor import load_extractor
-    from kinema.metrics.prompt.event_timing import pairs
+    from kinema.metrics.prompt.event_timing import pairs, untold
     from kinema.metrics.viewing import Viewing
 
     clip, world = Viewing(video.frames, video.fps, prompt=asked), load_extractor("world")
-    config, events = judge_of(world).config, asks(clip).spans
-    unknown = sorted({event.word for event in events} - set(config.events))
-    if unknown:
-        return [], f"the judge cannot tell {', '.join(unknown)}"
-    if len(events) > config.event_slots:
-        return [], f"the judge tells {config.event_slots} events in a row, and there are {len(events)}"
-    found = [(wanted, read) for wanted, read in pairs(clip, world)]
-    if not found:
-        return [], "the prompt names no event that the judge knows"
-    spans = [None if read is None else (read.start, read.end) for _, read in found]
-    return [Read(w.word, w.start, w.end, span) for (w, _), span in zip(found, spans, strict=True)], ""
+    if why := untold(clip, world):
+        return [], why
+    return [Read(w.word, w.start, w.end, None if r is None else (r.start, r.end)) for w, r in pairs(clip, world)], ""
 
 
 def _strange(video: Video, card: Mapping[str, Any], model: str) -> str:
@@ -112,9 +102,6 @@ def _strange(video: Video, card: Mapping[str, Any], model: str) -> str:
     size = data.get("height", video.height), data.get("width", video.width)
     if (video.height, video.width) != size:
         return f"the judge knows clips of {size[1]}x{size[0]}, and this one is {video.width}x{video.height}"
-    longest = data.get("num_frames", len(video)) / data.get("fps", video.fps)
-    if video.seconds > longest + 0.5 / video.fps:
-        return f"the judge knows clips of {longest:g} s, and this one is {video.seconds:g} s"
     return ""
 
 

@@ -65,7 +65,7 @@ def read_times(timer: EventTimer, frames: np.ndarray, fps: float) -> list[TimedE
     parts = windows(len(frames), round(SECONDS * fps), max(1, round(STRIDE * fps)))
     length = (len(frames) - 1) / fps
     moments = np.arange(round(length / TICK) + 1) * TICK
-    votes: dict[str, np.ndarray] = {}
+    votes = {word: np.zeros(len(moments)) for word in timer.judge.config.events}
     seen = np.zeros(len(moments))
     for window, events in zip(parts, timer.read([frames[w.first : w.stop] for w in parts], fps), strict=True):
         begin, end = window.first / fps, (window.stop - 1) / fps
@@ -75,7 +75,7 @@ def read_times(timer: EventTimer, frames: np.ndarray, fps: float) -> list[TimedE
         seen += trust
         for event in events:
             there = (moments >= begin + event.start) & (moments <= begin + event.end)
-            votes[event.word] = votes.get(event.word, 0.0) + there * trust * event.confidence
+            votes[event.word] += there * trust * event.confidence
     found = [event for word, share in votes.items() for event in agreed(word, moments, share / seen)]
     return sorted(found, key=lambda event: (event.start, event.end))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,7 +43,7 @@ def matched(wanted: Sequence[Timed], found: Sequence[Timed]) -> list[tuple[Timed
 
 
 def _nearest(wanted: Sequence[Timed], found: Sequence[Timed]) -> tuple[tuple[int, int], ...]:
-    @lru_cache(maxsize=None)
+    @cache
     def best(i: int, j: int) -> tuple[int, float, tuple[tuple[int, int], ...]]:  # minus the count, seconds apart, pairs
         if i == len(wanted) or j == len(found):
             return 0, 0.0, ()
