@@ -94,10 +94,11 @@ def test_technique_is_documented(name):
         assert part in doc, f"the docstring of {name} lacks {part!r}"
 
 
-# Techniques whose defaults do nothing for a short clip of a small model, or that find one thing for all clips.
+# Options with which techniques do something in a short clip, and those that find one thing for a clip.
 LONG = {
-    "continuation": {"frames": 9}, "ditctrl": {"window": 4, "overlap": 2}, "freelong": {"window": 3, "stride": 2},
-    "freenoise": {"window": 3, "stride": 2}, "gen_l_video": {"window": 3, "stride": 2}, "linear_leap": {"at": 0.5},
+    "continuation": {"frames": 9, "overlap": 1}, "ditctrl": {"window": 4, "overlap": 2},
+    "freelong": {"window": 3, "stride": 2}, "freenoise": {"window": 3, "stride": 2},
+    "gen_l_video": {"window": 3, "stride": 2}, "linear_leap": {"at": 0.5},
     "randomized_blending": {"window": 4, "overlap": 3}, "story_diffusion": {"noise_range": (1.0, 0.0)},
     "vico": {"lr": 0.02, "noise_range": (1.0, 0.0), "targets": (0.5, 0.5, 0.5)}, "vidrd": {"frames": 9},
 }  # fmt: skip

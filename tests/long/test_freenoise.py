@@ -1,10 +1,12 @@
 """FreeNoise: noise that comes back, the analytic mean over windows, and windows that see what a short clip sees."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import diffusers
 import pytest
 import torch
+from PIL import Image
 
 from backbones.families import cogvideox, unet
 from kinema.backbones.load import load
@@ -14,10 +16,11 @@ from kinema.core.errors import KinemaError
 from kinema.core.positions import Positions
 from kinema.core.run import Run, State
 from kinema.core.schedule import Solver
-from kinema.core.technique import Step
+from kinema.core.technique import Step, Technique
+from kinema.core.tokens import Tokens
 from kinema.core.windows import Window
 from kinema.layers.noise import rescheduled
-from kinema.long.freenoise import FreeNoise, _State, shares
+from kinema.long.freenoise import FreeNoise, _State, alone, shares
 from kinema.request import Request
 
 SIZE = dict(prompt="a red ball", height=32, width=64, num_inference_steps=3, seed=1)
@@ -75,7 +78,7 @@ def test_a_frame_is_the_weighted_mean_of_the_windows_that_hold_it():
     expected[:, :, frame == 2] = (alone[0] * 1 + alone[2] * 1)[:, :, frame == 2] / 2  # last of one, first of the other
     expected[:, :, frame < 0] = (alone[0] + alone[2])[:, :, frame < 0] / 2
     torch.testing.assert_close(found, expected)
-    assert [p.q[:, 0].tolist() for p in seen] == [[0, 0, 1, 1, 2, 2, 5, 5], [0, 0, 1, 1, 2, 2, 3, 3]]
+    assert [p.q[:, 0].tolist() for p in seen] == [[0, 0, 1, 1, 2, 2, 3, 3]] * 2, "what is beside a clip of three"
 
 
 def test_weights_rise_to_the_middle_of_a_window():
@@ -112,6 +115,61 @@ def test_windows_side_by_side_are_short_clips(name, models):
     alone = velocity(short)
     torch.testing.assert_close(windowed, torch.cat([alone] * 3, dim=2), atol=2e-5, rtol=1e-4)
     assert (velocity(long) - windowed).abs().max() > 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside(Technique):
+    """A frame of noise beside the clip, at a frame of its own or behind the clip's last."""
+
+    frame: float | None
+
+    def tokens(self, step):
+        _, channels, _, rows, columns = step.run.conditions.shape
+        x = torch.randn(1, channels, 1, rows, columns, generator=torch.Generator().manual_seed(7))
+        return Tokens(x=x, places=None if self.frame is None else torch.tensor([[self.frame, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox"])
+@pytest.mark.parametrize("frame", [None, -8.0, 4.5])
+def test_what_is_beside_a_clip_is_as_far_from_every_window(name, frame, models):
+    """None: behind the last frame. -8 ahead of the first. A frame and a half behind the last of 9, and so of 3."""
+    backbone = models(name)
+
+    def velocity(x, *parts):
+        frames = (x.shape[2] - 1) * backbone.frames_per_latent + 1
+        with torch.no_grad(), Run.open(backbone, Request(num_frames=frames, **SIZE), parts) as run:
+            return run.velocity(run.schedule[1], x, "cond")
+
+    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
+    short = torch.randn(1, backbone.channels, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+    windows = FreeNoise(window=3, stride=3, reschedule=False)
+    later = 6 if frame is not None and frame > 0 else 0
+    long = velocity(short.repeat(1, 1, 3, 1, 1), windows, Beside(frame=None if frame is None else frame + later))
+    alone = velocity(short, Beside(frame=frame))
+    torch.testing.assert_close(long, alone.repeat(1, 1, 3, 1, 1), atol=2e-5, rtol=1e-4)
+    assert (alone - velocity(short)).abs().max() > 1e-4
+
+
+def test_a_place_among_the_frames_of_a_clip_is_at_the_nearest_end_of_other_windows():
+    places = torch.tensor([[-3.0, 1, 2], [0, 0, 0], [5, 0, 0], [7.5, 0, 0], [12, 0, 0], [14, 3, 4]])
+    found = [alone(Positions(places, places), first, first + 4, 12).q for first in (0, 4, 8)]
+    assert [u[:, 0].tolist() for u in found] == [[-3, 0, 4, 4, 4, 6], [-3, 0, 1, 3.5, 4, 6], [-3, 0, 0, 0, 4, 6]]
+    assert all(torch.equal(u[:, 1:], places[:, 1:]) for u in found)
+
+
+def test_a_given_first_frame_belongs_to_the_first_window(models, tmp_path):
+    """Windows side by side: the first is a short clip that is given a picture, the others have none."""
+    Image.new("RGB", (64, 32), (200, 40, 30)).save(tmp_path / "first.png")
+    backbone, found = models("wan"), []
+    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
+    x = torch.randn(1, backbone.channels, 6, rows, columns, generator=torch.Generator().manual_seed(0))
+    windows = FreeNoise(window=3, stride=3, reschedule=False)
+    for image, u, parts in [("first.png", x, [windows]), ("first.png", x[:, :, :3], []), (None, x[:, :, 3:], [])]:
+        asked = Request(num_frames=4 * u.shape[2] - 3, image=image and tmp_path / image, **SIZE)
+        with torch.no_grad(), Run.open(backbone, asked, parts) as run:
+            found.append(run.velocity(run.schedule[1], run.hold(u), "cond"))
+    torch.testing.assert_close(found[0][:, :, 1:3], found[1][:, :, 1:], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found[0][:, :, 3:], found[2], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

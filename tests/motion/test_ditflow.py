@@ -18,8 +18,10 @@ from kinema.layers.reading import read_attention
 from kinema.long.gen_l_video import GenLVideo
 from kinema.motion.ditflow import DiTFlow
 from kinema.motion.ditflow_positions import DiTFlowPositions
+from kinema.quality.video_msg import VideoMSG
 from kinema.recipe import hash_inputs
 from kinema.request import Part, Request
+from kinema.speed.linear_leap import LinearLeap
 from kinema.video import Video
 
 SIZE = dict(num_frames=9, height=64, width=64, num_inference_steps=6, seed=1)
@@ -122,6 +124,36 @@ def test_saved_tables_make_the_same_video_without_gradients(backbone, clip, tmp_
     ]:
         with pytest.raises(KinemaError, match=words):
             made(backbone, DiTFlowPositions(tables=file, **two), request=ASKED.changed(**changes))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_nothing_is_looked_at_behind_a_leap(backbone, clip, kind, tmp_path, monkeypatch):
+    asked, flow, file = [], kind._flow, str(tmp_path / "tables.safetensors")
+    monkeypatch.setattr(kind, "_flow", lambda self, step, *args, **how: (
+        asked.append(step.index) or flow(self, step, *args, **how)
+    ))  # fmt: skip
+    wide = dict(reference=clip, noise_range=(1.0, 0.0), iterations=1)
+    save = {"save": file} if kind is DiTFlowPositions else {}
+    leapt = made(backbone, kind(**wide, **save), LinearLeap(at=0.3))
+    assert set(asked) == {0, 1, 2}, "the leap is in step 2 of 6"
+    if save:  # a table for every guided step all the same
+        again = DiTFlowPositions(tables=file, inject=True, **{**wide, "reference": clip})
+        assert torch.equal(made(backbone, again, LinearLeap(at=0.3)), leapt)
+
+
+def test_the_first_steps_of_a_sketch_are_not_optimised(backbone, clip, monkeypatch):
+    asked, flow = [], DiTFlow._flow
+    monkeypatch.setattr(DiTFlow, "_flow", lambda self, step, *args, **how: (
+        asked.append(step.t) or flow(self, step, *args, **how)
+    ))  # fmt: skip
+    part = DiTFlow(reference=clip, noise_range=(1.0, 0.0), iterations=1)
+    made(backbone, part, VideoMSG(sketch=clip, level=0.8))
+    assert asked and max(asked) <= 0.8
+
+
+def test_a_batch_has_no_tables_of_its_own(backbone, clip, tmp_path):
+    with pytest.raises(KinemaError, match="finds tables for one clip, and 2 are asked for"):
+        made(backbone, DiTFlowPositions(reference=clip), request=[ASKED, ASKED.changed(seed=2)])
 
 
 def test_tables_run_beside_another_attention_and_windows_are_refused(backbone, clip):

@@ -12,10 +12,12 @@ from kinema.core.loop import denoise
 from kinema.core.run import Run
 from kinema.core.technique import Technique
 from kinema.events.talc import TALC
+from kinema.guidance.cfg_zero_star import CFGZeroStar
 from kinema.layers.flow import smoothed, soft_min_max
 from kinema.layers.frames import FrameTokens
 from kinema.quality.vico import Reading, Vico, on_grid, shares_of_words, through, words_in
 from kinema.request import Request
+from kinema.speed.linear_leap import LinearLeap
 
 REQUEST = Request(
     prompt="a red ball rolls on the blue cube", height=32, width=32, num_frames=9, num_inference_steps=3, seed=1
@@ -107,6 +109,31 @@ def test_updates_follow_the_plan(backbone, monkeypatch):
         second = next(step.index for step in run.schedule if step.t <= 0.7)
     # 1 - 0.1 is below 0.95 at once, and never below 0.5.
     assert asked.count(0) == 1 and asked.count(second) == 4 and len(asked) == 5 + 3 - 2
+
+
+@pytest.mark.parametrize("other", [LinearLeap(at=0.3), CFGZeroStar(zero_steps=2)])
+def test_asks_nothing_in_a_step_in_which_the_model_rests(backbone, other, monkeypatch):
+    asked, shown = [], Vico._shown
+    monkeypatch.setattr(Vico, "_shown", lambda self, step, x: asked.append(step.index) or shown(self, step, x))
+    part = Vico(lr=0.02, noise_range=(1.0, 0.0), levels=(1.0,), targets=(0.0,), iterations=1)
+    denoise(backbone, REQUEST, [part, other])
+    assert asked == ([0, 1] if isinstance(other, LinearLeap) else [2])
+
+
+def test_a_sample_that_shows_enough_stays_while_others_move(backbone, monkeypatch):
+    """As in a run of its own, where it would not be asked again."""
+
+    def shown(self, step, x):
+        least = x.flatten(1)[:, 0] + torch.tensor([0.0, 0.5])  # rises with x, and the second is there at once
+        return torch.stack([least, torch.ones(2)], dim=1)
+
+    monkeypatch.setattr(Vico, "_shown", shown)
+    part = Vico(lr=0.1, levels=(1.0,), targets=(0.35,), iterations=5)
+    with Run.open(backbone, [REQUEST, REQUEST.changed(seed=2)], [part]) as run:
+        x = torch.zeros(run.conditions.shape)
+        x[:, 0, 0, 0, 0] = torch.tensor([0.0, 0.1])  # losses 1 and 0.4: above 0.35 for five updates, and for one
+        moved = part.before_step(run.schedule[0], x)[:, 0, 0, 0, 0] - x[:, 0, 0, 0, 0]
+    torch.testing.assert_close(moved, torch.tensor([0.5, 0.1]))
 
 
 def test_moves_nothing_while_the_network_is_not_asked(backbone):

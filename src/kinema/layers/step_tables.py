@@ -18,7 +18,7 @@ def save(path: str, kind: str, tables: Sequence[Tensor], belongs: Mapping[str, A
     """Writes one tensor a step; kind: what they are. Raises: KinemaError when the file cannot be written."""
     from safetensors.torch import save_file
 
-    named = {f"step.{i:04d}": table.contiguous().cpu() for i, table in enumerate(tables)}
+    named = {f"step.{i:04d}": table.contiguous().cpu().clone() for i, table in enumerate(tables)}  # steps may share one
     with replacing(path) as temporary:
         save_file(named, temporary, {KIND: json.dumps({"kind": kind, **belongs}, sort_keys=True)})
 
