@@ -8,7 +8,7 @@ import torch
 
 from backbones.families.unet import SIZE, animatediff, ddim
 from kinema.backbones.load import load
-from kinema.backbones.unet_attention import MovedFrames
+from kinema.backbones.unet_attention import sines
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise, sample
 from kinema.core.technique import Technique
@@ -77,7 +77,7 @@ def test_moved_frames_are_those_of_a_table_with_other_rows(backbone):
     request = Request(prompt="a red ball", seed=3, **{**SIZE, "num_inference_steps": 2})
     layers = [m for m in backbone.unet.modules() if getattr(m, "pos_embed", None) is not None]
     own = [layer.pos_embed.pe.clone() for layer in layers]
-    assert torch.equal(own[0][0, 9:13], MovedFrames(own[0][0, :9], 4)._sines(torch.arange(9, 13)))
+    assert torch.equal(own[0][0, 9:13], sines(own[0][0, :9], torch.arange(9, 13)))
 
     def with_rows(rows):
         for layer, pe in zip(layers, own, strict=True):
@@ -91,8 +91,8 @@ def test_moved_frames_are_those_of_a_table_with_other_rows(backbone):
     for moved, rows in [
         (lambda p: p + torch.tensor([7, 0, 0]), lambda pe: pe[:, 7:]),
         (lambda p: p.flip(0), lambda pe: pe[:, :4].flip(1)),
-        (lambda p: p * 0.5, lambda pe: MovedFrames(pe[0], 4)._sines(torch.arange(4) / 2)[None]),
-        (lambda p: p + torch.tensor([40, 0, 0]), lambda pe: MovedFrames(pe[0], 4)._sines(torch.arange(40, 44))[None]),
+        (lambda p: p * 0.5, lambda pe: sines(pe[0], torch.arange(4) / 2)[None]),
+        (lambda p: p + torch.tensor([40, 0, 0]), lambda pe: sines(pe[0], torch.arange(40, 44))[None]),
     ]:
         found = denoise(backbone, request, [Elsewhere(place=moved)])[0]
         torch.testing.assert_close(found, with_rows(rows), atol=2e-5, rtol=1e-4)

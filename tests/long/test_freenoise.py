@@ -13,6 +13,7 @@ from kinema.backbones.load import load
 from kinema.core.attending import Attention
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
+from kinema.core.loop import denoise
 from kinema.core.positions import Positions
 from kinema.core.run import Run, State
 from kinema.core.schedule import Solver
@@ -20,7 +21,10 @@ from kinema.core.technique import Step, Technique
 from kinema.core.tokens import Tokens
 from kinema.core.windows import Window
 from kinema.layers.noise import rescheduled
+from kinema.long.freelong import FreeLong
 from kinema.long.freenoise import FreeNoise, _State, alone, shares
+from kinema.long.gen_l_video import GenLVideo
+from kinema.long.randomized_blending import RandomizedBlending
 from kinema.request import Request
 
 SIZE = dict(prompt="a red ball", height=32, width=64, num_inference_steps=3, seed=1)
@@ -170,6 +174,61 @@ def test_a_given_first_frame_belongs_to_the_first_window(models, tmp_path):
             found.append(run.velocity(run.schedule[1], run.hold(u), "cond"))
     torch.testing.assert_close(found[0][:, :, 1:3], found[1][:, :, 1:], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(found[0][:, :, 3:], found[2], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", [FreeNoise(window=16, stride=16, reschedule=False), GenLVideo(window=16, stride=16)])
+def test_a_clip_is_longer_than_the_table_of_places(part, models):
+    """64 frames with AnimateDiff's table of 32, in windows side by side: four short clips."""
+    backbone = models("unet")
+
+    def velocity(x, *parts):
+        asked = Request(num_frames=x.shape[2], prompt="a red ball", height=16, width=16, num_inference_steps=2)
+        with torch.no_grad(), Run.open(backbone, asked, parts) as run:
+            return run.velocity(run.schedule[1], x, "cond")
+
+    short = torch.randn(1, 4, 16, 2, 2, generator=torch.Generator().manual_seed(0))
+    long = velocity(short.repeat(1, 1, 4, 1, 1), part)
+    torch.testing.assert_close(long, velocity(short).repeat(1, 1, 4, 1, 1), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parts, says",
+    [
+        ([], "num_frames is 64; this model makes a multiple of 1 plus 1, 1 to 32"),
+        (
+            [FreeNoise(window=33)],
+            "attention sees 33 latent frames of this clip together, and model .* has places for 32",
+        ),
+        ([FreeNoise(window=16, noise_range=(1.0, 0.5))], "attention sees 64 latent frames"),
+        ([FreeNoise(window=16, block_range=(0, 2))], "attention sees 64 latent frames"),
+        ([GenLVideo(window=40)], "attention sees 40 latent frames"),
+        ([FreeLong(window=16)], "num_frames is 64"),
+    ],
+)
+def test_so_much_is_refused_where_attention_sees_frames_that_have_no_place(parts, says, models):
+    asked = Request(num_frames=64, prompt="a red ball", height=16, width=16, num_inference_steps=4)
+    with pytest.raises(KinemaError, match=says), Run.open(models("unet"), asked, parts):
+        pass
+
+
+def test_a_rotary_table_ends_for_a_call_however_attention_sees_it(models):
+    """The small Wan has places for 32 latent frames in a call, which only windows of the model itself keep to."""
+    asked, backbone = Request(num_frames=4 * 39 + 1, **{**SIZE, "width": 32}), models("wan")
+    with (
+        pytest.raises(KinemaError, match="num_frames is 157; this model makes"),
+        Run.open(backbone, asked, [FreeNoise(window=4)]),
+    ):
+        pass
+    made = denoise(backbone, asked, [RandomizedBlending(window=30, overlap=2)])[0]
+    assert made.shape[2] == 40 and made.isfinite().all()
+
+
+def test_a_longer_call_without_anybody_to_move_its_frames_is_refused(models):
+    backbone = models("unet")
+    asked = Request(num_frames=64, prompt="a red ball", height=16, width=16, num_inference_steps=2)
+    refused = pytest.raises(KinemaError, match="attention sees 64 latent frames")
+    with Run.open(backbone, asked, [FreeNoise(window=16, stride=8)]) as run, refused:
+        backbone.velocity(run.noise(), 0.5, run.conditions)
 
 
 @pytest.mark.parametrize(

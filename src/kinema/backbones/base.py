@@ -6,6 +6,7 @@ whose own methods then prepare prompts and pictures; the forward of every networ
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from kinema.backbones import continuing, encoding, parallel, reuse, solvers, tex
 from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
-from kinema.backbones.sizes import check_multiple, defaults_of
+from kinema.backbones.sizes import check_multiple, check_seen, defaults_of, settled
 from kinema.backbones.taps import AttentionDoor, TappedProcessor
 from kinema.backbones.words import Spelling, spelled
 from kinema.core.attention import PADDING, Site, current_taps
@@ -92,6 +93,7 @@ class DiffusersBackbone(ABC):
     pixels_per_cell: int = 8
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     most_tokens: tuple[int | None, int | None, int | None] = (None, None, None)  # along frames, rows, columns
+    longer_calls: ClassVar[bool] = False  # a call may have more frames than that, where attention sees parts of them
     channels: int  # of the latents
     # Inputs by latent frame -> their axis of frames.
     by_frame: Mapping[str, int] = {"picture": 2, "control": 2, "known_frames": 1}
@@ -374,6 +376,14 @@ class DiffusersBackbone(ABC):
 
     # Sizes.
 
+    def of_any_length(self) -> DiffusersBackbone:
+        other = copy.copy(self)
+        other.most_tokens = (None, *self.most_tokens[1:])
+        return other
+
+    def check_length(self, seen: int) -> None:
+        check_seen(self, seen)
+
     @property
     def frames_step(self) -> int:
         """A video has a multiple of so many frames, and one."""
@@ -381,21 +391,7 @@ class DiffusersBackbone(ABC):
 
     def settle(self, requests: Sequence[Request]) -> tuple[int, int, int, int, float]:
         """num_frames, height, width, num_inference_steps and fps of a batch, open fields filled in and checked."""
-        settled = set()
-        for r in requests:
-            d = self.defaults
-            steps, fps = r.num_inference_steps or d.num_inference_steps, r.fps or d.fps
-            settled.add((r.num_frames or d.num_frames, r.height or d.height, r.width or d.width, steps, fps))
-        if len(settled) != 1:
-            raise KinemaError("the requests of a batch differ in size, length, steps or fps; make them equal")
-        frames, height, width, steps, fps = settled.pop()
-        reach = self.most_tokens[0]
-        most = None if reach is None else (reach * self.patch[0] - 1) * self.frames_per_latent
-        check_multiple("num_frames", frames - 1, self.frames_step, most, add=1)
-        for name, value, axis in (("height", height, 1), ("width", width, 2)):
-            multiple, reach = self.pixels_per_cell * self.patch[axis], self.most_tokens[axis]
-            check_multiple(name, value, multiple, None if reach is None else reach * multiple, least=multiple)
-        return frames, height, width, steps, float(fps)
+        return settled(self, requests)
 
 
 def unit_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:

@@ -103,6 +103,7 @@ class Backbone(Protocol):
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
+    longer_calls: bool  # a call may have more latent frames than there are places, where attention sees parts of them
     frames_step: int  # a video has a multiple of so many frames, and one
     pixels_per_cell: int  # rows and columns of pixels of a latent cell
     time_per_frame: bool  # latent frames may have noise levels of their own
@@ -116,6 +117,12 @@ class Backbone(Protocol):
 
     def prepare(self, requests: Sequence[Request]) -> Conditions:
         """Checks sizes, fills in the model's defaults, encodes text and images. Raises KinemaError."""
+
+    def of_any_length(self) -> Backbone:
+        """The same model, which prepares clips of more frames than it has places for; `check_length` comes later."""
+
+    def check_length(self, seen: int) -> None:
+        """Raises: KinemaError, one sentence, when `seen` latent frames that attention sees together have no places."""
 
     def encode_texts(self, prompts: Sequence[str], conditions: Conditions | None = None) -> dict[str, Tensor]:
         """What the network is given of prompts, each (B, ...), read beside the pictures of `conditions`."""

@@ -23,9 +23,10 @@ from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions, Defaults
 from kinema.backbones.solvers import NOISE
-from kinema.backbones.unet_attention import frame_tables, placed_by
+from kinema.backbones.unet_attention import frame_tables, lengthen_tables, placed_by
 from kinema.backbones.unet_base import UNetBackbone
 from kinema.backbones.words import Spelling, spans_of
+from kinema.core.attention import current_taps
 from kinema.core.errors import KinemaError
 from kinema.models.text import clean_prompt, encode_prompts
 
@@ -100,6 +101,7 @@ class AnimateDiffBackbone(UNetBackbone):
     family = "unet"
     schedulers = NOISE
     hooks = UNetBackbone.hooks | {"positions"}
+    longer_calls = True
 
     def __init__(self, *, tokenizer: Any, text_encoder: Any, unet: Any, vae: Any, scheduler: Any, **parts: Any) -> None:
         import diffusers
@@ -108,6 +110,7 @@ class AnimateDiffBackbone(UNetBackbone):
         kind: Any = diffusers.AnimateDiffPipeline  # diffusers is not fully typed
         self.pipeline = kind(None, text_encoder, tokenizer, unet, None, scheduler)  # its `encode_prompt` needs no vae
         self.most_tokens = (int(unet.config.motion_max_seq_length), None, None)  # the table of frames ends there
+        lengthen_tables(unet)
         super().__init__(unet=unet, vae=vae, scheduler=scheduler, defaults=_defaults(unet, vae), **parts)
 
     def text_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -127,6 +130,8 @@ class AnimateDiffBackbone(UNetBackbone):
     def predict(self, x: Tensor, t: float | Tensor, inputs: Mapping[str, Tensor], conditions: Conditions) -> Tensor:
         """One noise level a clip: `t` is a float or (B,)."""
         time = self.network_time(t, x, conditions)
+        if current_taps.get() is None:  # nobody moves its frames
+            self.check_length(x.shape[2])
         with placed_by(frame_tables(self.unet)):  # of a twin, where a cache put one in its place
             output: Tensor = self.unet(
                 self.network_input(x, t, conditions).to(self.dtype),

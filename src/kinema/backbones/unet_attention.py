@@ -142,23 +142,50 @@ class MovedFrames:
         """The projected sines of frames, (L, N D)."""
         first, last = frames.aminmax()
         if frames.is_floating_point() or first < 0 or last >= len(self.table):
-            projected: Tensor = to(self._sines(frames))
+            projected: Tensor = to(sines(self.table, frames))
             return projected
         if to not in self._projected:
             self._projected[to] = to(self.table)
         return self._projected[to][frames]
 
-    def _sines(self, frames: Tensor) -> Tensor:
-        """The table's rows of whole places in it, and its formula for all others, (L, C).
 
-        Vaswani et al., "Attention Is All You Need", 2017, arXiv:1706.03762, section 3.5.
-        """
-        width = self.table.shape[1]
-        frequency = torch.exp(torch.arange(0, width, 2, device=frames.device) * (-math.log(10000.0) / width))
-        angle = torch.outer(frames.float(), frequency)
-        waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(self.table)
-        there = frames.long().clamp(0, len(self.table) - 1)
-        return torch.where((there == frames)[:, None], self.table[there], waves)
+def sines(table: Tensor, frames: Tensor) -> Tensor:
+    """The rows of a table (most frames, C) for whole places in it, and its formula for all others, (L, C).
+
+    Vaswani et al., "Attention Is All You Need", 2017, arXiv:1706.03762, section 3.5.
+    """
+    width = table.shape[1]
+    frequency = torch.exp(torch.arange(0, width, 2, device=frames.device) * (-math.log(10000.0) / width))
+    angle = torch.outer(frames.float(), frequency)
+    waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(table)
+    there = frames.long().clamp(0, len(table) - 1)
+    return torch.where((there == frames)[:, None], table[there], waves)
+
+
+class FramePlaces(torch.nn.Module):
+    """diffusers' `SinusoidalPositionalEmbedding`, which has its formula behind the end of its table.
+
+    The network was not trained there; it is for clips whose frames are moved to places in the table where attention
+    sees them.
+    """
+
+    def __init__(self, pe: Tensor) -> None:
+        """pe: the table, (1, most frames, C)."""
+        super().__init__()
+        self.pe: Tensor
+        self.register_buffer("pe", pe)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.shape[1]
+        if frames <= self.pe.shape[1]:
+            return x + self.pe[:, :frames]
+        return x + sines(self.pe[0], torch.arange(frames, device=x.device))
+
+
+def lengthen_tables(unet: Any) -> None:
+    """Lets a UNet take clips of more frames than its tables have; all others stay what they are."""
+    for layer in _motion_layers(unet):
+        layer.pos_embed = FramePlaces(layer.pos_embed.pe)
 
 
 def frame_tables(unet: Any) -> dict[Any, Any]:
@@ -167,13 +194,19 @@ def frame_tables(unet: Any) -> dict[Any, Any]:
     Those that have one: where a network makes places of frames otherwise, they cannot be moved.
     """
     found: dict[Any, Any] = {}
+    for layer in _motion_layers(unet):
+        both = (attn for attn in (layer.attn1, layer.attn2) if attn is not None)
+        found |= {attn: layer.pos_embed for attn in both if not attn.is_cross_attention}
+    return found
+
+
+def _motion_layers(unet: Any) -> Iterator[Any]:
+    """The layers of motion modules that have a table of places."""
     for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
         for motion in getattr(block, "motion_modules", None) or ():
             for layer in motion.transformer_blocks if motion is not None else ():
                 if layer.pos_embed is not None:
-                    both = (attn for attn in (layer.attn1, layer.attn2) if attn is not None)
-                    found |= {attn: layer.pos_embed for attn in both if not attn.is_cross_attention}
-    return found
+                    yield layer
 
 
 def attentions(unet: Any) -> Iterator[tuple[Site, Any]]:

@@ -14,7 +14,7 @@ from kinema.core import checks
 from kinema.core.chunks import Chunk
 from kinema.core.errors import KinemaError
 from kinema.core.loop import loop
-from kinema.core.run import Run, seeded
+from kinema.core.run import Run, prepared, seeded
 from kinema.core.technique import Step, Technique
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Rollout:
 
     def _restored(self, requests: Sequence[Request], kept: Finished) -> Conditions:
         """The conditions of a finished chunk as they were when it was."""
-        conditions = self.backbone.prepare(requests)
+        conditions = prepared(self.backbone, requests, self.techniques)
         generators = [seeded(r.seed) for r in requests]
         self.backbone.noise(conditions, generators)  # some decoders go on with the random numbers of the run
         for i, generator in enumerate(generators):

@@ -76,7 +76,7 @@ class Run:
         self.carried = State()
         for t, handed in zip(self.techniques, carried or [{}] * len(self.techniques), strict=True):
             self.carried[t] = handed
-        self.conditions: Conditions = backbone.prepare(self.requests)
+        self.conditions: Conditions = prepared(backbone, self.requests, self.techniques)
         self.generators = [seeded(r.seed) for r in self.requests]
         self.solver = backbone.solver(self.conditions)
         self.schedule = list(self.solver.steps(self))
@@ -162,6 +162,11 @@ class Run:
                 raise KinemaError(f"{t.name} needs guidance with the branches {both}, and there is none in its window")
             if t.overrides("tokens"):
                 self.backbone.check_tokens(self.beside(acting[0]), self.conditions)
+        parting = in_parts(self.backbone, self.techniques)
+        if parting:
+            whole = int(self.conditions.shape[2])
+            always = [t for t in parting if t.block_range is None and all(t.active(step) for step in self.schedule)]
+            self.backbone.check_length(min([whole, *(t.sees(self) for t in always)]))
 
     def chain(self, hook: str, x: Tensor, step: Step | None = None) -> Tensor:
         """Passes x through one hook of every technique that acts now, in list order."""
@@ -256,6 +261,16 @@ class Run:
         """Puts back the latent frames that are given and clean, so that they stay what they are."""
         known, frames = self.conditions.known, self.conditions.known_frames
         return x if known is None or frames is None else torch.where(frames, known.to(x.dtype), x)
+
+
+def prepared(backbone: Backbone, requests: Sequence[Request], techniques: Sequence[Technique]) -> Conditions:
+    """What a batch is made under; `Run` checks the length of a clip that is seen in parts when these are known."""
+    return (backbone.of_any_length() if in_parts(backbone, techniques) else backbone).prepare(requests)
+
+
+def in_parts(backbone: Backbone, techniques: Sequence[Technique]) -> list[Technique]:
+    """The techniques that let attention over time see parts of a clip that may be longer than the model's places."""
+    return [t for t in techniques if t.overrides("sees") and (t.windowed or backbone.longer_calls)]
 
 
 def seeded(seed: int | None) -> torch.Generator:

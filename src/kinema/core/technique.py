@@ -173,6 +173,14 @@ class Technique:
         """
         return None
 
+    def sees(self, run: Run) -> int:
+        """Most latent frames that attention over time sees together, at places that count from 0; asked behind `start`.
+
+        Who shows it less than the whole clip in its steps says so here: then the clip may have more frames than the
+        model has places for.
+        """
+        return int(run.conditions.shape[2])
+
     def skip(self, step: Step, block: int) -> bool:
         """Whether a block of the network is left out in this call: what goes in comes out."""
         return False

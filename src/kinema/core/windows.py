@@ -118,7 +118,8 @@ def fuse(seen: Iterable[tuple[Window, Tensor]], frames: int, weights: Sequence[T
             total = answer.new_zeros((*answer.shape[:2], frames, *answer.shape[3:]))
             norm = answer.new_zeros(len(answer), frames)
         counted = slice(window.counted.start, window.counted.stop)
-        w = answer.new_ones(1, len(window.counted)) if weights is None else torch.atleast_2d(weights[i]).to(answer)
+        w = answer.new_ones(len(window.counted)) if weights is None else weights[i].to(answer)
+        w = w.reshape(-1, len(window.counted))
         total[:, :, counted] += w[:, None, :, None, None] * answer[:, :, window.lead :]
         norm[:, counted] += w
     assert total is not None

@@ -47,7 +47,8 @@ class Rescheduled(Technique):
     def sizes(self, run: Run) -> tuple[int, int]:
         """Latent frames of a window, and from one to the next; called at `start`.
 
-        Raises: KinemaError for windows that leave frames out, and for a solver that replaces its starting noise.
+        Raises: KinemaError for windows that leave frames out, a solver that replaces its starting noise, and ahead of
+        segments that need all of their tokens.
         """
         size, stride = window_sizes(run, self, self.window, self.stride, fraction=0.25)
         if self.reschedule and size < run.conditions.shape[2] and run.solver.draws_noise:
@@ -56,7 +57,20 @@ class Rescheduled(Technique):
                 f"{self.name} orders the noise a clip begins with, and {kind} adds fresh noise in each step; ask for "
                 "another scheduler, or turn reschedule off"
             )
+        self._refuse_behind(run, size)
         return size, stride
+
+    def _refuse_behind(self, run: Run, size: int) -> None:
+        """Segments that read each other's tokens must see all of them, ahead of whoever passes those of windows."""
+        own = next(i for i, t in enumerate(run.techniques) if t is self)
+        for other in run.techniques[own + 1 :]:
+            if other.windowed and other.overrides("attend"):
+                segment = window_sizes(run, other, getattr(other, "window", None), None, fraction=1.0)[0]
+                if size < segment < run.conditions.shape[2]:
+                    raise KinemaError(
+                        f"{self.name} passes windows of {size} latent frames of the segments of {segment} that read "
+                        f"each other's tokens in {other.name}; put {other.name} ahead of it"
+                    )
 
     def wants(self, site: Site) -> bool:
         return site.kind in ("temporal", "self", "joint")

@@ -61,6 +61,10 @@ class FreeNoise(Rescheduled):
                 "places in its tokens; take a model whose positions can be moved, or a shorter clip"
             )
 
+    def sees(self, run: Run) -> int:
+        state: _State = run.state[self]
+        return state.size
+
     def attend(
         self, step: Step, site: Site, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, next: Attention
     ) -> Tensor:

@@ -53,6 +53,10 @@ class GenLVideo(Technique):
         events = [found.of(w, ahead) if texts else None for w in parts]
         run.state[self] = [(w, None if event is None else texts[event]) for w, event in zip(parts, events, strict=True)]
 
+    def sees(self, run: Run) -> int:
+        parts: list[tuple[Window, Any]] = run.state[self]
+        return max(w.stop - w.first for w, _ in parts)
+
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
         assert step.run is not None
         parts: list[tuple[Window, Any]] = step.run.state[self]

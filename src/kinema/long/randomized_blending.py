@@ -57,6 +57,10 @@ class RandomizedBlending(Technique):
             found = windows_of(run, self, size, max(size - overlap, 1), fraction=1.0)
         run.state[self] = found
 
+    def sees(self, run: Run) -> int:
+        parts: list[Window] = run.state[self]
+        return max(w.stop - w.first for w in parts)
+
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[..., Tensor]) -> Tensor:
         assert step.run is not None
         parts: list[Window] = step.run.state[self]
