@@ -7,6 +7,7 @@ from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.rollout import Rollout
 from kinema.core.run import Run
+from kinema.core.technique import Technique
 from kinema.long.vidrd import VidRD, mirrored
 from kinema.request import Request
 
@@ -46,6 +47,29 @@ def test_the_first_frames_follow_for_a_share_of_the_steps(backbone):
             x = part.before_step(step, torch.zeros(1, 48, 4, 2, 2))
             followed.append(x[0, 0, :, 0, 0].tolist())
     assert followed == [[0, (i < 4) * (10 * i + 13), (i < 2) * (10 * i + 12), 0] for i in range(5)]
+
+
+def test_three_chunks_follow_the_latents_of_the_one_ahead_as_they_went_into_its_steps(backbone):
+    """Chunk c + 1's are those of chunk c, which had followed chunk c - 1 there: after, and not before, they did."""
+    seen = []
+
+    class Watches(Technique):
+        def before_step(self, step, x):
+            seen.append((step.run.chunk.index, step.index, x))
+            return x
+
+    part = VidRD(frames=13, tied=2, guided=0.8)  # 4 latent frames: a picture, two that follow, one free
+    rollout = Rollout(backbone, Request(prompt="a ball", num_frames=29, **SIZE), [part, Watches()])
+    assert sum(f.shape[1] for f in rollout.frames()) == 29 and len(seen) == 3 * 5
+    into = {(chunk, i): x for chunk, i, x in seen}
+    for chunk in (1, 2):
+        for i in range(5):
+            ahead, x = mirrored(into[chunk - 1, i], 1), into[chunk, i]
+            same = [torch.equal(x[:, :, f], ahead[:, :, f]) for f in range(4)]
+            assert same == [False, i < 4, i < 2, False]
+    carried = rollout._carried[0]
+    assert all(torch.equal(carried[f"step.{i}"], into[1, i]) for i in range(5))
+    assert torch.equal(carried["noise"], into[1, 0])
 
 
 def test_chunks_hand_their_way_on_and_show_no_frame_twice(backbone):

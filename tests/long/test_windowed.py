@@ -1,5 +1,7 @@
 """Long clips made in windows: the analytic mean, a cut in each overlap, and the start kept in sight."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from PIL import Image
@@ -8,10 +10,14 @@ from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
 from kinema.core.run import Run
+from kinema.core.technique import Technique
 from kinema.core.windows import fuse, windows
+from kinema.events.ditctrl import DiTCtrl
 from kinema.guidance.cfg import CFG
 from kinema.long import randomized_blending
 from kinema.long.anchor_memory import AnchorMemory
+from kinema.long.freelong import FreeLong
+from kinema.long.freenoise import FreeNoise
 from kinema.long.gen_l_video import GenLVideo
 from kinema.long.randomized_blending import RandomizedBlending, cut_weights
 from kinema.request import Request
@@ -85,6 +91,39 @@ def test_a_start_that_is_given_is_told_as_clean(backbone, tmp_path):
         request = Request(prompt="a ball", image=image, num_frames=21, **SIZE)
         with Run.open(backbone, request, [part := AnchorMemory(), GenLVideo(window=3, stride=3)]) as run:
             assert part.tokens(run.schedule[0]).t == told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart(Technique):
+    """Hides from the queries of every so many frames the keys of others."""
+
+    frames: int
+
+    def attend(self, step, site, q, k, v, positions, next):
+        of_q, of_k = (places[:, 0] // self.frames for places in (positions.q, positions.k))
+        return next(q, k, v, positions, torch.where(of_q[:, None] == of_k, 0.0, -torch.inf))
+
+
+def test_windows_of_attention_in_segments_that_read_each_other(backbone):
+    """A window of the target reads the same window of the source: rotary places are as far apart as ever."""
+    x = torch.randn(1, 48, 10, 2, 2, generator=torch.Generator().manual_seed(0))
+    segments = DiTCtrl(window=6, overlap=2, share_range=(1.0, 0.0), block_range=(0, 1))
+    windowed = FreeNoise(window=2, stride=2, reschedule=False)
+    made = velocity(backbone, "a ball", x, segments, windowed)
+    torch.testing.assert_close(made, velocity(backbone, "a ball", x, segments, Apart(frames=2)), rtol=0, atol=5e-6)
+    alone = DiTCtrl(window=6, overlap=2, share_range=(0.0, 0.0))
+    assert (made - velocity(backbone, "a ball", x, alone, windowed)).abs().max() > 1e-4, "nothing is shared"
+
+
+@pytest.mark.parametrize("kind", [FreeNoise, FreeLong])
+def test_windows_ahead_of_segments_that_read_each_other_are_refused(backbone, kind):
+    request = Request(prompt="a ball", num_frames=37, **SIZE)
+    segments = DiTCtrl(window=6, overlap=2)
+    says = f"{kind.name} passes windows of 2 latent frames of the segments of 6 .* put ditctrl ahead of it"
+    with pytest.raises(KinemaError, match=says), Run.open(backbone, request, [kind(window=2), segments]):
+        pass
+    for parts in ([segments, kind(window=2)], [kind(window=6), segments], [kind(window=2), DiTCtrl(window=10)]):
+        assert denoise(backbone, request, parts)[0].isfinite().all()
 
 
 def test_what_cannot_be_windowed_is_refused_at_start(backbone):

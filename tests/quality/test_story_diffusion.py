@@ -73,6 +73,60 @@ def test_a_share_of_one_frame_is_lent_with_its_places(backbone):
     assert placed.k[12:].tolist() == [[-5, r, c] for r in (0, 1) for c in (0, 1)] and placed.extra == 4
 
 
+@pytest.mark.parametrize("t, probability", [(0.7, 0.25), (0.69, 0.8)])
+def test_a_layer_reads_with_the_probability_of_its_step(backbone, t, probability):
+    """`early` above level 0.696, `late` below; counted over blocks and steps."""
+    part, reads, kept = StoryDiffusion(rate=0.5, early=0.25, late=0.8), [], {}
+    q, k, v = torch.randn(3, 1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    places = torch.cartesian_prod(torch.arange(1), torch.arange(2), torch.arange(2))
+    positions = Positions(places, places, text=4)
+    with Run.open(backbone, Request(prompt="a", num_frames=9, **SIZE), [part]) as run:
+        run.chunk = replace(run.chunk, index=1, count=2)
+        for index in range(60):
+            for block in range(1, 11):
+                handed = f"0.{index}.cond.{block}.self.0"
+                kept |= {handed: torch.stack([k, v])[:, :, :, :2], f"{handed}.places": places[:2]}
+                kept[f"{handed}.read"] = torch.ones(1, 2, dtype=torch.bool)
+        run.carried[part] = kept
+        for index in range(60):
+            step = replace(run.schedule[1], index=index, branch="cond", t=t)
+            for block in range(1, 11):
+                read = part.attend(step, Site(block, "self", 2, 6), q, k, v, positions, lambda q, k, *rest: k)
+                reads.append(read.shape[2] == 6)
+    assert abs(sum(reads) / len(reads) - probability) < 0.06  # 3.4 standard deviations of 600 at most
+    assert 0 < sum(reads[:10]) < 10, "blocks of a step are drawn apart"
+
+
+def test_clips_of_a_batch_draw_for_themselves(backbone):
+    """What a sample lends is what it lends alone, and tokens that only another one drew are hidden from it."""
+    part, seeds = StoryDiffusion(rate=0.5, early=1.0, late=1.0), (1, 2)
+    q, k, v = torch.randn(3, 2, 2, 12, 6, generator=torch.Generator().manual_seed(0))
+    places = torch.cartesian_prod(torch.arange(1), torch.arange(3), torch.arange(4))
+    positions, site = Positions(places, places, text=12), Site(1, "self", 2, 6)
+
+    def lent(rows):
+        requests = [Request(prompt="a", num_frames=9, **{**SIZE, "seed": seeds[i]}) for i in rows]
+        with Run.open(backbone, requests, [part]) as run:
+            run.chunk = replace(run.chunk, count=2)
+            step = replace(run.schedule[1], branch="cond", t=0.5)
+            part.attend(step, site, q[rows], k[rows], v[rows], positions, lambda *given: given[0])
+            handed = part.carry(run, q[rows])
+        with Run.open(backbone, requests, [part], carried=[handed]) as run:
+            run.chunk = replace(run.chunk, index=1, count=2)
+            step = replace(run.schedule[1], branch="cond", t=0.5)
+            return part.attend(step, site, q[rows], k[rows], v[rows], positions, lambda *given: given)
+
+    _, together, _, placed, bias = lent([0, 1])
+    seen = []
+    for i in (0, 1):
+        _, alone, _, own, none = lent([i])
+        read = bias[i, 0, 0] == 0
+        assert none is None and read[:12].all() and torch.equal(together[i : i + 1, :, read], alone)
+        assert torch.equal(placed.k[read], own.k)
+        seen.append(read[12:].tolist())
+    assert seen[0] != seen[1] and set(bias.unique().tolist()) == {0.0, -torch.inf}
+
+
 def test_frames_of_a_unet_read_them_each(tmp_path):
     backbone = load(cases()["animatediff"].build(tmp_path), device="cpu", dtype="float32")
     told, _ = shots(backbone, StoryDiffusion(early=1.0, late=1.0), num_frames=8, prompt="a ball rolls, then it falls")
