@@ -214,6 +214,9 @@ def test_the_page_tells_what_was_measured_and_what_was_not():
     (row,) = [line for line in text.splitlines() if line.startswith("| `made_up` |")]
     assert "**holds** (3 prompts)" in row and "2x" in row and "+2 [" in row and "0.25x" in row
     assert "| `other` |" in text and "not measured yet" in text
+    assert "Of 2 methods 1 hold on the model" in text
+    changed = replace(CLAIM, arms=(*CLAIM.arms, Arm(name="new")))
+    assert "not measured yet" in page({"made_up": changed}, [record()])
     assert "## made_up on mini" in text and "| fewer | 12 |" in text and "Because of this." in text
 
 

@@ -99,7 +99,7 @@ def _print(found: list[dict[str, Any]], folder: Path) -> None:
     for told in found:
         costs = told["cost_beside_baseline"].get(told["main"]["arm"], {})
         times = [f"{costs[key]:.2f}x" if costs.get(key) else "-" for key in ("seconds", "memory")]
-        for i, each in enumerate((told["main"], *told["guards"])):
+        for i, each in enumerate((told["main"], *told["guards"], *told["parts"])):
             interval = each["interval"]
             rows.append(
                 (
@@ -108,7 +108,7 @@ def _print(found: list[dict[str, Any]], folder: Path) -> None:
                     "-" if each["mean"] is None else f"{each['mean']:+.3g}",
                     "-" if interval is None else f"{interval[0]:+.3g} .. {interval[1]:+.3g}",
                     *(times if i == 0 else ("", "")),
-                    told["verdict"] if i == 0 else ("kept" if each["right"] else "NOT kept"),
+                    told["verdict"] if i == 0 else ("so" if each["right"] else "NOT so"),
                 )
             )
     show(columns, rows, spare=("memory", "prompts", "model"))

@@ -94,7 +94,8 @@ class Claim:
     baseline: str  # arm that time and memory are set beside
     method: str  # arm of the method
     main: Comparison  # what is claimed
-    guards: tuple[Comparison, ...]  # what the main measure could cheat on
+    guards: tuple[Comparison, ...]  # what the main measure could cheat on, and what holds beside it
+    parts: tuple[Comparison, ...] = ()  # what single parts of the method should add; told, and not decisive
     model: str = "mini"  # of the paper's kind
     steps: int = 30  # solver steps; arms of their own may count something else
     quick_steps: int = 10  # with --quick
@@ -117,7 +118,7 @@ class Claim:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        return (self.main, *self.guards)
+        return (self.main, *self.guards, *self.parts)
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)

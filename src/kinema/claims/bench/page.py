@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +25,46 @@ of them. `--quick` takes 8 prompts and few steps, and its results are kept apart
 A claim is a file of about 30 lines; [linear_leap.py](../src/kinema/claims/methods/linear_leap.py) is one. It has the
 arms, the main comparison and its guards, by the names of [metrics](metrics.md), of costs (`seconds`, `cpu_seconds`,
 `memory`) or of functions of its own. A guard has a margin, `slack` in the measure's unit or `share` of the other arm's
-mean; below 0 it has to be gained. An arm with `as_fast_as` takes so many steps that it needs the time of another, which
-is measured first. `cases` may ask for other videos than the prompts of the world. Why a claim does not hold, once it is
-known, is told in its `notes`.
+mean; below 0 it has to be gained. What single parts of a method should add is told beside it and decides
+nothing. An arm with `as_fast_as` takes so many steps that it needs the time of another, which is measured first.
+`cases` may ask for other videos than the prompts of the world. Why a claim does not hold, once it is known, is told in
+its `notes`.
 """
-COLUMNS = ("method", "model", "claim", "paper", "main measure", "here", "beside it", "time", "memory", "verdict")
+COLUMNS = (
+    "method",
+    "model",
+    "claim",
+    "paper",
+    "main measure",
+    "here",
+    "beside it",
+    "its parts",
+    "time",
+    "memory",
+    "verdict",
+)
 
 
 def page(claims: Mapping[str, Claim], records: Iterable[Record]) -> str:
-    """The whole page. Results of claims that are no more, and quick ones, are left out."""
+    """The whole page. Quick results are left out, and those of claims that are no more or have other arms now."""
     told: dict[str, list[Record]] = {name: [] for name in claims}
     for record in records:
-        if record.setting["claim"] in told and not record.setting["quick"]:
-            told[record.setting["claim"]].append(record)
+        claim = claims.get(record.setting["claim"])
+        if claim is not None and not record.setting["quick"] and record.fits(claim):
+            told[claim.name].append(record)
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
     details: list[str] = []
-    chosen: list[Mapping[str, Any]] = []
+    found_on: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, claim in claims.items():
         if not told[name]:
-            lines.append(_line([f"`{name}`", claim.model, claim.says, claim.paper, *["-"] * 5, "not measured yet"]))
+            lines.append(_line([f"`{name}`", claim.model, claim.says, claim.paper, *["-"] * 6, "not measured yet"]))
         for record in sorted(told[name], key=lambda r: str(r.setting["model"])):
             found = summary(claim, record.pairs)
-            if record.setting["model"] == claim.model:
-                chosen.append(found)
+            found_on.setdefault(name, {})[record.setting["model"]] = found
             lines.append(_row(claim, record, found))
             details += _details(claim, record, found)
     legend = "Time and memory are the method's as multiples of its baseline's."
-    return "\n".join([HEAD, _tally(chosen, len(claims)), "", *lines, "", legend, *details]) + "\n"
+    return "\n".join([HEAD, _tally(claims, found_on), "", *lines, "", legend, *details]) + "\n"
 
 
 def read_all(folder: Path) -> list[Record]:
@@ -60,13 +73,15 @@ def read_all(folder: Path) -> list[Record]:
     return [record for record in found if record is not None]
 
 
-def _tally(chosen: Sequence[Mapping[str, Any]], count: int) -> str:
-    """How many of all methods hold, each on the model of its claim."""
-    clear = sum(found["main"]["right"] for found in chosen)
-    holding = sum(found["verdict"] == "holds" for found in chosen)
+def _tally(claims: Mapping[str, Claim], found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """How many methods hold, on the model of their claim and on any, and how many main differences are clear."""
+    ours = [found[name][claim.model] for name, claim in claims.items() if claim.model in found.get(name, {})]
+    holding = sum(each["verdict"] == "holds" for each in ours)
+    clear = sum(each["main"]["right"] for each in ours)
+    anywhere = sum(any(each["verdict"] == "holds" for each in models.values()) for models in found.values())
     return (
-        f"Of {count} methods, each on the model that its claim names, {holding} hold with all that stands beside them; "
-        f"the main\ndifference of {clear} is clear of zero."
+        f"Of {len(claims)} methods {holding} hold on the model that their claim names, and {anywhere} on at least one "
+        f"that they\nwere measured on. The main difference alone is clear of zero for {clear}."
     )
 
 
@@ -80,7 +95,8 @@ def _row(claim: Claim, record: Record, found: Mapping[str, Any]) -> str:
             claim.paper,
             _compared(found["main"]),
             _difference(found["main"]),
-            "<br>".join(f"{_compared(guard)}: {_difference(guard)}" for guard in found["guards"]),
+            "<br>".join(map(_told, found["guards"])),
+            "<br>".join(map(_told, found["parts"])) or "-",
             _times(costs["seconds"]),
             _times(costs["memory"]),
             f"**{found['verdict']}** ({found['prompts']} prompts)",
@@ -104,6 +120,11 @@ def _details(claim: Claim, record: Record, found: Mapping[str, Any]) -> list[str
 
 def _compared(difference: Mapping[str, Any]) -> str:
     return f"{difference['label']}, {difference['arm']} - {difference['against']}"
+
+
+def _told(difference: Mapping[str, Any]) -> str:
+    failed = "" if difference["right"] else "**not so:** "
+    return f"{failed}{_compared(difference)}: {_difference(difference)}"
 
 
 def _difference(difference: Mapping[str, Any]) -> str:

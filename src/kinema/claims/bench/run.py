@@ -39,6 +39,11 @@ class Record:
     def pairs(self) -> list[Row]:
         return [row["arms"] for row in self.rows]
 
+    def fits(self, claim: Claim) -> bool:
+        """Whether it was measured with the arms that the claim has."""
+        names = {arm.name for arm in claim.arms}
+        return all(names <= row.keys() for row in self.pairs)
+
     def write(self, path: Path, claim: Claim) -> None:
         told = {"format": FORMAT, "setting": self.setting, "steps_for_equal_time": self.steps}
         told |= {"summary": summary(claim, self.pairs), "rows": self.rows}
@@ -88,7 +93,7 @@ def setting(claim: Claim, backbone: Backbone, seed: int, steps: int, quick: bool
         "quick": quick,
         "request": dict(claim.request),
         "arms": arms,
-        "measures": [comparison.label for comparison in claim.comparisons],
+        "measures": sorted({comparison.label for comparison in claim.comparisons}),
     }
     found: dict[str, Any] = json.loads(json.dumps(told, default=str))
     return found

@@ -94,19 +94,20 @@ def ratio(rows: Sequence[Row], label: str, arm: str, other: str) -> float | None
 
 def summary(claim: Claim, rows: Sequence[Row]) -> dict[str, Any]:
     """Everything that is told of a claim's rows, JSON-able."""
-    main, *guards = (difference(claim, comparison, rows) for comparison in claim.comparisons)
+    main = difference(claim, claim.main, rows)
+    guards, parts = ([difference(claim, each, rows) for each in some] for some in (claim.guards, claim.parts))
     labels = list(dict.fromkeys(label for row in rows for numbers in row.values() for label in numbers))
     means = {arm.name: {label: _mean(rows, arm.name, label) for label in labels} for arm in claim.arms}
     costs = {
         arm.name: {label: ratio(rows, label, arm.name, claim.baseline) for label in ("seconds", "memory")}
         for arm in claim.arms
     }
-    told = [{**asdict(each), "right": each.clear if each is main else each.kept} for each in (main, *guards)]
     return {
         "prompts": len(rows),
         "verdict": verdict(main, guards),
-        "main": told[0],
-        "guards": told[1:],
+        "main": {**asdict(main), "right": main.clear},
+        "guards": [{**asdict(each), "right": each.kept} for each in guards],
+        "parts": [{**asdict(each), "right": each.kept} for each in parts],
         "means": means,
         "cost_beside_baseline": costs,
     }

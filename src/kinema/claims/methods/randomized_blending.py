@@ -18,6 +18,8 @@ CLAIM = Claim(
     guards=(
         Comparison(measure="sharpness", arm="at random", against="mean", better="higher", share=0.05),
         Comparison(measure="path", arm="at random", against="mean", better="higher", share=0.2),
+    ),
+    parts=(
         Comparison(measure="backdrop_drift", arm="with memory", against="at random", better="lower", share=-0.5),
         Comparison(measure="path", arm="with memory", against="at random", better="higher", share=0.2),
     ),

@@ -54,9 +54,12 @@ CLAIM = Claim(
     main=Comparison(measure="darkening", arm="vstar", against="one text", better="higher"),
     guards=(
         Comparison(measure="darker", arm="vstar", against="one text", better="higher", slack=-10.0),
+        Comparison(measure="path", arm="vstar", against="one text", better="higher", share=0.1),
+        Comparison(measure="jumps", arm="vstar", against="one text", better="lower", slack=0.5),
+    ),
+    parts=(
         Comparison(measure="darker", arm="vstar", against="texts alone", better="higher", share=0.1),
         Comparison(measure="path", arm="vstar", against="texts alone", better="higher", share=0.1),
-        Comparison(measure="jumps", arm="vstar", against="one text", better="lower", slack=0.5),
     ),
     request={"num_frames": 49},
     cases=dusk,
