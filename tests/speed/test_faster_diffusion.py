@@ -17,7 +17,7 @@ from kinema.guidance.frame_cfg import FrameCFG
 from kinema.guidance.pag import PAG
 from kinema.long.freenoise import FreeNoise
 from kinema.request import Request
-from kinema.speed.faster_diffusion import FasterDiffusion
+from kinema.speed.faster_diffusion import BlockCache, FasterDiffusion
 
 STEPS = 6
 LEVELS = {}  # noise levels of the steps on a model
@@ -115,6 +115,47 @@ def test_what_looks_into_the_network_gets_its_steps_one_by_one(model, computed):
     assert computed["decoder"] == [4] * 18  # three branches
 
 
+FAMILIES = ["wan 2.1 t2v", "cogvideox 5b", "hunyuan t2v", "hunyuan 1.5 t2v", "ltx 0.9.5 t2v", "ltx 2.0 t2v", "mochi"]
+
+
+@pytest.mark.parametrize("row", FAMILIES)
+def test_the_first_blocks_of_a_transformer_run_in_key_steps(row, model):
+    backbone, run = model(row)
+    first = {site.block: attention for site, attention in reversed(list(backbone.attentions()))}
+    calls, kept = [], max(round(0.5 * len(first)), 1)
+    hooks = [a.register_forward_pre_hook(lambda *_, i=i: calls.append(i)) for i, a in first.items()]
+    made = run(FasterDiffusion(**FEW))
+    for hook in hooks:
+        hook.remove()
+    assert [calls.count(i) for i in range(len(first))] == [3] * kept + [STEPS] * (len(first) - kept)
+    assert made.isfinite().all() and not torch.allclose(made, run(), atol=1e-4)
+    assert torch.equal(run(FasterDiffusion(every=1, injection=0.0)), run())
+
+
+def test_what_the_first_blocks_add_is_kept():
+    """Three blocks of which two are kept: y, z -> 2 y + step, 3 z."""
+    call = SimpleNamespace(step=SimpleNamespace(index=0))
+    cache, network = BlockCache(call, frozenset({0, 2}), 0.7), SimpleNamespace(blocks=[1], transformer_blocks=[2, 3])
+    assert cache.parts(network) == [1, 2]
+
+    def block(y, z, word):
+        return 2 * y + call.step.index, 3 * z
+
+    def through(y, z):
+        for part in range(2):
+            y, z = cache.around(part, block, y, z=z, word="")
+        return float(y), float(z)
+
+    assert through(torch.tensor(5.0), torch.tensor(1.0)) == (20, 9)  # added 15 and 8
+    call.step.index = 1
+    assert through(torch.tensor(7.0), torch.tensor(2.0)) == (22, 10)
+    call.step.index = 2
+    assert through(torch.tensor(1.0), torch.tensor(1.0)) == (10, 9)
+    call.step.index = 3
+    assert [float(u) for u in cache.around(0, block, torch.tensor(1.0), torch.tensor(1.0), "")] == [1, 1]
+    assert cache.around(0, block, torch.zeros(2), torch.zeros(2), "")[0].tolist() == [3, 3]  # more tokens than before
+
+
 def test_a_window_that_begins_late_begins_with_a_key_step(model, computed):
     backbone, run = model()
     run(FasterDiffusion(every=STEPS, noise_range=(0.6, 0.0)))
@@ -144,12 +185,10 @@ def test_what_cannot_be_done_is_refused(model, tiny_wan):
         model()[1](FasterDiffusion(key_steps=(0, 50)))
     with pytest.raises(KinemaError, match="every -1"):
         model()[1](FasterDiffusion(every=-1))
-    wan, request = (
-        load(tiny_wan, device="cpu", dtype="float32"),
-        Request(prompt="a ball", num_frames=5, height=32, width=32),
-    )
-    with pytest.raises(KinemaError, match="WanTransformer3DModel does not take it: it has no encoder"):
-        denoise(wan, request, [FasterDiffusion()])
+    with pytest.raises(KinemaError, match="depth of faster_diffusion is 0"):
+        model()[1](FasterDiffusion(depth=0))
+    with pytest.raises(KinemaError, match="WanVACETransformer3DModel does not take it: it adds to what its blocks"):
+        model("wan 2.1 vace")[1](FasterDiffusion())
 
 
 def test_frames_that_were_moved_stand_there_on_a_twin_too(tmp_path):

@@ -1,7 +1,8 @@
-"""Run the encoder of a UNet in few steps, and its decoder in all of them, several steps in one batch."""
+"""Run the encoder of a network in few steps, and its decoder in all of them, in UNets several steps in one batch."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Conditions
     from kinema.core.run import Run
 
+BLOCKS = ("blocks", "transformer_blocks", "single_transformer_blocks")  # of transformers, in the order they run
 PATH = VariancePreserving("epsilon")  # for changes of scale, in which what a network predicts plays no part
 
 
@@ -33,19 +35,24 @@ class FasterDiffusion(Technique):
 
     The decoder of such steps does not look at x_j, so that it makes them all in one batch at step k (`parallel`); the
     steps behind k then ask no network. In the second half of the steps x gets `injection` times the first noise.
+    In transformers, where no features skip to a decoder, the encoder is the first `depth` of the blocks, and what it
+    adds to its tokens h0 is kept: h0(x_j) + h(x_k, t_k) - h0(x_k) goes into the other blocks, step by step.
     Paper: "Faster Diffusion: Rethinking the Role of the Encoder for Diffusion Model Inference", 2023, arXiv:2312.09608;
     its key steps of 50, stretched to the number of steps. Departures: the second half of the noise levels counts as
     the second half of the steps, which it is for levels that are evenly spaced; the noise is added in units of
     variance-preserving latents, also where a solver has others. What looks into the network gets its steps one by one.
-    A transformer has no decoder that the features of an encoder skip to: it is refused.
+    The paper is about UNets; its counterpart for transformers keeps a difference, as Delta-DiT does (2024,
+    arXiv:2406.01125), because blocks that do not see x_j at all would lose what only x_j knows. It always runs the last
+    blocks, where first_block_cache and its like leave them out, and pab and taylorseer leave out layers of all blocks.
     Shapes: latents (B, C, T, H, W); the features of the encoder, which keep theirs.
-    Raises: KinemaError at start, for values out of range, and before the first step for networks that are no UNet.
+    Raises: KinemaError at start, for values out of range, and before the first step for networks of another kind.
     """
 
     key_steps: tuple[int, ...] = (0, 1, 2, 3, 5, 10, 15, 25, 35)  # steps of `of` whose encoder runs, from 0
     of: int = 50  # steps that key_steps count
     every: int = 0  # a key step every so many steps instead; 1 makes all of them key steps, 0 takes key_steps
-    parallel: bool = True  # the decoders up to the next key step as one batch: faster, takes more memory
+    parallel: bool = True  # UNets: the decoders up to the next key step as one batch, which takes more memory
+    depth: float = 0.5  # transformers: share of the blocks that is kept, above 0; the last block never is
     injection: float = 0.003  # share of the first noise that is added in each step of the second half, no unit
 
     def start(self, run: Run) -> None:
@@ -55,6 +62,9 @@ class FasterDiffusion(Technique):
             raise KinemaError(
                 f"every {self.every} and injection {self.injection} of faster_diffusion must be 0 or more"
             )
+
+        if not 0 < self.depth <= 1:
+            raise KinemaError(f"depth of faster_diffusion is {self.depth}; use more than 0, and 1 at most")
 
     def init_noise(self, run: Run, x: Tensor) -> Tensor:
         run.state[self] = x
@@ -68,6 +78,8 @@ class FasterDiffusion(Technique):
         return x + self.injection * PATH.inwards(noise.to(x.dtype), step.t)
 
     def cache(self, run: Run, call: Call) -> Any:
+        if not any(hasattr(network, "down_blocks") for network in call.networks):
+            return BlockCache(call, self.keys(run.steps), self.depth)
         acting = [step for step in run.schedule if self.active(step)]
         return EncoderCache(call, self.keys(run.steps), acting if self.parallel and not run.tapping else ())
 
@@ -126,6 +138,54 @@ class EncoderCache:
 
     def forget(self) -> None:
         self.features, self.outputs = {}, {}
+
+
+@dataclass
+class BlockCache:
+    """What the first blocks of a transformer add to their tokens, in one series of calls."""
+
+    call: Call
+    keys: frozenset[int]
+    depth: float
+    last: int = 0  # of these blocks
+    runs: bool = True  # whether they run in the call in progress
+    entered: tuple[Tensor, ...] = ()  # what went into the first of them
+    added: tuple[Tensor, ...] = ()  # by stream of tokens: the video's, and the text's or the sound's beside it
+
+    def parts(self, network: Any) -> Sequence[Any]:
+        blocks = [block for name in BLOCKS for block in getattr(network, name, ())]
+        if len(blocks) < 2:
+            raise ValueError("it has no blocks of which some could be left out")
+        if hasattr(network, "vace_blocks"):
+            raise ValueError("it adds to what its blocks give, which would be counted twice")
+        self.last = min(max(round(self.depth * len(blocks)), 1), len(blocks) - 1) - 1
+        return blocks[: self.last + 1]
+
+    def around(self, part: int, forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """The streams of tokens, which come first among what a block is given, in the order in which it gives them."""
+        streams = tuple(inspect.signature(forward).bind(*args, **named).arguments.values())
+        if part == 0:
+            alike = all(a.shape == u.shape for a, u in zip(self.added, streams, strict=False))
+            self.runs = self.call.step.index in self.keys or not self.added or not alike
+            self.entered = streams
+        if not self.runs:
+            streams = streams[: len(self.added)]
+            if part == self.last:
+                streams = tuple(u + a for u, a in zip(streams, self.added, strict=True))
+            return streams if len(streams) > 1 else streams[0]
+        made = forward(*args, **named)
+        if part == self.last:
+            given = made if isinstance(made, tuple) else (made,)
+            self.added = tuple(u - before for u, before in zip(given, self.entered, strict=False))
+        return made
+
+    def predict(
+        self, ask: Callable[..., Tensor], x: Tensor, t: float, inputs: Mapping[str, Tensor], conditions: Conditions
+    ) -> Tensor:
+        return ask(x, t, inputs, conditions)
+
+    def forget(self) -> None:
+        self.entered, self.added = (), ()
 
 
 def mapped(given: Any, change: Callable[[Tensor], Tensor]) -> Any:
