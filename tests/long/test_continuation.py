@@ -74,9 +74,10 @@ def test_a_clip_is_what_the_video_begins_with(backbone, tmp_path):
     "options, asked, says",
     [
         (dict(overlap=4), {}, "overlap of continuation is 4; use whole latent frames: 1 or 5"),
-        (dict(overlap=9), {}, "chunks of 9 frames cannot repeat 9; use an overlap of 0 to 8"),
+        (dict(overlap=9), {}, "frames of continuation is 9, and each pass is given 9 of them; use more"),
         (dict(frames=8), {}, "num_frames is 8; this model makes a multiple of 4 plus 1"),
         (dict(seconds=2.0), {}, "seconds of continuation is 2; use more than 0, with a clip"),
+        (dict(seconds=1e9), dict(video="CLIP"), "use at most 25000, which is 100000 frames"),
         ({}, dict(last_image="last.png", image="first.png"), "leave last_image out"),
         ({}, dict(video="CLIP", keep="-4:"), "keep is '-4:', and continuation goes on from first frames"),
         ({}, dict(video="CLIP", num_frames=6), "num_frames is 6, and the clip to go on from has 6; use more"),

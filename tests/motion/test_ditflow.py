@@ -151,6 +151,17 @@ def test_the_first_steps_of_a_sketch_are_not_optimised(backbone, clip, monkeypat
     assert asked and max(asked) <= 0.8
 
 
+def test_the_error_of_a_batch_is_the_sum_of_its_clips(backbone, clip):
+    part, errors = DiTFlow(reference=clip, inject=False), []
+    x = torch.randn(backbone.latent_shape(2, 9, 64, 64), generator=torch.Generator().manual_seed(0))
+    for requests, u in (([ASKED] * 2, x), ([ASKED], x[:1]), ([ASKED], x[1:])):
+        with torch.no_grad(), Run.open(backbone, requests, [part]) as run:
+            step = run.schedule[0]
+            run.state[part].flow = part._flow(step, run.state[part].latents.to(u).expand_as(u), [], hard=True)[:1]
+            errors.append(part.error(step, u).item())
+    assert errors[0] == pytest.approx(errors[1] + errors[2], rel=1e-4) and errors[1] != pytest.approx(errors[2])
+
+
 def test_a_batch_has_no_tables_of_its_own(backbone, clip, tmp_path):
     with pytest.raises(KinemaError, match="finds tables for one clip, and 2 are asked for"):
         made(backbone, DiTFlowPositions(reference=clip), request=[ASKED, ASKED.changed(seed=2)])
@@ -167,7 +178,7 @@ def test_tables_run_beside_another_attention_and_windows_are_refused(backbone, c
 def test_what_cannot_be_followed_is_refused(backbone, clip):
     for part, words in [
         (DiTFlow(), "reference of ditflow is empty"),
-        (DiTFlow(reference=clip, iterations=-1), "iterations -1"),
+        (DiTFlow(reference=clip, iterations=-1), "iterations of ditflow is -1"),
         (DiTFlow(reference=clip, lr=(0.0, 0.1)), "lr"),
         (DiTFlow(reference=clip, block=9), "block of ditflow is 9; use 0 to 1"),
         (DiTFlow(reference=clip, block_range=(0, 1)), "block_range of ditflow"),

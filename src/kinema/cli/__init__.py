@@ -138,7 +138,8 @@ def _is_bad_input(error: Exception) -> bool:
 def _unexpected(error: Exception) -> str:
     from kinema.files import reason
 
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    memory = ("out of memory", "can't allocate memory")
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in memory):
         return "there is not enough memory; try fewer frames, a smaller size or --dtype bfloat16"
     what = reason(error) if isinstance(error, OSError) else str(error)
     first = next((line for line in what.splitlines() if line.strip()), "no reason given")

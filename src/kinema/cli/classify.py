@@ -50,6 +50,7 @@ def classify(
     stages = tuple(_pair(text, int, "--eliminate") for text in eliminate or ())
     part = None if seconds is None else _pair(seconds, float, "--seconds")
     with shown("calls", "nothing is kept of it") as tell:
+        tell(0, samples * len(texts), 0)
         found = run(
             video,
             texts,

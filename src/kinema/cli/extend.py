@@ -37,11 +37,14 @@ def extend(
     Example: kinema extend ball.mp4 "the red ball bounces" --seconds 4
     """
     from kinema.cli.generate import make
+    from kinema.timeline import Prompt
 
     options.check_there(video)
     path = Path(out or f"{Path(video).with_suffix('').name}-longer.mp4")
     if path.exists() and path.samefile(video):
         raise KinemaError(f"{path} is the video that is continued; choose another name")
+    if prompt and Prompt.parse(prompt).timeline.timed:
+        raise KinemaError("the prompt gives times, which would count from the clip's end; write 'a, then b' without")
     given |= options.known(prompt=prompt, video=video)
     make(
         options.around(given, "continuation", seconds=seconds, frames=frames, overlap=overlap), None, str(path), as_json

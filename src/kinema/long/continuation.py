@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kinema.request import Request
 
 
+LONGEST = 100_000  # frames, as of a request
+
+
 @technique("continuation", paper="arXiv:2310.20700", base="LaVie (SEINE)", neutral=dict(frames=100_001))
 @dataclass(frozen=True, kw_only=True)
 class Continuation(Technique):
@@ -45,7 +48,7 @@ class Continuation(Technique):
         fps = request.fps or backbone.defaults.fps
         opening = backbone.opening(request) if request.video is not None and request.keep is None else None
         there = 0 if opening is None else len(opening)
-        self._check(backbone, there)
+        self._check(backbone, there, size, fps)
         frames = request.num_frames or (
             backbone.defaults.num_frames if opening is None else there + size - self.overlap
         )
@@ -58,12 +61,16 @@ class Continuation(Technique):
         asks = happening(request, frames, fps, there)
         return split(request, frames, size, self.overlap, given=True, asks=asks, opening=opening)
 
-    def _check(self, backbone: Backbone, there: int) -> None:
+    def _check(self, backbone: Backbone, there: int, size: int, fps: float) -> None:
         k = backbone.frames_per_latent
         if self.overlap < 1 or (self.overlap - 1) % k:
             below = max(self.overlap - 1, 0) // k * k + 1
             raise KinemaError(
                 f"overlap of {self.name} is {self.overlap}; use whole latent frames: {below} or {below + k}"
+            )
+        if size <= self.overlap:
+            raise KinemaError(
+                f"frames of {self.name} is {size}, and each pass is given {self.overlap} of them; use more"
             )
         if 0 < there < self.overlap:
             raise KinemaError(
@@ -73,6 +80,10 @@ class Continuation(Technique):
             raise KinemaError(
                 f"seconds of {self.name} is {self.seconds:g}; use more than 0, with a clip to go on from as video and "
                 "without keep"
+            )
+        if self.seconds is not None and self.seconds * fps > LONGEST:
+            raise KinemaError(
+                f"seconds of {self.name} is {self.seconds:g}; use at most {LONGEST / fps:g}, which is {LONGEST} frames"
             )
 
     def _check_given(self, request: Request) -> None:

@@ -54,10 +54,12 @@ class MotionTransfer(Technique, ABC):
     inject: bool = True  # whether the first block reads the keys and values of the reference in the guided steps
 
     def start(self, run: Run) -> None:
-        if self.iterations < 0 or self.temperature <= 0 or min(self.lr) <= 0:
+        if self.iterations < 0:
+            raise KinemaError(f"iterations of {self.name} is {self.iterations}; use 0 or more")
+        if self.temperature <= 0 or min(self.lr) <= 0:
+            lr = " to ".join(f"{rate:g}" for rate in self.lr)
             raise KinemaError(
-                f"{self.name} has iterations {self.iterations}, temperature {self.temperature:g} and lr {self.lr}; "
-                "use 0 or more, and numbers above 0"
+                f"temperature of {self.name} is {self.temperature:g} and its lr {lr}; use numbers above 0"
             )
         if self.block_range is not None:
             raise KinemaError(

@@ -50,6 +50,7 @@ def classify(
     from kinema.video import Video, clip_address
 
     method = DiffusionClassifier(**settings)
+    Request(num_frames=num_frames, height=height, width=width, seed=method.seed)  # which refuses what is out of range
     if isinstance(texts, str) or any(not text.strip() for text in texts):
         raise KinemaError("texts are one text, or one of them is empty; give a list of texts to choose between")
     clip = video if isinstance(video, Video) else Video(video) if isinstance(video, np.ndarray) else Video.load(video)

@@ -198,8 +198,8 @@ class DiffusionClassifier:
         for before, (count, keep), after in zip(rows, self.eliminate, rows[2:], strict=False):
             if not (before[0] < count < after[0] and before[1] >= keep > after[1] and count > 1):
                 raise KinemaError(
-                    f"eliminate is {self.eliminate}; use pairs of samples that grow from 2 to below {self.samples} and "
-                    f"texts that do not, at most {len(texts)}"
+                    f"eliminate is {self.eliminate}; use samples that grow, from 2 to below {self.samples}, each with "
+                    f"texts that do not grow, 1 or more and at most {len(texts)}"
                 )
 
 
