@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backbones.families import cases
+from backbones.families import cases, networks
 from kinema.backbones.load import load
 from kinema.core.attention import Positions
 from kinema.core.errors import KinemaError
@@ -20,6 +20,7 @@ from kinema.guidance.cfg import CFG
 from kinema.request import Request
 
 CASES = cases()
+NETWORKS = networks()
 PROMPT, NEGATIVE, SEED = "a red ball rolls left &amp; jumps", "a blue cube", 11
 TOLERANCE = 1e-4  # largest absolute difference of latents (unit variance)
 
@@ -103,7 +104,7 @@ def child(backbone, path):
     return backbone
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.embedding])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if CASES[name].embedding])
 def test_a_token_carries_the_cell_the_grid_names(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -150,7 +151,7 @@ class Looks(Technique):
         return next(q, k, v, positions)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_looking_changes_no_bit_and_leaves_nothing(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -181,7 +182,7 @@ class Scales(Technique):
         return 2 * next(q, k, 0.5 * v, positions)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_attention_is_linear_in_its_values(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -204,7 +205,7 @@ class Moves(Technique):
         return Positions(positions.q + offset, positions.k + offset * self.keys, positions.first)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_moving_all_positions_changes_nothing_and_moving_some_does(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -235,7 +236,7 @@ class TwoTexts(Technique):
         return torch.stack([first, ~first])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_each_frame_reads_its_own_text(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -264,7 +265,7 @@ def test_frames_of_a_batch_read_as_those_of_its_requests(name, folders, pictures
     torch.testing.assert_close(seen[1], torch.cat([seen[3], seen[5]]), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_batch_is_its_requests_one_by_one(name, folders, pictures):
     case = CASES[name]
     backbone = load(folders(name), device="cpu", dtype="float32")
@@ -283,7 +284,7 @@ def test_a_batch_is_its_requests_one_by_one(name, folders, pictures):
         assert (alone[0].int() - frames[i].int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_two_runs_in_two_threads_do_not_see_each_other(name, folders, pictures):
     from concurrent.futures import ThreadPoolExecutor
 

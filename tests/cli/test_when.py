@@ -7,7 +7,7 @@ import torch
 
 import kinema
 from kinema.cli import run
-from kinema.cli.when import read_times
+from kinema.cli.when import Seen, read_times
 from kinema.timeline import Timeline
 from kinema.timeline.sheet import BACK, COLOURS, EDGE, GAP_IN_TIME, LINE, lanes_of, timeline_sheet
 from kinema.video import Video, load_picture
@@ -79,6 +79,16 @@ def test_the_judge_reads_when_events_of_the_world_begin_and_end():
     late = read_times(video, timed_caption(spec).replace("0.", "0.3", 1), WORLD, "mini")[0][0]
     assert late.to_dict()["start_error"] == pytest.approx(read[0].to_dict()["start_error"] + read[0].start - late.start)
     assert str(late).startswith(f"{late.word}: asked for at {late.start:.2f}-{late.end:.2f} s, read at")
+
+
+def test_times_of_two_things_are_told_with_doubt():
+    video = Video(torch.zeros(49, 128, 128, 3, dtype=torch.uint8).numpy(), fps=8)
+    read, why = read_times(video, "0-3s: a red ball jumps | 3-6s: a blue cube grows", WORLD, "m")
+    assert [event.word for event in read] == ["jump", "grow"]
+    assert why == "less sure, as the prompt names 2 things and the judge was trained on 1"
+    told = Seen(read=tuple(read), why=why)
+    assert next(told.lines()) == f"times of events: {why}" and told.to_dict()["events_doubt"] == why
+    assert told.to_dict()["events_not_read"] is None and Seen(why="x").to_dict()["events_doubt"] is None
 
 
 @pytest.mark.parametrize(

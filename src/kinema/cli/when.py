@@ -78,20 +78,21 @@ def write_sheet(
 
 
 def read_times(video: Video, asked: str, card: Mapping[str, Any], model: str) -> tuple[list[Read], str]:
-    """The events of a prompt with times as the judge reads them, or none and the reason why it does not.
+    """The events of a prompt with times as the judge reads them, and what makes them doubtful; or none, and why.
 
     card: of the model, which says what clips it was trained on; the judge knows those of kinema's world only.
     """
     if why := _strange(video, card, model):
         return [], why
     from kinema.metrics.extractors.extractor import load_extractor
-    from kinema.metrics.prompt.event_timing import pairs, untold
+    from kinema.metrics.prompt.event_timing import doubt, pairs, untold
     from kinema.metrics.viewing import Viewing
 
     clip, world = Viewing(video.frames, video.fps, prompt=asked), load_extractor("world")
     if why := untold(clip, world):
         return [], why
-    return [Read(w.word, w.start, w.end, None if r is None else (r.start, r.end)) for w, r in pairs(clip, world)], ""
+    read = [Read(w.word, w.start, w.end, None if r is None else (r.start, r.end)) for w, r in pairs(clip, world)]
+    return read, doubt(clip, world)
 
 
 def _strange(video: Video, card: Mapping[str, Any], model: str) -> str:
@@ -111,17 +112,21 @@ class Seen:
 
     sheet: Path | None = None
     read: tuple[Read, ...] = ()
-    why: str = ""  # the times of events are not read
+    why: str = ""  # the times of events are not read, or doubtful
 
     def to_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = {} if self.sheet is None else {"sheet": str(self.sheet)}
         if self.read or self.why:
-            told |= {"events": [event.to_dict() for event in self.read], "events_not_read": self.why or None}
+            told |= {"events": [event.to_dict() for event in self.read]}
+            told |= {
+                "events_not_read": None if self.read else self.why,
+                "events_doubt": (self.why or None) if self.read else None,
+            }
         return told
 
     def lines(self) -> Iterator[str]:
         if self.why:
-            yield f"times of events: not read, as {self.why}"
+            yield f"times of events: {self.why if self.read else f'not read, as {self.why}'}"
         yield from map(str, self.read)
         if self.sheet is not None:
             yield str(self.sheet)

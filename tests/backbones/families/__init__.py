@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +36,16 @@ class Case:
     shift: float = 2.0  # latent cells by which all positions may be moved without changing the result; 0 is none
 
 
+SAMPLED_OTHERWISE = re.compile(r", (no guidance|true guidance.*|alone|euler.*|dpm.*|ddim.*|distilled.*)$")
+
+
 def cases() -> dict[str, Case]:
     found: dict[str, Case] = {}
     for module in pkgutil.iter_modules(__path__):
         found |= importlib.import_module(f"{__name__}.{module.name}").CASES
     return found
+
+
+def networks() -> list[str]:
+    """The rows but for those whose network another row has, too, with another solver or guidance."""
+    return [name for name in cases() if not SAMPLED_OTHERWISE.search(name)]

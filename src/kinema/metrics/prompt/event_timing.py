@@ -81,6 +81,17 @@ def untold(clip: Viewing, extractor: Extractor) -> str:
     return ""
 
 
+def doubt(clip: Viewing, extractor: Extractor) -> str:
+    """Why the times are less sure than those in clips like the judge's own; "" where they are not.
+
+    In rendered clips of two things the judge misses about one event in four, in those of one thing one in twelve.
+    """
+    things, most = len(asked(clip).words.objects), judge_of(extractor).config.objects
+    return (
+        f"less sure, as the prompt names {things} things and the judge was trained on {most}" if things > most else ""
+    )
+
+
 def times(clip: Viewing, extractor: Extractor) -> Sequence[TimedEvent]:
     """The events of a clip of any length, with start and end in seconds."""
     return long_clips.event_times(clip, extractor) if long_clips.is_long(clip) else event_times(clip, extractor)
