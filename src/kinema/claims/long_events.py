@@ -31,7 +31,8 @@ from kinema.world.render import render_frames
 from kinema.world.sample import FIRST, sample_spec
 from kinema.world.spec import SceneSpec
 
-CASES = ((50, 2), (50, 3), (97, 3), (97, 4), (97, 6))  # frames and events
+# Frames, events and things; the judge was trained on one thing.
+CASES = ((50, 2, 1), (50, 3, 1), (97, 3, 1), (97, 4, 1), (97, 6, 1), (97, 4, 2))
 
 
 @dataclass(eq=False)
@@ -62,9 +63,9 @@ class Found:
         }
 
 
-def scenes(count: int, frames: int, events: int, seed: int) -> Iterator[SceneSpec]:
+def scenes(count: int, frames: int, events: int, seed: int, things: int = 1) -> Iterator[SceneSpec]:
     """So many scenes of this length with so many events in a row; a seed whose scene does not fit is left out."""
-    curriculum = replace(FIRST, num_frames=frames, event_weights=(0.0,) * (events - 1) + (1.0,))
+    curriculum = replace(FIRST, num_frames=frames, event_weights=only(events), object_weights=only(things))
     while count:
         seed += 1
         try:
@@ -72,6 +73,11 @@ def scenes(count: int, frames: int, events: int, seed: int) -> Iterator[SceneSpe
         except ValueError:  # it does not fit into the picture
             continue
         count -= 1
+
+
+def only(count: int) -> tuple[float, ...]:
+    """Weights of a curriculum for always so many."""
+    return (0.0,) * (count - 1) + (1.0,)
 
 
 def measure(reader: World, specs: Iterator[SceneSpec] | list[SceneSpec]) -> Found:
@@ -92,12 +98,12 @@ def main(
 ) -> None:
     """Measure how often events of long rendered clips are found, and how far their times are off."""
     reader, numbers = World(""), {}
-    for frames, events in CASES:
-        specs = list(scenes(count, frames, events, seed))
+    for frames, events, things in CASES:
+        specs = list(scenes(count, frames, events, seed, things))
         for which, drawn in (("as drawn", specs), ("moved", [moved(spec) for spec in specs])):
-            name = f"{frames} frames, {events} events {which}"
+            name = f"{frames} frames, {events} events{' of two things' * (things == 2)} {which}"
             numbers[name] = measure(reader, drawn).to_dict()
-            print(f"{name:32}", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in numbers[name].items()))
+            print(f"{name:46}", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in numbers[name].items()))
     if as_json is not None:
         write_text(as_json, json.dumps(numbers, indent=2) + "\n")
 
