@@ -27,7 +27,7 @@ def test_weights_are_those_of_the_loaded_model(name, tmp_path, monkeypatch):
         loaded[part] = read(self, part, *options)
         return loaded[part]
 
-    for dtype in ("float32", "bfloat16", "float16"):
+    for dtype in ("float32", "bfloat16"):
         loaded.clear()
         with monkeypatch.context() as patch:
             patch.setattr(Folder, "module", module)
