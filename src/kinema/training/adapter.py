@@ -65,7 +65,7 @@ class Adapter:
         self.networks: Mapping[str, Any] = takers(backbone)
         self.config = peft.LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,  # type: ignore[arg-type]
+            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=list(settings.targets),
             init_lora_weights=True,
