@@ -45,8 +45,8 @@ class FreeLong(Rescheduled):
     which is linear.
     Shapes: q, k, v (B, N, L, D) with the frames in L; transforms of (T, rows, columns) in float32.
     Raises: KinemaError at start, for windows and cutoffs out of range, a scheduler that adds fresh noise in its steps,
-    and global_scale with a model whose frames cannot be moved; in the first step, behind a technique that passes some
-    of the tokens.
+    global_scale with a model whose frames cannot be moved, and ahead of longer segments that read each other's tokens;
+    in the first step, behind a technique that passes some of the tokens.
     """
 
     conflicts = ("freenoise",)

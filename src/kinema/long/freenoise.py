@@ -47,8 +47,8 @@ class FreeNoise(Rescheduled):
     far from each window. The authors' 16 frames every 4 are a
     window of the length the model was trained on, every quarter of it.
     Shapes: noise (B, C, T, H, W); q, k, v (B, N, L, D) with the frames in L.
-    Raises: KinemaError at start, for windows that leave frames out, a scheduler that adds fresh noise in its steps, and
-    a model whose frames cannot be placed anew.
+    Raises: KinemaError at start, for windows that leave frames out, a scheduler that adds fresh noise in its steps, a
+    model whose frames cannot be placed anew, and ahead of longer segments that read each other's tokens.
     """
 
     def start(self, run: Run) -> None:
