@@ -84,7 +84,7 @@ def untold(clip: Viewing, extractor: Extractor) -> str:
 def doubt(clip: Viewing, extractor: Extractor) -> str:
     """Why the times are less sure than those in clips like the judge's own; "" where they are not.
 
-    In rendered clips of two things the judge misses about one event in four, in those of one thing one in twelve.
+    In rendered clips of two things the judge misses three events in ten, in those of one thing one in twelve.
     """
     things, most = len(asked(clip).words.objects), judge_of(extractor).config.objects
     return (
