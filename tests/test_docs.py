@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -177,3 +178,10 @@ def test_the_judge_reaches_what_the_page_says():
     for name, found in card["accuracy"].items():
         value = re.search(rf"^\| {name}s? \| ([\d.]+)%", page[page.index("## The judge") :], re.M)
         assert value and float(value[1]) == pytest.approx(100 * found["value"], abs=0.06)
+
+
+def test_the_results_in_the_package_are_those_of_the_pages():
+    tool = runpy.run_path(str(ROOT / "tools" / "embed_results.py"))
+    assert json.loads(tool["RESULTS"].read_text()) == json.loads(json.dumps(tool["results"]())), (
+        "python tools/embed_results.py"
+    )

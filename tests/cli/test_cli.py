@@ -212,7 +212,11 @@ def test_techniques_are_listed_and_explained(capsys):
         assert run(["techniques", name, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["fields"].keys() >= {"noise_range", "block_range"}
         assert run(["techniques", name]) == 0
-        assert entry.paper in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert entry.paper in told and "Model families that refuse it" in told
+    assert run(["techniques", "freenoise"]) == 0
+    told = capsys.readouterr().out
+    assert "holds" in told and "cogvideox" in told and "prompts" in told
     assert run(["techniques", "apgg"]) == 2
     assert "did you mean 'apg'" in capsys.readouterr().err
 

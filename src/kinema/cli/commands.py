@@ -41,7 +41,10 @@ class Later(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         module, _, attribute = self.place.partition(":")
         app = getattr(importlib.import_module(module), attribute or "app")
-        return typer.main.get_command(app).make_context(info_name, args, parent=parent, **extra)
+        found = typer.main.get_command(app)
+        if found.help:  # lines of a paragraph are one, as the terminal breaks them itself
+            found.help = "\n\n".join(" ".join(part.split()) for part in found.help.split("\n\n"))
+        return found.make_context(info_name, args, parent=parent, **extra)
 
 
 def command() -> Any:
