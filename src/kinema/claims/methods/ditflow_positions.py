@@ -92,7 +92,7 @@ def arm(name: str) -> Own:
 
 CLAIM = Claim(
     name="ditflow_positions",
-    says="positions that were optimised once serve another prompt, and leave it its words, better than latents do",
+    says="positions that were optimised once make another prompt's things go the same way, better than latents do",
     paper="better motion in zero-shot reuse than optimised latents with CogVideoX-5B, at no cost",
     arms=tuple(
         Arm(name=name, own=arm(name))
@@ -100,17 +100,18 @@ CLAIM = Claim(
     ),
     baseline="plain",
     method="tables used again",
-    main=Comparison(measure="t2v_alignment", arm="tables used again", against="latents used again", better="higher"),
+    main=Comparison(measure="path cosine", arm="tables used again", against="latents used again", better="higher"),
     guards=(
         # At least 80% of what the optimised clip itself reaches.
         Comparison(measure="path cosine", arm="tables used again", against="optimised", better="higher", share=0.2),
         Comparison(measure="path cosine", arm="tables used again", against="plain", better="higher", slack=-0.25),
         Comparison(measure="t2v_alignment", arm="tables used again", against="plain", slack=0.05),
     ),
+    parts=(Comparison(measure="t2v_alignment", arm="tables used again", against="latents used again"),),
     cases=other_scenes,
     steps=20,
     notes={
-        "mini": "Both ways carry the motion over, latents more of it. The prompts ask for one thing in the middle: "
-        "there latents of another scene take nothing from the words, while tables change the shape of the thing.",
+        "mini": "Tables carry the motion to any prompt, latents to about half of them; the words of those are as "
+        "they were either way, but for one shape in ten that the tables change.",
     },
 )

@@ -28,10 +28,4 @@ CLAIM = Claim(
     measures=READERS,
     steps=16,
     quick_steps=4,
-    notes={
-        "mini-unet": (
-            "What falls is the kind that the judge reads, as with FreeNoise, whose noise it shares: this "
-            "model draws kinds as blobs, and one that is read wrongly is so in all four parts of the clip."
-        ),
-    },
 )

@@ -30,8 +30,6 @@ CLAIM = Claim(
     steps=16,
     quick_steps=4,
     notes={
-        "mini-unet": "Times are of the processor, 1.24 times those of direct sampling. What falls is the kind that the "
-        "judge reads: this model draws kinds as blobs, and with one noise for the whole clip a kind that is "
-        "read wrongly is wrong in all four parts of it. Ground, sky and colour stay.",
+        "mini-unet": "Times are of the processor, as the machine was shared.",
     },
 )

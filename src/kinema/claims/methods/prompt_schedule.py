@@ -25,4 +25,10 @@ CLAIM = Claim(
     measures=READERS,
     steps=16,
     quick_steps=4,
+    notes={
+        "mini": "The picture stays what it was, more so than with texts that change in all blocks and steps. But "
+        "the events are lost with what is left out: texts in all blocks show 0.84 of them, the schedule 0.45. On "
+        "mini, whose text comes from cross-attention in six blocks, what happens is decided where the schedule has "
+        "all frames read one text.",
+    },
 )

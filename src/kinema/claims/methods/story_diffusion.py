@@ -71,4 +71,9 @@ CLAIM = Claim(
     request={"num_frames": 25 * len(PLACES)},
     cases=stories,
     steps=20,
+    notes={
+        "mini": "Places are all right, and things no more alike. mini has seen no caption without a colour: without "
+        "one it draws things dark, small or not at all, and takes none from the other shots, not even from all "
+        "their tokens in all blocks and steps; with the colour in each prompt things are alike by themselves.",
+    },
 )

@@ -27,10 +27,7 @@ CLAIM = Claim(
     steps=16,
     quick_steps=4,
     notes={
-        "mini": (
-            "Seams and the backdrop's drift fall as claimed; the drift of the subject's hue falls by a "
-            "fifth, where half was asked for, as all chunks read the same text and this model keeps its "
-            "colour by that alone."
-        ),
+        "mini": "The seam and the drift of the backdrop fall; the drift of the thing's hue hardly does, where half "
+        "was asked for, as all chunks read the same text and this model keeps its colour by that alone.",
     },
 )

@@ -67,8 +67,8 @@ CLAIM = Claim(
     steps=16,
     quick_steps=4,
     notes={
-        "mini": "The texts bring the change, and looking at neighbours makes it steadier and larger; but the subject "
-        "moves less than without, where the paper says more. A latent frame here holds four frames of a clip "
-        "of thirteen, and a neighbour is already half a second away, which may be why.",
+        "mini": "Texts that change bring the change, and looking at neighbours makes it larger; but less moves than "
+        "with the texts alone. A latent frame is four frames of a clip of thirteen, and a neighbour already half a "
+        "second away, which may be why.",
     },
 )
