@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kinema.claims.bench.claim import Case, Own
+from kinema.claims.bench.claim import COSTS, Case, Own
 from kinema.metrics import long_clips, subject
 from kinema.metrics.extractors.extractor import Extractor, load_extractor
 from kinema.timeline import Event, Timeline
@@ -31,7 +32,12 @@ SAYINGS = {  # of events that can follow each other
 
 def reader(read: Callable[[Viewing, Extractor], float | None]) -> Measure:
     """A reader as a measure of a claim, with kinema's own networks."""
-    return lambda clip, case: read(clip, load_extractor("world"))
+
+    @functools.wraps(read)
+    def measure(clip: Viewing, case: Case) -> float | None:
+        return read(clip, load_extractor("world"))
+
+    return measure
 
 
 READERS = {
@@ -76,4 +82,4 @@ def in_turn(events: int) -> Callable[[int, Backbone], list[Case]]:
 
 def bar(**values: float) -> Own:
     """An arm that makes nothing and has these values: what another arm has to reach."""
-    return lambda backbone, case, seed, steps: dict(values)
+    return lambda backbone, case, seed, steps: {**dict.fromkeys(COSTS), **values}

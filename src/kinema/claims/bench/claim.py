@@ -102,6 +102,7 @@ class Claim:
     request: Mapping[str, Any] = field(default_factory=dict)  # fields of the request of all arms: num_frames, ...
     cases: Callable[[int, Backbone], Sequence[Case]] = prompts_of_the_world
     measures: Mapping[str, Callable[[Viewing, Case], float | None]] = field(default_factory=dict)  # of its own
+    means: Mapping[str, str] = field(default_factory=dict)  # of numbers that an arm's `own` gives, what they say
     notes: Mapping[str, str] = field(default_factory=dict)  # model -> why it does not hold there, once examined
 
     def __post_init__(self) -> None:

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kinema.claims.bench.claim import Better, Claim, Comparison, Numbers
+from kinema.claims.bench.claim import COSTS, Better, Claim, Comparison, Numbers
 from kinema.metrics.statistics import bootstrap
 
 Verdict = Literal["holds", "holds in part", "does not hold here", "too few prompts"]
 Row = Mapping[str, Numbers]  # arm -> values, of one case
+FEWEST = 5  # prompts, for a verdict
 RULE = (
     "A claim **holds** when the 95% interval of its main difference is clear of zero in the claimed direction, and\n"
-    "what the main measure could cheat on stays within its margin on average; it **holds in part** when only one of\n"
-    "the two is so, and otherwise it **does not hold here**."
+    "all that stands beside it, above all what the main measure could cheat on, stays within its margin on average;\n"
+    "it **holds in part** when the main difference is clear and something beside it is lost, and otherwise it **does\n"
+    f"not hold here**. With fewer than {FEWEST} prompts nothing is said."
 )
 
 
@@ -79,10 +81,11 @@ def difference(claim: Claim, comparison: Comparison, rows: Sequence[Row]) -> Dif
 
 def verdict(main: Difference, guards: Sequence[Difference]) -> Verdict:
     """See RULE."""
-    if main.interval is None:
+    if main.interval is None or main.count < FEWEST:
         return "too few prompts"
-    right = (main.clear, all(guard.kept for guard in guards))
-    return "holds" if all(right) else "holds in part" if any(right) else "does not hold here"
+    if not main.clear:
+        return "does not hold here"
+    return "holds" if all(guard.kept for guard in guards) else "holds in part"
 
 
 def ratio(rows: Sequence[Row], label: str, arm: str, other: str) -> float | None:
@@ -98,10 +101,7 @@ def summary(claim: Claim, rows: Sequence[Row]) -> dict[str, Any]:
     guards, parts = ([difference(claim, each, rows) for each in some] for some in (claim.guards, claim.parts))
     labels = list(dict.fromkeys(label for row in rows for numbers in row.values() for label in numbers))
     means = {arm.name: {label: _mean(rows, arm.name, label) for label in labels} for arm in claim.arms}
-    costs = {
-        arm.name: {label: ratio(rows, label, arm.name, claim.baseline) for label in ("seconds", "memory")}
-        for arm in claim.arms
-    }
+    costs = {arm.name: {label: ratio(rows, label, arm.name, claim.baseline) for label in COSTS} for arm in claim.arms}
     return {
         "prompts": len(rows),
         "verdict": verdict(main, guards),

@@ -9,7 +9,7 @@ from kinema.metrics.viewing import Viewing
 
 
 def wobble(clip: Viewing, case: Case) -> float | None:
-    """See `size_wobble`."""
+    """How much the size of the subject goes up and down from frame to frame, a share of it."""
     return size_wobble(clip, load_extractor("world"))
 
 

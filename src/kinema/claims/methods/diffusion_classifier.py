@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kinema.claims.bench.claim import Arm, Case, Claim, Comparison, Numbers, Own
+from kinema.claims.bench.claim import COSTS, Arm, Case, Claim, Comparison, Numbers, Own
 from kinema.claims.bench.scenes import drawn
 from kinema.world.caption import caption
 from kinema.world.sample import CURRICULA
@@ -55,7 +55,7 @@ def classified(**settings: Any) -> Own:
 
 
 def chance(backbone: Any, case: Case, seed: int, samples: int | None) -> Numbers:
-    return {"right": 1 / TEXTS, "standard_error": None}
+    return {**dict.fromkeys(COSTS), "right": 1 / TEXTS, "standard_error": None}
 
 
 CLAIM = Claim(
@@ -75,6 +75,10 @@ CLAIM = Claim(
         Comparison(measure="right", arm="shared noise", against="chance", better="higher", share=-1.0),  # twice
     ),
     parts=(Comparison(measure="standard_error", arm="shared noise", against="own noise", better="lower", share=-0.5),),
+    means={
+        "right": "1 when the clip's own text fits best, else 0.",
+        "standard_error": "Of the difference between the errors of two texts, no unit.",
+    },
     steps=64,
     quick_steps=8,
     notes={

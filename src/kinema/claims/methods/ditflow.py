@@ -40,7 +40,7 @@ def other_scenes(count: int, backbone: Any) -> Sequence[Case]:
 
 
 def same_way(clip: Viewing, case: Case) -> float | None:
-    """See `path_cosine`."""
+    """Cosine between the ways of the subject and of that of the reference clip, -1..1."""
     assert case.reference is not None
     return path_cosine(clip, Viewing(case.reference, clip.fps), load_extractor("world"))
 

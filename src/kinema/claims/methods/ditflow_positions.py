@@ -108,6 +108,7 @@ CLAIM = Claim(
         Comparison(measure="t2v_alignment", arm="tables used again", against="plain", slack=0.05),
     ),
     parts=(Comparison(measure="t2v_alignment", arm="tables used again", against="latents used again"),),
+    means={"path cosine": str(same_way.__doc__)},
     cases=other_scenes,
     steps=20,
     notes={

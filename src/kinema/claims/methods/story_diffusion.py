@@ -39,7 +39,7 @@ def shots(clip: Viewing) -> list[Viewing]:
 
 
 def subject_apart(clip: Viewing, case: Case) -> float | None:
-    """See `hues_apart`."""
+    """Mean distance between the colours of the subject in two shots, 0 alike .. 1."""
     return hues_apart(shots(clip), load_extractor("world"))
 
 
