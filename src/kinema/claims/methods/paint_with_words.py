@@ -74,8 +74,7 @@ CLAIM = Claim(
     measures={"overlap with the box": in_box, "one thing": one_thing},
     steps=20,
     notes={
-        "mini": "On mini, whose text is read by cross-attention as eDiff-I's is. The thing comes to the box but "
-        "leaves parts where it would have been by itself, and one shape in sixteen suffers; with half the weight "
-        "none does, and the overlap grows by half as much.",
+        "mini": "On mini, whose text is read by cross-attention as eDiff-I's is. The thing comes to the box but leaves "
+        "parts where it would have been by itself; moving boxes are followed part of the way.",
     },
 )

@@ -31,7 +31,7 @@ CLAIM = Claim(
         "mini": "A clip of mini is 112 tokens: attention without its projections is a twentieth of the time, and "
         "merging costs more than it saves. Two of its latent frames are a whole second, three times as long as "
         "Open-Sora's: what the judge misses are mostly movements, jumps and orbits of the camera, which are laid out "
-        "in the first steps. Merging in a quarter or a tenth of the steps (`until`) lost 3 to 4 points, too; in the last "
-        "block alone it loses little more than the leap.",
+        "in the first steps. Merging in a quarter or a tenth of the steps (`until`) lost 3 to 4 points, too; in the "
+        "last block alone it loses little more than the leap.",
     },
 )
