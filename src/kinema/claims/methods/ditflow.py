@@ -70,7 +70,7 @@ CLAIM = Claim(
         "mini": "On mini, which makes the scene; mini-mm, of the paper's kind, draws things too poorly. The cosine "
         "tells the direction and not the distance: some things move by a few pixels where the reference crosses "
         "the picture. The learning rate is fifty times the paper's, and guidance ends at noise level 0.8; with a "
-        "third of that rate the gain was 0.28 on 6 prompts, not clear of zero. The paper's own metric, motion fidelity, "
-        "which looks at all tracks of a picture, most of which stand still here, does not tell the two apart.",
+        "third of that rate the gain was 0.28 on 6 prompts, not clear of zero. The paper's own metric, motion "
+        "fidelity, which looks at all tracks of a picture, most of which stand still here, tells nothing apart.",
     },
 )
