@@ -25,6 +25,9 @@ from kinema.metrics.saved import read_network, write_network
 from kinema.metrics.viewing import Viewing
 
 
+AT_ONCE = 4  # clips: a long one is read in many parts, and should not need more memory than its making
+
+
 @dataclass(frozen=True)
 class TimedEvent:
     """Something that happens in a clip; start and end in seconds from its first frame, confidence 0..1 of the word."""
@@ -113,7 +116,7 @@ class EventTimer:
 
         `fps` in frames per second. The times lie between the first and the last frame.
         """
-        logits = self.judge.logits(clips)
+        logits = self.judge.logits(clips, batch=AT_ONCE)
         inside = [logits[name].to(self.judge.device) for name in ("token", "happening", "event")]
         places = self.net(*inside).cpu()
         sure, index = logits["event"].float().softmax(-1).max(-1)
