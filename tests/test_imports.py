@@ -15,9 +15,10 @@ from kinema.core.registry import TOPICS, techniques
 ROOT = Path(kinema.__path__[0])
 
 # Folder, or file beside them, -> what of kinema it may import at run time (its own folder always). Every one is listed.
-FILES = {"files": {"core"}, "pictures": {"core"}, "timeline": {"core", "files"}}
+FILES = {"files": {"core"}, "pictures": {"core"}, "timeline": {"core", "files", "lettering"}}
+FILES |= {"lettering": set()}
 FILES |= {"request": {"core", "timeline"}}
-FILES |= {"video": {"core", "files", "pictures", "formats"}, "formats": {"core", "video"}}
+FILES |= {"video": {"core", "files", "lettering", "pictures", "formats"}, "formats": {"core", "video"}}
 FILES |= {"recipe": {"core", "files", "request", "video", "__version__"}}
 FILES |= {"take": {"files", "formats", "recipe", "request", "video"}, "parts": {"core", "files", "recipe", "request"}}
 FILES |= {"timing": {"core", "request"}}
@@ -37,8 +38,8 @@ ALLOWED = {
     | {"video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"layers", "motion", "timeline", "training", "understanding", "video", "world"},
-    "cli": {"core", "backbones", "claims", "evaluation", "files", "metrics", "parts", "pipeline", "recipe", "request"}
-    | {"timeline", "training", "understanding", "video", "world", "__version__"},
+    "cli": {"core", "backbones", "claims", "evaluation", "files", "layers", "metrics", "parts", "pipeline", "recipe"}
+    | {"request", "timeline", "timing", "training", "understanding", "video", "world", "__version__"},
     **FILES,
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded by text, when they are first used

@@ -5,9 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kinema.core.errors import KinemaError
 from kinema.files import replacing, sha256
+from kinema.lettering import LINE, cut, length, wrapped, write
 from kinema.video import Video, contact_sheet, load_picture
 
 META = {"kinema": {"prompt": "é ü 火", "long": ["x" * 4000, 1.5, None]}}
@@ -202,12 +204,23 @@ def test_transparent_pictures_lie_on_black(tmp_path):
 def test_contact_sheet_shows_first_and_last(tmp_path):
     video = clip(40)
     sheet = contact_sheet(video, columns=5, count=10, cell=64)
-    assert sheet.size == (5 * 68 + 4, 2 * (48 + 16 + 4) + 4)
+    assert sheet.size == (5 * 68 + 4, 2 * (48 + LINE + 4) + 4)
     pixels = np.asarray(sheet)
     assert np.array_equal(pixels[4:52, 4:68], video.frames[0])
-    assert np.array_equal(pixels[72:120, 276:340], video.frames[-1])
+    assert np.array_equal(pixels[8 + 48 + LINE :, 276:340][:48], video.frames[-1])
+    assert contact_sheet(video, columns=5, cell=64).size[1] == 4 * (48 + LINE + 4) + 4  # every second of 40
     with pytest.raises(KinemaError, match="columns is 0"):
         contact_sheet(video, columns=0)
+
+
+def test_words_keep_their_spaces():
+    assert length("a b") - length("ab") == pytest.approx(0.32 * 13) and length("rolls to the left") > 80
+    sheet = Image.new("RGB", (60, LINE))
+    write(sheet, (0, 0), "l l", (255, 255, 255))
+    dark = [not np.asarray(sheet)[:, x].any() for x in range(12)]
+    assert sum(dark[2:8]) >= 3  # pixels between the letters
+    assert cut("a long text", length("a long...") + 1) == "a long..." and cut("a", 1) == ""
+    assert wrapped("a b c", length("a b") + 0.1) == ["a b", "c"]
 
 
 def test_notebooks_get_a_player():

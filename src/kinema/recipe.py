@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -35,13 +35,16 @@ def build(
     threads: int,
     frames: str,
     sound: str | None = None,
+    given: Sequence[tuple[int, int]] = (),
+    opening: int = 0,
 ) -> dict[str, Any]:
     """The recipe of one finished request.
 
     `weights` and `inputs` map names to SHA-256 (see `hash_weights`, `hash_inputs`); `device` and `dtype` are what the
     model ran on, `machine` what kind of processor that is; `threads` is the number of CPU threads, which decides in
     which order sums are taken; `frames` and `sound`, where there is any, are the SHA-256 of their bytes, to know later
-    whether they are the same.
+    whether they are the same. `given` says which frames of the video were not made, (first, behind the last), and
+    `opening` how many of them are a clip that the prompt goes on from.
     """
     made = {
         "format": FORMAT,
@@ -55,7 +58,9 @@ def build(
         "threads": threads,
         "frames": frames,
     }
-    return made if sound is None else {**made, "sound": sound}
+    made |= {} if sound is None else {"sound": sound}
+    made |= {"given": [list(part) for part in given]} if given else {}
+    return made | ({"opening": opening} if opening else {})
 
 
 def versions() -> dict[str, str]:

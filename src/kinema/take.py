@@ -18,7 +18,7 @@ from kinema.request import Request
 from kinema.video import Video, check_extension
 
 if TYPE_CHECKING:
-    from kinema.backbones.protocol import Backbone
+    from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.rollout import Rollout
     from kinema.parts import Parts
 
@@ -101,13 +101,21 @@ class Take:
         """Everything that is needed to make it again, with everything filled in that the model decided."""
         settled = dict(fps=self.fps, num_inference_steps=self._conditions.num_inference_steps, **size)
         sound = None if self.sound is None else hashlib.sha256(np.ascontiguousarray(self.sound).data).hexdigest()
-        return described(self.request.changed(**settled), self.backbone, self._hashes, frames, sound)
+        given = _given(self._rollout, self.request, self._conditions, size["num_frames"])
+        opening = 0 if self._rollout.opening is None else int(self._rollout.opening.shape[1])
+        asked = self.request.changed(**settled)
+        return described(asked, self.backbone, self._hashes, frames, sound, given=given, opening=opening)
 
 
 def described(
-    request: Request, backbone: Backbone, hashes: dict[str, dict[str, str]], frames: str = "", sound: str | None = None
+    request: Request,
+    backbone: Backbone,
+    hashes: dict[str, dict[str, str]],
+    frames: str = "",
+    sound: str | None = None,
+    **there: Any,
 ) -> dict[str, Any]:
-    """The recipe of a video; frames and sound: their SHA-256, once it is made."""
+    """The recipe of a video; frames and sound: their SHA-256, once it is made; there: what of it was not made."""
     import torch
 
     return recipe.build(
@@ -120,7 +128,24 @@ def described(
         threads=torch.get_num_threads(),
         frames=frames,
         sound=sound,
+        **there,
     )
+
+
+def _given(rollout: Rollout, request: Request, conditions: Conditions, count: int) -> list[tuple[int, int]]:
+    """Which of `count` frames of a video the model was given: (first, behind the last) of each part."""
+    given = [False] * count
+    if rollout.opening is not None:
+        given[: rollout.opening.shape[1]] = [True] * int(rollout.opening.shape[1])
+    elif conditions.known_frames is not None:
+        k, there = rollout.backbone.frames_per_latent, conditions.known_frames[0, 0, :, 0, 0].tolist()
+        latents = (conditions.num_frames - 1) // k + 1  # those ahead of the clip are not shown, in some models
+        by_latent = there[len(there) - latents :]
+        given = [i < conditions.num_frames and by_latent[-(-i // k)] for i in range(count)]
+    elif request.image is not None:
+        given[0] = True
+    edges = [i for i in range(count + 1) if (i > 0 and given[i - 1]) != (i < count and given[i])]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _heard(rollout: Rollout, seconds: float) -> tuple[np.ndarray | None, int]:

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinema import lettering
 from kinema.core.errors import KinemaError
 from kinema.core.footage import Footage
 from kinema.files import check_writable, reason, replacing
+from kinema.lettering import LINE
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 DATA = "data:image/png;base64,"  # how pictures stand inside a request
+MOST = 32  # pictures that a sheet shows all of
 CONTAINERS = (".mp4", ".webm", ".gif")  # what `Video.save` writes, besides a folder (a path without extension)
 
 
@@ -169,35 +172,39 @@ def _columns(count: int, shape: float) -> int:
 
 
 def contact_sheet(
-    video: Video, columns: int | None = None, count: int | None = None, cell: int | None = None
+    video: Video, columns: int | None = None, count: int | None = None, cell: int | None = None, says: str = ""
 ) -> Image.Image:
-    """Pictures of a video side by side, each with its time in seconds.
+    """Pictures of a video side by side, each with its time in seconds, and a line below that says something of it.
 
-    `columns` and `count` (pictures, default at most 25, evenly spread, first and last included) are counts, `cell`
-    is the longer side of one picture in pixels (default: between 128 and 256, near the video's own size).
+    `columns` and `count` are counts: so many pictures are evenly spread, first and last included. Left out it is all of
+    a clip of at most 32 frames, else every second, third ... one. `cell` is the longer side of one picture in pixels
+    (default: between 128 and 256, near the video's own size).
     Raises: KinemaError when a number is below 1.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
     for name, value in (("columns", columns), ("count", count), ("cell", cell)):
         if value is not None and value < 1:
             raise KinemaError(f"{name} is {value}; use 1 or more")
-    count = min(len(video), count or 25)
-    picked = np.linspace(0, len(video) - 1, count).round().astype(int)
-    columns = min(count, columns or _columns(count, video.height / video.width))
+    if count is None:
+        picked = np.arange(0, len(video), -(-len(video) // MOST))
+    else:
+        picked = np.linspace(0, len(video) - 1, min(len(video), count)).round().astype(int)
+    columns = min(len(picked), columns or _columns(len(picked), video.height / video.width))
     cell = cell or int(np.clip(max(video.height, video.width), 128, 256))
     scale = cell / max(video.height, video.width)
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
-    label, gap = 16, 4
-    rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + label + gap) + gap), (24, 24, 27))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    gap, rows = 4, -(-len(picked) // columns)
+    across, row = columns * (width + gap) + gap, height + LINE + gap
+    foot = lettering.wrapped(says, across - 2 * gap)
+    sheet = Image.new("RGB", (across, rows * row + gap + len(foot) * LINE), (24, 24, 27))
     for place, index in enumerate(picked):
-        x = gap + (place % columns) * (width + gap)
-        y = gap + (place // columns) * (height + label + gap)
+        x, y = gap + (place % columns) * (width + gap), gap + (place // columns) * row
         picture = Image.fromarray(video.frames[index])
         sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS) if scale != 1 else picture, (x, y))
-        draw.text((x + 2, y + height + 1), f"{index / video.fps:.2f} s", fill=(212, 212, 216), font=font)
+        lettering.write(sheet, (x + 2, y + height), f"{index / video.fps:.2f} s", (212, 212, 216))
+    for i, line in enumerate(foot):
+        lettering.write(sheet, (gap, rows * row + gap + i * LINE), line, (150, 150, 158))
     return sheet
 
 
@@ -206,35 +213,22 @@ def rows_sheet(clips: Sequence[np.ndarray], labels: Sequence[str], columns: int 
 
     All clips have one size; `cell` is the longer side of a frame on the sheet, pixels.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
     count, height, width = clips[0].shape[:3]
     picked = np.linspace(0, count - 1, min(count, columns)).round().astype(int)
     scale = cell / max(height, width)
-    h, w, line, gap = max(1, round(height * scale)), max(1, round(width * scale)), 14, 3
-    across, font = len(picked) * (w + gap) + gap, ImageFont.load_default(11)
-    texts = [_wrapped(label, font, across - 2 * gap - 2) for label in labels]
-    down = sum(len(lines) * line + 2 + h + gap for lines in texts) + gap
-    sheet = Image.new("RGB", (across, down), (24, 24, 27))
-    draw, y = ImageDraw.Draw(sheet), gap
+    h, w, gap = max(1, round(height * scale)), max(1, round(width * scale)), 3
+    across = len(picked) * (w + gap) + gap
+    texts = [lettering.wrapped(label, across - 2 * gap - 2) for label in labels]
+    down = sum(len(lines) * LINE + h + gap for lines in texts) + gap
+    sheet, y = Image.new("RGB", (across, down), (24, 24, 27)), gap
     for clip, lines in zip(clips, texts, strict=True):
         for text in lines:
-            draw.text((gap + 2, y), text, fill=(212, 212, 216), font=font)
-            y += line
-        y += 2
+            lettering.write(sheet, (gap + 2, y), text, (212, 212, 216))
+            y += LINE
         for column, index in enumerate(picked):
             picture = Image.fromarray(clip[index]).resize((w, h), Image.Resampling.LANCZOS)
             sheet.paste(picture, (gap + column * (w + gap), y))
         y += h + gap
     return sheet
-
-
-def _wrapped(text: str, font: Any, width: int) -> list[str]:
-    """Text in lines of at most `width` pixels; a word that is wider has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

@@ -102,6 +102,7 @@ def test_a_video_goes_on_with_its_sound(here, model, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert (answer["path"], answer["num_frames"], answer["fps"]) == ("clip-longer.mp4", 6 + 12, 4.0)
     longer = Video.load("clip-longer.mp4")
+    assert longer.metadata["kinema"]["given"] == [[0, 6]] and longer.metadata["kinema"]["opening"] == 6
     assert len(longer) == 18 and abs(len(longer.sound) / 16_000 - 4.5) < 0.1
     assert np.abs(longer.frames[:6].astype(int) - frames[::2]).mean() < 6
     assert longer.sound[2_000:22_000].std() > 0.5 and np.abs(longer.sound[26_000:]).max() < 0.01

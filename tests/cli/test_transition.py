@@ -24,8 +24,9 @@ def test_a_transition_is_made_and_made_again(clips, tiny_folder, capsys):
     told = ["transition", "a.mp4", "b.mp4", "a red ball rolls", *SMALL, "--model", str(tiny_folder("kinema_mini"))]
     assert run([*told, "--frames", "5", "--seed", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_frames"] == 21
-    noted = recipe.read("transition.mp4")["inputs"]
-    assert sorted(noted) == ["first of seine", "second of seine"]
+    made = recipe.read("transition.mp4")
+    assert made["given"] == [[0, 5], [13, 21]] and "opening" not in made
+    assert sorted(made["inputs"]) == ["first of seine", "second of seine"]
     assert run(["generate", "--from", "transition.mp4", "--out", "again.mp4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_frames"] is True
 

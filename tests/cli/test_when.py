@@ -9,7 +9,22 @@ import kinema
 from kinema.cli import run
 from kinema.cli.when import Seen, read_times
 from kinema.timeline import Timeline
-from kinema.timeline.sheet import BACK, COLOURS, EDGE, GAP_IN_TIME, LINE, lanes_of, timeline_sheet
+from kinema.timeline.sheet import (
+    BACK,
+    COLOURS,
+    EDGE,
+    GAP_IN_TIME,
+    GIVEN,
+    LINE,
+    NARROWEST,
+    Box,
+    Making,
+    every,
+    fullest,
+    lanes_of,
+    parted,
+    timeline_sheet,
+)
 from kinema.video import Video, load_picture
 from kinema.world.caption import timed_caption
 from kinema.world.motion import simulate
@@ -106,19 +121,81 @@ def test_why_the_judge_does_not_look(frames, size, asked, card, says):
     assert read_times(video, asked, card, "m")[0] == [] and says in read_times(video, asked, card, "m")[1]
 
 
+def grey(frames: int) -> Video:
+    return Video(torch.full((frames, 16, 16, 3), 200, dtype=torch.uint8).numpy(), fps=8)
+
+
 def test_bars_stand_above_the_frames_of_their_time():
     timeline = Timeline.parse("0-1s: a | 1.5-2.5s: b | 2-3s: meanwhile c")
-    assert lanes_of(timeline) == [0, 0, 1]
-    video = Video(torch.full((24, 16, 16, 3), 200, dtype=torch.uint8).numpy(), fps=8)
-    sheet = timeline_sheet(video, timeline, columns=6, count=12, cell=32)
+    assert lanes_of([event.span for event in timeline]) == [0, 0, 1]
+    sheet = timeline_sheet(grey(24), timeline, Making(says="seed 7"), columns=6, cell=32)
     pixels, first = sheet.load(), 2 * EDGE + 3 * LINE
-    row_high = 2 * (LINE + 1) + 32 + LINE + 2 * EDGE
-    assert sheet.size == (6 * 36 + EDGE, EDGE + 3 * LINE + EDGE + 2 * row_high)
-    for place in range(12):  # of 0.25 s each
-        x, y = EDGE + place % 6 * 36 + 34 - 8, first + place // 6 * row_high
-        bars = [pixels[x, y + 1 + lane * (LINE + 1)] for lane in (0, 1)]
-        time = (place + 0.5) * 0.25
+    high = [lanes * LINE + 32 + LINE + 2 * EDGE for lanes in (1, 1, 2, 2)]  # nothing overlaps in the first two rows
+    assert sheet.size == (NARROWEST, first + sum(high) + LINE)
+    for place in range(24):
+        x, y = EDGE + place % 6 * 36 + 34 - 8, first + sum(high[: place // 6])
+        time, lanes = (place + 0.5) / 8, 1 + (place >= 12)
         lane_0 = COLOURS[0] if time < 1 else COLOURS[1] if 1.5 <= time < 2.5 else GAP_IN_TIME
-        assert bars == [lane_0, COLOURS[2] if time >= 2 else GAP_IN_TIME], place
-        assert pixels[x, y + 2 * (LINE + 1) + 16] == (200, 200, 200)
+        lane_1 = COLOURS[2] if time >= 2 else GAP_IN_TIME
+        assert [pixels[x, y + 1 + lane * LINE] for lane in range(lanes)] == [lane_0, lane_1][:lanes], place
+        assert pixels[x, y + lanes * LINE + 16] == (200, 200, 200)
     assert pixels[0, 0] == BACK
+    foot = sheet.crop((0, sheet.height - LINE, NARROWEST, sheet.height))
+    assert len(foot.getcolors()) > 2  # the seed is told
+
+
+def test_a_short_clip_is_shown_whole_and_a_long_one_at_even_times():
+    assert [every(n) for n in (1, 25, 32, 33, 57, 65, 200)] == [1, 1, 1, 2, 2, 3, 7]
+    assert [fullest(n) for n in (1, 10, 25, 29, 32)] == [1, 10, 9, 10, 8]
+    video = grey(33)
+    video.frames[:] = torch.arange(33, dtype=torch.uint8)[:, None, None, None]
+    sheet = timeline_sheet(video, None, columns=4, cell=16)
+    shown = {sheet.getpixel((EDGE + c * 20 + 8, EDGE * 2 + r * (2 * LINE + 16 + 2 * EDGE) + LINE + 8))
+             for r in range(5) for c in range(4)}  # fmt: skip
+    assert {(n, n, n) for n in range(0, 33, 2)} <= shown
+
+
+@pytest.mark.parametrize(
+    "texts, shared, own",
+    [
+        (["a red ball, it rolls", "a red ball, it jumps"], "a red ball", ["it rolls", "it jumps"]),
+        (["a red ball rolls", "a red ball jumps"], "a red ball", ["rolls", "jumps"]),
+        (["a ball rolls", "a cube falls"], "", ["a ball rolls", "a cube falls"]),
+        (["a ball rolls", "a ball"], "", ["a ball rolls", "a ball"]),
+        (["a red ball rolls"], "", ["a red ball rolls"]),
+    ],
+)
+def test_what_events_share_is_told_once(texts, shared, own):
+    assert parted(texts) == (shared, own)
+
+
+def test_what_was_given_and_what_nothing_follows_look_different():
+    making = Making(given=((0.0, 1.0),), opening=1.0, followed=False, boxes=(Box("a", 0, 0, 0.5, 0.5, 1.5, 2.0),))
+    sheet = timeline_sheet(grey(16), Timeline.parse("a"), making, columns=16, cell=32)
+    y = 2 * EDGE + 3 * LINE  # what is given, the event, and what stripes mean
+    bar = [sheet.getpixel((EDGE + x, y + 1)) for x in range(16 * 36 - EDGE)]
+    assert set(bar[: 8 * 36 - EDGE]) == {GIVEN} and set(bar[8 * 36 :]) == {
+        COLOURS[0],
+        tuple(c // 2 for c in COLOURS[0]),
+    }
+    corner = [sheet.getpixel((EDGE + place * 36, y + LINE + 10)) for place in range(16)]
+    assert corner == [(200, 200, 200)] * 12 + [(255, 255, 255)] * 4
+
+
+def test_the_sheet_reads_from_the_recipe_what_was_given_and_where(tiny_wan, here):
+    from kinema.cli.making import making_of
+
+    with_region = "paint_with_words:regions=ball: 0 0.5 0.5 1 @ 0-0.5s"
+    asked = ["generate", "a red ball rolls, then it jumps", "--model", str(tiny_wan), *SIZE, "--fps", "8"]
+    assert run([*asked, "--num-frames", "9", "--technique", with_region, "--out", "b.mp4"]) == 0
+    video = Video.load("b.mp4")
+    making = making_of(video.metadata["kinema"], video)
+    assert making.boxes == (Box("ball", 0, 0.5, 0.5, 1, 0, 0.5),) and not making.followed and not making.given
+    assert (
+        making.says.startswith("model ") and "seed 1  |  2 steps  |  paint_with_words (regions ball: 0" in making.says
+    )
+    assert run(["show", "b.mp4", "--timeline"]) == 0
+    made = {"request": {"prompt": "a", "video": "a.mp4"}, "given": [[0, 4], [5, 9]], "opening": 4}
+    making = making_of(made, video)
+    assert making.given == ((0, 0.5), (0.625, 1.125)) and making.opening == 0.5
+    assert making_of(None, video) == making_of({"request": {"seed": "x"}}, video) == Making()

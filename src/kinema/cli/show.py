@@ -17,7 +17,9 @@ def show(
     video: options.Clip,
     out: str = typer.Option(None, metavar="PICTURE", help="Where to; default: the video's name with .png."),
     columns: int = typer.Option(None, metavar="COUNT", help="Pictures side by side."),
-    count: int = typer.Option(None, metavar="COUNT", help="Pictures in all, evenly spread; at most 25 if left out."),
+    count: int = typer.Option(
+        None, metavar="COUNT", help="Pictures in all, evenly spread; if left out all of a short clip."
+    ),
     timeline: bool = typer.Option(False, "--timeline", help="Above them a bar with what was asked for, and when."),
 ) -> None:
     """Lay the frames of a video out on one picture, each with its time.
@@ -26,20 +28,18 @@ def show(
     """
     from kinema import recipe
     from kinema.cli.when import check_sheet, write_sheet
-    from kinema.timeline import Timeline
     from kinema.video import Video
 
     source = Path(video)
     path = check_sheet(out or str(source.parent / f"{source.stem or 'sheet'}.png"))
     assert path is not None
     clip = Video.load(source)
-    asked = recipe.asked(clip.metadata.get(recipe.KEY)) if timeline else None
-    if timeline and asked is None:
+    made = clip.metadata.get(recipe.KEY)
+    if timeline and recipe.asked(made) is None:
         raise KinemaError(f"{video} does not say what it was made from; leave --timeline out")
-    write_sheet(clip, None if asked is None else Timeline.parse(asked), path, columns, count)
+    write_sheet(clip, made, path, columns, count, timeline)
     print(path)
     print(f"{len(clip)} frames of {clip.width}x{clip.height}, {clip.seconds:.2f} s at {clip.fps:g} fps")
-    made = clip.metadata.get(recipe.KEY)
     if isinstance(made, dict) and isinstance(made.get("request"), dict):
         request = made["request"]
         print(f"made from {(recipe.asked(made) or '')!r}, model {request.get('model')}, seed {request.get('seed')}")

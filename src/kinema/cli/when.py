@@ -11,7 +11,6 @@ from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
     from kinema.take import Take
-    from kinema.timeline import Timeline
     from kinema.video import Video
 
 
@@ -62,17 +61,30 @@ def check_sheet(sheet: str | None) -> Path | None:
 
 
 def write_sheet(
-    video: Video, timeline: Timeline | None, path: Path, columns: int | None = None, count: int | None = None
+    video: Video,
+    made: Any,
+    path: Path,
+    columns: int | None = None,
+    count: int | None = None,
+    bars: bool | None = None,
 ) -> None:
-    """The frames of a video on one picture, under bars with what was asked for where there is a timeline."""
+    """The frames of a video on one picture; made: its recipe, or None.
+
+    `bars`: under what was asked for and when; None is where several things happen, at times, or frames were given.
+    """
+    from kinema.cli.making import making_of, timeline_of
     from kinema.files import replacing
     from kinema.timeline.sheet import timeline_sheet
     from kinema.video import contact_sheet
 
-    if timeline is None:
-        sheet = contact_sheet(video, columns=columns, count=count)
+    timeline, making = timeline_of(made), making_of(made, video)
+    if bars is None:
+        several = timeline is not None and (timeline.timed or len(timeline) > 1)
+        bars = several or bool(making.given or making.boxes)
+    if bars:
+        sheet = timeline_sheet(video, timeline, making, columns=columns, count=count)
     else:
-        sheet = timeline_sheet(video, timeline, columns=columns or 8, count=count)
+        sheet = contact_sheet(video, columns=columns, count=count, says=making.says)
     with replacing(path) as temporary:
         sheet.save(temporary)
 
@@ -142,7 +154,7 @@ def look(take: Take, path: Path, sheet: Path | None) -> Seen:
         return Seen()
     video = Video.load(path)
     if sheet is not None:
-        write_sheet(video, events if events is not None and (timed or len(events) > 1) else None, sheet)
+        write_sheet(video, take.made, sheet)
     if not timed:
         return Seen(sheet)
     read, why = read_times(video, take.request.asked, take.backbone.folder.card, take.request.model)
