@@ -20,7 +20,7 @@ from kinema.pictures import open_picture
 from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
 from kinema.take import Progress, Take, described
 from kinema.timeline import Timeline
-from kinema.timing import check_times, lasting
+from kinema.timing import check_times, lasting, tell_events
 from kinema.video import DATA, Video, clip_address, open_clip
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def take(
     request = request.seeded()
     techniques = [build_technique(part) for part in request.techniques]
     check_times(request, techniques)
+    tell_events(request, techniques)
     inputs = recipe.hash_inputs(request)  # before loading: a missing or broken picture is known at once
     for field in ("image", "last_image"):
         if getattr(request, field) is not None:

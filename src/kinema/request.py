@@ -321,7 +321,13 @@ class Request(BaseModel):
 
     @property
     def events(self) -> Timeline | None:
-        """What happens when, each event with what all of them share; None where nothing is said."""
+        """What happens when, each event with what all of them share, and complete; None where nothing is said."""
+        said = self._said
+        return None if said is None else said.completed()
+
+    @property
+    def _said(self) -> Timeline | None:
+        """The events as they are written, with what all of them share."""
         if self.timeline is not None:
             return Timeline.parse(self.timeline).sharing(self.prompt)
         return Timeline.parse(self.prompt) if self.prompt else None
@@ -329,7 +335,7 @@ class Request(BaseModel):
     @property
     def asked(self) -> str:
         """What is asked for as one prompt, times included."""
-        return self.prompt if self.timeline is None else str(self.events)
+        return self.prompt if self.timeline is None else str(self._said)
 
     @property
     def text(self) -> str:

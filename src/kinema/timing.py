@@ -10,6 +10,7 @@ from kinema.core.errors import KinemaError
 from kinema.core.registry import techniques as registered
 from kinema.core.technique import Technique
 from kinema.request import Request
+from kinema.timeline.sentences import unclear
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -29,6 +30,17 @@ def check_times(request: Request, techniques: Sequence[Technique]) -> None:
         f"the {'prompt' if request.timeline is None else 'timeline'} gives times, and no technique of this request "
         f"follows them; {hint}write 'a, then b' without times"
     )
+
+
+def tell_events(request: Request, techniques: Sequence[Technique]) -> None:
+    """Tells what is read as the text of each event, where it was not written so, and which do not say their subject."""
+    if request.events is None or not any(map(follows, map(type, techniques))):
+        return
+    log, texts = logging.getLogger("kinema"), [event.text for event in request.events]
+    if any(text not in request.asked for text in texts):
+        log.warning(f"the events are read as: {' | '.join(texts)}")
+    for text in unclear(request.events.events):
+        log.warning(f"the event {text!r} does not say who or what does it; write it, as in 'the red ball jumps'")
 
 
 def follows(technique: type[Technique]) -> bool:

@@ -144,6 +144,12 @@ class Timeline:
         text = text.strip().rstrip(".,;|").rstrip()
         return replace(self, events=tuple(replace(e, text=f"{text}, {e.text}") for e in self)) if text else self
 
+    def completed(self) -> Timeline:
+        """The same events with texts that say who does it and where, as `kinema.timeline.sentences` reads English."""
+        from kinema.timeline.sentences import completed
+
+        return replace(self, events=completed(self.events))
+
     def frames(self, num_frames: int, fps: float, frames_per_latent: int = 1) -> Tensor:
         """Which latent frames of a video belong to which event, (events, latent frames) bool.
 
@@ -170,7 +176,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt: `text` as a model without a sense of time gets it, and its timeline."""
+    """A prompt: `text` as a model without a sense of time gets it, and its timeline, each event complete."""
 
     text: str
     timeline: Timeline
@@ -179,7 +185,7 @@ class Prompt:
     def parse(cls, text: str) -> Prompt:
         """Reads a prompt; times leave the text and stay in the timeline. Raises: KinemaError as `Timeline.parse`."""
         timeline = Timeline.parse(text)
-        return cls(plain(timeline) if timeline.timed else text.strip(), timeline)
+        return cls(plain(timeline) if timeline.timed else text.strip(), timeline.completed())
 
 
 def fault(events: Sequence[Event], unit: Unit) -> tuple[int, str] | None:
