@@ -21,7 +21,7 @@ def timeline_of(made: Any) -> Timeline | None:
     from kinema.timeline import Timeline
 
     asked = recipe.asked(made)
-    return None if asked is None else Timeline.parse(asked)
+    return None if asked is None else Timeline.parse(asked).completed()
 
 
 def making_of(made: Any, video: Video) -> Making:
