@@ -1,10 +1,15 @@
 """Going on from the last frames: every chunk is the call one would make by hand."""
 
 import json
+import re
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kinema.backbones.continuing import at_rate
 from kinema.backbones.load import load
@@ -118,8 +123,49 @@ def test_a_model_that_takes_no_frames_is_refused(tiny_folder):
     ],
 )
 def test_a_chunk_asks_for_what_happens_in_it(prompt, made, added, says):
-    asks = happening(Request(prompt=prompt), frames=16, fps=4.0)
+    asks = happening(Request(prompt=prompt), frames=16, fps=4.0, frames_per_latent=1)
     assert asks(range(*made), range(*added)) == says
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_every_latent_frame_of_a_long_video_reads_the_event_of_its_time(count):
+    model = SimpleNamespace(frames_per_latent=4, defaults=SimpleNamespace(num_frames=25, fps=8.0))
+    texts = [f"thing {i} jumps" for i in range(count)]
+    for frames in range(29, 202, 4):
+        request = Request(prompt=", then ".join(texts), num_frames=frames, seed=1)
+        wanted = request.events.frames(frames, 8.0, 4).int().argmax(dim=0).tolist()
+        found = []
+        for chunk in Continuation().chunks(model, request):
+            events = chunk.request.events
+            table = events.frames(25, 8.0, 4)  # refuses an event without a latent frame
+            read = [events.events[row].text for row in table.int().argmax(dim=0).tolist()]
+            found += read[(chunk.overlap + 3) // 4 :][: -(-chunk.shown // 4)]
+            assert table.any(dim=0).all() and {e.text for e in events} <= {*read}
+        assert [texts.index(text) for text in found] == wanted, frames
+
+
+@given(st.integers(0, 30), st.integers(1, 30), st.integers(2, 60), st.integers(0, 10**6))
+def test_parts_ask_for_every_event_or_refuse_it_in_the_times_of_the_video(there, few, frames, seed):
+    cuts = sorted({0, frames, *np.random.default_rng(seed).integers(1, frames, min(few, frames - 1)).tolist()})
+    timeline = " | ".join(f"[{a}:{b}] {a}" for a, b in pairwise(cuts))
+    asks = happening(Request(timeline=timeline), there + frames, 8.0, 4, there)
+    found = set()
+    last = there + frames
+    first = [] if there else [range(min(25, last))]
+    for added in [*first, *(range(i, min(i + 20, last)) for i in range(there or 25, last, 20))]:
+        made = range(added.start - 5 * bool(added.start), added.start - 5 * bool(added.start) + 25)
+        try:
+            asked = asks(made, added)
+        except KinemaError as error:
+            name, begin = re.match(r"the event '(\d+)' lasts from ([\d.]+) to [\d.]+ s, too short", str(error)).groups()
+            assert int(name) == pytest.approx(float(begin) * 8)
+            assert max(b - a for a, b in pairwise(cuts) if a == int(name)) < 4
+            return
+        part = Request(**asked).events
+        if part.timed:
+            part.frames(25, 8.0, 4)
+        found |= {event.text for event in part}
+    assert found == {str(a) for a in cuts[:-1]}
 
 
 def test_frames_of_another_rate_are_the_nearest_in_time():

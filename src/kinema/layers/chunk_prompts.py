@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kinema.core.chunks import Chunk, seed_of
 from kinema.core.errors import KinemaError
 from kinema.timeline import Event, Timeline
+from kinema.timeline.events import CLOSE, too_short
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
     from kinema.request import Request
 
 
-def happening(request: Request, frames: int, fps: float, first: int = 0) -> Callable[[range, range], dict[str, Any]]:
+def happening(
+    request: Request, frames: int, fps: float, frames_per_latent: int, first: int = 0
+) -> Callable[[range, range], dict[str, Any]]:
     """For a video of `frames` frames: what a part of it asks for, given the frames it makes and those of them it adds.
 
     The events share the frames from `first` on, and their times count from there. A part asks for what happens in the
-    frames that it adds, at its times in the part: the first of these begins with the part, and what goes on beyond the
-    frames it adds goes on to its end. Half a frame or less of an event is left to the part beside it; a part in a gap
-    asks for the event ahead of the gap, or else the one behind it.
-    Raises: KinemaError for an event that ends behind the video.
+    latent frames that it adds, at its times in the part: the first of these begins with the part, and what goes on
+    beyond the frames it adds goes on to its end. What reaches too little into a part for a latent frame there is left
+    to the part beside it; a part in a gap asks for the event ahead of the gap, or else the one behind it.
+    Raises: KinemaError for an event that ends behind the video, and, once a part asks, for one too short for a latent
+    frame of any part.
     """
     timeline = request.events
     if timeline is None or (len(timeline) == 1 and not timeline.timed):
         return lambda made, added: {}
     timed = timeline.over((frames - first) / fps, fps)
+    middles = _middles(frames - first, frames_per_latent, 1 if first == 0 else frames_per_latent, fps)
+
+    def shown(event: Event, start: float, stop: float) -> bool:
+        i = bisect_left(middles, max(event.span[0] - CLOSE, start))
+        return i < len(middles) and middles[i] < min(event.span[1] - CLOSE, stop)
 
     def asks(made: range, added: range) -> dict[str, Any]:
+        for event in timed:
+            if not shown(event, *event.span):
+                raise too_short(event, frames_per_latent / fps)
         start, stop = ((n - first) / fps for n in (added.start, added.stop))
-        some = [e for e in timed if min(stop, e.span[1]) - max(start, e.span[0]) > 0.5 / fps]
+        some = [e for e in timed if shown(e, start, stop)]
         some = some or [next((e for e in reversed(timed.events) if e.span[0] <= start), timed.events[0])]
         if len(some) == 1:
             return {"prompt": some[0].text, "timeline": None}
@@ -41,17 +55,21 @@ def happening(request: Request, frames: int, fps: float, first: int = 0) -> Call
     return asks
 
 
+def _middles(frames: int, each: int, begins: int, fps: float) -> list[float]:
+    """The middles of the latent frames that parts add, seconds. begins: frames of the first; each: of the others."""
+    edges = [0, *range(begins, frames, each), frames]
+    return [(a + b) / 2 / fps for a, b in pairwise(edges) if b > a]
+
+
 def _placed(events: Sequence[Event], begin: float, stop: float, length: float) -> tuple[Event, ...]:
     """Events at their times in a part that lasts `length` from `begin` on, and shows nothing from `stop` on."""
-    return tuple(
-        replace(
-            event,
-            start=0.0 if i == 0 else max(event.span[0] - begin, 0.0),
-            end=length if event.span[1] > stop - 1e-9 else event.span[1] - begin,
-            meanwhile=event.meanwhile and i > 0,
-        )
-        for i, event in enumerate(events)
-    )
+    latest, placed = 0.0, []
+    for event in events:
+        start = max(event.span[0] - begin, 0.0) if placed else 0.0
+        end = length if event.span[1] > stop - CLOSE else event.span[1] - begin
+        placed.append(replace(event, start=start, end=end, meanwhile=event.meanwhile and start < latest))
+        latest = max(latest, end)
+    return tuple(placed)
 
 
 def one_an_event(backbone: Backbone, request: Request, name: str, overlap: int = 0) -> list[Chunk]:

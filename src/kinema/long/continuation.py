@@ -58,7 +58,7 @@ class Continuation(Technique):
             raise KinemaError(f"num_frames is {frames}, and the clip to go on from has {there}; use more")
         if frames > size or opening is not None:
             self._check_given(request)
-        asks = happening(request, frames, fps, there)
+        asks = happening(request, frames, fps, backbone.frames_per_latent, there)
         return split(request, frames, size, self.overlap, given=True, asks=asks, opening=opening)
 
     def _check(self, backbone: Backbone, there: int, size: int, fps: float) -> None:

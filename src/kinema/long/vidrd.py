@@ -56,7 +56,7 @@ class VidRD(Technique):
         size = backbone.defaults.num_frames if self.frames is None else self.frames
         frames = request.num_frames or size
         repeated = 0 if backbone.frames_per_latent == 1 else 1 + backbone.frames_per_latent
-        asks = happening(request, frames, request.fps or backbone.defaults.fps)
+        asks = happening(request, frames, request.fps or backbone.defaults.fps, backbone.frames_per_latent)
         return split(request, frames, size, repeated if frames > size else 0, asks=asks)
 
     def start(self, run: Run) -> None:

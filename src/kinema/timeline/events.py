@@ -167,10 +167,7 @@ class Timeline:
         table: Tensor = (start - CLOSE <= middle) & (middle < end - CLOSE)
         for event, row in zip(timeline, table, strict=True):
             if not row.any():
-                raise KinemaError(
-                    f"the event {event.text!r} lasts from {event.span[0]:g} to {event.span[1]:g} s, too short for a "
-                    f"frame of its own; a latent frame is {k / fps:g} s"
-                )
+                raise too_short(event, k / fps)
         return table
 
 
@@ -215,6 +212,15 @@ def fault(events: Sequence[Event], unit: Unit) -> tuple[int, str] | None:
             )
         latest, begun = max(latest, event.end), event.start
     return None
+
+
+def too_short(event: Event, seconds: float) -> KinemaError:
+    """That an event belongs to no latent frame, which lasts so many seconds."""
+    start, end = event.span
+    return KinemaError(
+        f"the event {event.text!r} lasts from {start:g} to {end:g} s, too short for a frame of its own; a latent frame "
+        f"is {seconds:g} s"
+    )
 
 
 def plain(events: Sequence[Event] | Timeline) -> str:
