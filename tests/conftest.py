@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import sys
 from pathlib import Path
 
@@ -17,6 +19,14 @@ settings.load_profile("kinema")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny  # noqa: E402
+
+
+def pytest_sessionstart():
+    """Nearly every test needs these libraries; the garbage collector need not look through them each time."""
+    importlib.import_module("diffusers.models")
+    importlib.import_module("transformers.models.t5.modeling_t5")
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
