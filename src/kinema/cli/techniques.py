@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kinema.cli import options
+from kinema.cli.examples import example
 
 if TYPE_CHECKING:
     from kinema.core.registry import Entry, Reader
 
-SHORTEST, OTHERS = 30, 95  # characters of the last column on a terminal, at least, and of all others
+SHORTEST, READABLE = 20, 50  # characters of the last column on a terminal: at least, and before others are left out
+WIDEST = 100  # characters of a line of prose where there is no terminal
+SHORT = {"holds in part": "in part", "does not hold here": "not here", "too few prompts": "few prompts"}
 
 app = typer.Typer(add_completion=False)
 
@@ -47,16 +52,37 @@ def _techniques(
         return
     titles = ("name", "topic", "paper", "time", "claim", "what it does")
     columns = [(title, "right" if title == "time" else "left") for title in titles]
-    show(columns, [_row(described) for described in known], spare=("paper", "topic"))
-    print("Time is a multiple of what each was measured beside, see docs/claims.md.")
-    print("Fields, families and measurements of one: kinema techniques NAME")
+    rows = [_row(described) for described in known]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    show(columns, fitted(rows, room, spare=(2, 1)), spare=("paper", "topic"))
+    for line in (
+        "Claim and time are on the model of the kind that the paper used, the time a multiple of what it was measured "
+        "beside; docs/claims.md has the rest.",
+        "Fields, an example, families and all measurements of one: kinema techniques NAME",
+    ):
+        print(textwrap.fill(line, room or WIDEST))
+
+
+def fitted(rows: Sequence[tuple[str, ...]], room: int | None, spare: Sequence[int]) -> list[tuple[str, ...]]:
+    """Rows with their last column cut so that a line has at most `room` characters, as they are where that is None.
+
+    spare: columns that are left out, the first one first, until there is room for the last one.
+    """
+    from kinema.cli.tables import GAP
+
+    if room is None:
+        return list(rows)
+    widths = [max(len(row[i]) for row in rows) + GAP for i in range(len(rows[0]) - 1)]
+    rest = [room - sum(widths) + sum(widths[i] for i in spare[:n]) for n in range(len(spare) + 1)]
+    last = next((wide for wide in rest if wide >= READABLE), max(rest[-1], SHORTEST))
+    return [(*row[:-1], textwrap.shorten(row[-1], last, placeholder=" ...")) for row in rows]
 
 
 def describe(entry: Entry | Reader) -> dict[str, Any]:
     """What is known of a method: JSON-able.
 
-    `says` is its docstring by lines, `fields` name -> kind and default, `refused_by` the model families that cannot run
-    it with its defaults, `measured` what `kinema claims` found, model by model.
+    `does` is what it does in a sentence, `says` its docstring by lines, `fields` name -> kind and default, `refused_by`
+    the model families that cannot run it with its defaults, `measured` what `kinema claims` found, model by model.
     """
     missing = dataclasses.MISSING
     known = {
@@ -65,11 +91,19 @@ def describe(entry: Entry | Reader) -> dict[str, Any]:
         if field.init
     }
     says = inspect.cleandoc(entry.cls.__doc__ or "").splitlines()
-    told = {"name": entry.name, "topic": entry.topic, "paper": entry.paper, "says": says, "fields": known}
+    does = inspect.cleandoc(sys.modules[entry.cls.__module__].__doc__ or "").partition("\n")[0]
+    told = {"name": entry.name, "topic": entry.topic, "paper": entry.paper, "does": does, "says": says, "fields": known}
     results = _results()
     refused = [family for family, names in results["refused"].items() if entry.name in names]
     measured = results["measured"].get(entry.name, [])
-    return {**told, "refused_by": refused, "measured": measured, "command": getattr(entry, "command", "generate")}
+    command = getattr(entry, "command", "generate")
+    return {
+        **told,
+        "refused_by": refused,
+        "measured": measured,
+        "command": command,
+        "example": example(entry.name),
+    }
 
 
 @cache
@@ -79,25 +113,39 @@ def _results() -> dict[str, Any]:
 
 
 def _row(described: dict[str, Any]) -> tuple[str, ...]:
-    measured = described["measured"]
-    times = "/".join(f"{each['seconds']:.2f}x" for each in measured if each["seconds"]) or "-"
-    verdict = "/".join(each["verdict"] for each in measured) or "not measured"
-    says = described["says"][0]
-    if sys.stdout.isatty():
-        says = textwrap.shorten(says, max(SHORTEST, shutil.get_terminal_size().columns - OTHERS), placeholder=" ...")
-    return described["name"], described["topic"], described["paper"], times, verdict, says
+    """A line of the list; of several measurements that on the model of the kind of the paper, which is the first."""
+    time, verdict = "-", "not measured"
+    for each in described["measured"][:1]:
+        time = f"{each['seconds']:.2f}x" if each["seconds"] else "-"
+        verdict = f"{SHORT.get(each['verdict'], each['verdict'])}, {each['model']}"
+    return described["name"], described["topic"], described["paper"], time, verdict, described["does"]
 
 
 def _page(described: dict[str, Any]) -> list[str]:
-    lines = [f"{described['name']} ({described['topic']}, {described['paper']})", "", *described["says"], "", "Fields:"]
+    width = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST + 20)
+    lines = [f"{described['name']} ({described['topic']}, {described['paper']})", described["does"], ""]
+    lines += [*joined(described["says"]), "", "Fields:"]
     for name, field in described["fields"].items():
         lines.append(f"    {name}: {field['kind']}, {json.dumps(field.get('default', 'to be given'))}")
-    lines += ["", *_found(described)]
-    if described["command"] != "generate":
-        return [*lines, "", f"kinema {described['command']} --help"]
-    example = next((name for name, field in described["fields"].items() if field["kind"] in ("float", "int")), None)
-    option = "" if example is None else f":{example}={described['fields'][example].get('default', 1)}"
-    return [*lines, "", f'kinema generate "..." --technique {described["name"]}{option}']
+    lines += ["", *_found(described), "", "Example:"]
+    return [*chain.from_iterable(_wrapped(line, width) for line in lines), f"    {described['example']}"]
+
+
+def joined(lines: Sequence[str]) -> list[str]:
+    """Lines of a paragraph as one; a heading with a colon begins one, and what is set in stands alone."""
+    found: list[str] = []
+    for line in lines:
+        begins = not line or line[0] == " " or re.match(r"[A-Z][\w ]+:", line)
+        if begins or not found or not found[-1] or found[-1][0] == " ":
+            found.append(line)
+        else:
+            found[-1] += f" {line}"
+    return found
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    left = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(line, width, subsequent_indent=left, break_on_hyphens=False) or [""]
 
 
 def _found(described: dict[str, Any]) -> Iterator[str]:
