@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kinema.cli import run
+from kinema.cli.extend import behind
 from kinema.video import Video
 
 SMALL = ["--num-inference-steps", "2", "--height", "32", "--width", "32"]
@@ -108,6 +109,20 @@ def test_a_video_goes_on_with_its_sound(here, model, capsys):
     assert longer.sound[2_000:22_000].std() > 0.5 and np.abs(longer.sound[26_000:]).max() < 0.01
     assert run(["generate", "--from", "clip-longer.mp4", "--out", "again.mp4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_frames"] is True
+
+
+def test_a_prompt_goes_on_from_that_of_the_clip(here, model, capsys):
+    asked = "a red ball rolls on the grass at night"
+    assert run(["generate", asked, *SMALL, *model, "--num-frames", "9", "--out", "a.mp4"]) == 0
+    capsys.readouterr()
+    assert run(["extend", "a.mp4", "it bounces, then a cube falls", "--seconds", "2", *SMALL, *model]) == 0
+    read = "the red ball bounces on the grass at night, then a cube falls on the grass at night"
+    assert f"goes on from {asked!r}: {read}\n" in capsys.readouterr().err
+    assert json.loads((here / "a-longer.json").read_text())["kinema"]["request"]["prompt"] == read
+    assert behind("a-longer.mp4", "it stops") == "the cube stops on the grass at night"
+    assert behind("a.mp4", asked) == asked and behind("a.mp4", None) is None
+    Video(np.zeros((9, 32, 32, 3), np.uint8), fps=8.0).save("clip.mp4")
+    assert behind("clip.mp4", "it stops, then falls") == "it stops, then falls"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def extend(
 ) -> None:
     """Continue a video by some seconds, pass after pass, each given the last frames there are.
 
+    Where the clip says what it was made from, the prompt goes on from that: "it bounces" is the ball on the grass.
     The model's size and frame rate count: the video is stretched to the size, and of another rate its nearest frames
     are taken. Sound that it has stays, and silence follows. The model must take clean first frames, as mini does.
 
@@ -45,7 +47,24 @@ def extend(
         raise KinemaError(f"{path} is the video that is continued; choose another name")
     if prompt and Prompt.parse(prompt).timeline.timed:
         raise KinemaError("the prompt gives times, which would count from the clip's end; write 'a, then b' without")
-    given |= options.known(prompt=prompt, video=video)
+    given |= options.known(prompt=behind(video, prompt), video=video)
     make(
         options.around(given, "continuation", seconds=seconds, frames=frames, overlap=overlap), None, str(path), as_json
     )
+
+
+def behind(video: str, prompt: str | None) -> str | None:
+    """The prompt as it reads behind that of a clip's recipe, with its subject and its scene; told where it differs."""
+    from kinema import recipe
+    from kinema.timeline import Prompt, Timeline
+    from kinema.video import Video
+
+    if not prompt or not prompt.strip():
+        return prompt
+    told = recipe.asked(Video.load(video).metadata.get(recipe.KEY))
+    said = Timeline.parse(prompt)
+    read = said.completed() if told is None else said.behind(Prompt.parse(told).timeline)
+    if told is None or read == said:
+        return prompt
+    print(f"goes on from {told!r}: {read}", file=sys.stderr)
+    return str(read)

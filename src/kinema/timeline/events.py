@@ -150,6 +150,12 @@ class Timeline:
 
         return replace(self, events=completed(self.events))
 
+    def behind(self, ahead: Timeline) -> Timeline:
+        """The same events, complete behind those of another timeline, whose times do not matter."""
+        untimed = [replace(event, start=None, end=None) for event in (*ahead, *self)]
+        done = Timeline(tuple(untimed)).completed().events[len(ahead) :]
+        return replace(self, events=tuple(replace(e, text=d.text) for e, d in zip(self, done, strict=True)))
+
     def frames(self, num_frames: int, fps: float, frames_per_latent: int = 1) -> Tensor:
         """Which latent frames of a video belong to which event, (events, latent frames) bool.
 
