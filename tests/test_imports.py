@@ -34,8 +34,8 @@ ALLOWED = {
     "metrics": {"core", "files", "timeline", "world"},
     "evaluation": {"core", "files", "formats", "metrics", "recipe", "video", "__version__"},
     "understanding": {"core", "backbones", "request", "video"},
-    "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "metrics", "models", "request"}
-    | {"video", "world"},
+    "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "lettering", "metrics", "models"}
+    | {"request", "video", "world"},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"layers", "motion", "timeline", "training", "understanding", "video", "world"},
     "cli": {"core", "backbones", "claims", "evaluation", "files", "layers", "metrics", "parts", "pipeline", "recipe"}

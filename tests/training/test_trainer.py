@@ -21,7 +21,7 @@ from torch import nn
 from kinema.core.errors import KinemaError
 from kinema.training.checkpoint import checkpoints
 from kinema.training.ema import EMA, WIDEST, power_exponent
-from kinema.training.progress import Log, Progress, draw_curve, duration, read_log
+from kinema.training.progress import Log, Progress, draw_curve, duration, read_log, ticks
 from kinema.training.trainer import Trainer, TrainerSettings, seeded
 
 
@@ -375,4 +375,23 @@ def test_progress_line_and_log(tmp_path):
     Log(tmp_path / "log.jsonl", step=3).close()
     assert [row["step"] for row in read_log(tmp_path / "log.jsonl")] == [0, 1, 2]
     draw_curve(tmp_path / "loss.png", [{"step": i, "loss": 1 / (i + 1)} for i in range(50)])
-    assert (tmp_path / "loss.png").stat().st_size > 1000
+    one = (tmp_path / "loss.png").read_bytes()
+    draw_curve(tmp_path / "loss.png", [{"step": i % 25, "loss": 1 / (i + 1)} for i in range(50)])
+    assert (tmp_path / "loss.png").read_bytes() != one  # a second part begins at step 25
+    with Image.open(tmp_path / "loss.png") as picture:
+        line = [picture.getpixel((x, 200)) for x in range(picture.width)].index((194, 65, 12))
+    assert abs(line - (80 + 804 * 25 / 49)) < 2
+
+
+@pytest.mark.parametrize(
+    "low, high, logarithmic, expected",
+    [
+        (0.116, 0.821, True, [0.2, 0.4, 0.6, 0.8]),
+        (0.03, 0.9, True, [0.05, 0.1, 0.2, 0.5]),
+        (1e-5, 1.0, True, [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]),
+        (0.0, 100.0, False, [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
+        (-0.3, 0.31, False, [-0.2, 0.0, 0.2]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, logarithmic, expected):
+    assert ticks(low, high, logarithmic) == pytest.approx(expected)

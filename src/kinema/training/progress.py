@@ -14,6 +14,10 @@ from typing import TextIO
 
 from PIL import Image, ImageDraw
 
+from kinema import lettering
+
+BLACK = (0, 0, 0)
+
 
 def duration(seconds: float) -> str:
     """Seconds as 42s, 3m05s or 2h07m."""
@@ -106,11 +110,14 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def draw_curve(path: Path, rows: Sequence[Mapping[str, float]], key: str = "loss", width: int = 900) -> None:
-    """Draw `key` over the steps as a PNG: every step pale, a running mean dark, logarithmic where all are positive."""
+    """Draw `key` over the steps as a PNG: every step pale, a running mean dark, logarithmic where all are positive.
+
+    Rows of several trainings may follow each other: where the steps begin anew stands a line.
+    """
     if len(points := _points(rows, key)) < 2:
         return
     title = f"{key} over {len(points):,} steps"
-    _panel(points, title, width, logarithmic=min(value for _, value in points) > 0).save(path)
+    _panel(points, title, width, logarithmic=min(value for _, value in points) > 0, parts=_counted(rows)[1]).save(path)
 
 
 def draw_curves(path: Path, rows: Sequence[Mapping[str, float]], width: int = 900) -> None:
@@ -127,13 +134,32 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, float]], width: int = 90
 
 
 def _points(rows: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
-    return [(row["step"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
+    """(step, value) of each row that has one."""
+    steps, _ = _counted(rows)
+    return [(step, row[key]) for step, row in zip(steps, rows, strict=True) if key in row and math.isfinite(row[key])]
+
+
+def _counted(rows: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
+    """The step of each row, going on where a row begins to count anew, and the steps at which one does."""
+    steps: list[float] = []
+    begins: list[float] = []
+    begun = 0.0
+    for i, row in enumerate(rows):
+        if i and row["step"] < rows[i - 1]["step"]:
+            begun = steps[-1] + 1
+            begins.append(begun)
+        steps.append(begun + row["step"])
+    return steps, begins
 
 
 def _panel(
-    points: Sequence[tuple[float, float]], title: str, width: int = 900, logarithmic: bool = False
+    points: Sequence[tuple[float, float]],
+    title: str,
+    width: int = 900,
+    logarithmic: bool = False,
+    parts: Sequence[float] = (),
 ) -> Image.Image:
-    """A chart of (step, value), 420 pixels high."""
+    """A chart of (step, value), 420 pixels high; parts: steps at which a line stands."""
     steps, values = [p[0] for p in points], [p[1] for p in points]
     scaled = [math.log10(v) for v in values] if logarithmic else values
     order = sorted(scaled)
@@ -141,7 +167,7 @@ def _panel(
     if high > 2 * order[int(0.995 * (len(order) - 1))] - low:  # a rare spike must not flatten the rest
         high = order[int(0.995 * (len(order) - 1))]
     high = high if high > low else low + 1e-6
-    height, left, bottom, top = 420, 80, 36, 24
+    height, left, bottom, top = 420, 80, 48, 24
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
 
@@ -150,27 +176,45 @@ def _panel(
         y = height - bottom - (height - bottom - top) * (min(value, high) - low) / (high - low)
         return x, y
 
-    for i in range(5):
-        value = low + (high - low) * i / 4
-        y = place(steps[0], value)[1]
+    for value in ticks(10**low, 10**high, logarithmic) if logarithmic else ticks(low, high):
+        y = place(steps[0], math.log10(value) if logarithmic else value)[1]
         draw.line((left, y, width - 16, y), fill="#dddddd")
-        draw.text((left - 10, y), f"{10**value if logarithmic else value:.3g}", fill="black", anchor="rm")
+        lettering.write(image, (left - 8 - lettering.length(f"{value:g}"), y - 9), f"{value:g}", BLACK)
     for step in _round_steps(steps[0], steps[-1]):
         x = place(step, low)[0]
         draw.line((x, height - bottom, x, height - bottom + 4), fill="black")
-        draw.text((x, height - bottom + 8), f"{step:,}", fill="black", anchor="mt")
-    draw.text((left, 6), title, fill="black")
+        lettering.write(image, (x - lettering.length(f"{step:,}") / 2, height - bottom + 6), f"{step:,}", BLACK)
+    for i, step in enumerate(parts):
+        x = place(step, low)[0]
+        draw.line((x, top, x, height - bottom), fill="#c2410c")
+        lettering.write(image, (x + 4, top), f"part {i + 2}", (194, 65, 12))
+    lettering.write(image, (width - 16 - lettering.length("step"), height - 22), "step", BLACK)
+    lettering.write(image, (left, 3), f"{title}{', logarithmic' * logarithmic}", BLACK)
     draw.line([place(s, v) for s, v in zip(steps, scaled, strict=True)], fill="#b9cde8", width=1)
     smooth = _running_mean(scaled, min(50, len(scaled) // 20))
     draw.line([place(s, v) for s, v in zip(steps, smooth, strict=True)], fill="#1b4f9c", width=2)
     return image
 
 
+def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
+    """Round numbers from `low` to `high`: 1, 2, 5, 10 ... where they are logarithmic and there are three, else even."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) if logarithmic else ()
+    found = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    if len(found := [value for value in found if low <= value <= high]) >= 3:
+        return found if len(found) <= 8 else [value for value in found if round(math.log10(value), 9) % 1 == 0]
+    gap = _round((high - low) / 5)
+    return [round(i * gap, 12) for i in range(math.ceil(low / gap), math.floor(high / gap) + 1)]
+
+
+def _round(size: float) -> float:
+    """1, 2, 5 or 10 times a power of ten, not below `size`."""
+    power = 10.0 ** math.floor(math.log10(size))
+    return min(factor * power for factor in (1, 2, 5, 10) if factor * power >= size * (1 - 1e-9))
+
+
 def _round_steps(first: float, last: float) -> list[int]:
     """About five round numbers from `first` to `last`."""
-    size = max(1.0, (last - first) / 5)
-    power = 10 ** math.floor(math.log10(size))
-    gap = max(1, round(min(factor * power for factor in (1, 2, 5, 10) if factor * power >= size)))
+    gap = max(1, round(_round(max(1.0, (last - first) / 5))))
     return list(range(math.ceil(first / gap) * gap, math.floor(last) + 1, gap))
 
 
