@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["s", "f", "%"]  # seconds, frames, percent of the video
 CLOSE = 1e-9  # seconds by which two times may differ and still be one
+MOST = 1000  # events of a timeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,10 @@ class Timeline:
             raise KinemaError("a timeline needs at least one event")
         if len({event.start is None for event in self.events}) > 1:
             raise KinemaError("some events have times and some have not; give times to all of them or to none")
-        if (found := fault(self.events, self.unit)) is not None:
-            raise KinemaError(found[1])
+        order = Order()
+        for event in self.events:
+            if (wrong := order.fault(event, self.unit)) is not None:
+                raise KinemaError(wrong)
         if not self.timed and self.unit != "s":
             raise KinemaError("the events have no times, and so no unit but the usual one, 's'")
         if not _comes_back(self):
@@ -191,33 +194,42 @@ class Prompt:
         return cls(plain(timeline) if timeline.timed else text.strip(), timeline.completed())
 
 
-def fault(events: Sequence[Event], unit: Unit) -> tuple[int, str] | None:
-    """The first event that cannot stand where it does, by number, and why; None when all can."""
-    latest = begun = 0.0
-    for i, event in enumerate(events):
-        if event.meanwhile and i == 0:
-            return i, f"the event {event.text!r} happens meanwhile, and there is none ahead of it"
+@dataclass
+class Order:
+    """Events as they are read, one after the other; each must be able to stand behind those ahead of it."""
+
+    count: int = 0
+    latest: float = 0.0  # when the last of those ahead ends
+    begun: float = 0.0  # when the one ahead starts
+
+    def fault(self, event: Event, unit: Unit) -> str | None:
+        """Why the next event cannot stand where it does; None when it can."""
+        ahead, self.count = self.count, self.count + 1
+        if ahead == MOST:
+            return f"there are more than {MOST} events; use at most {MOST}"
+        if event.meanwhile and ahead == 0:
+            return f"the event {event.text!r} happens meanwhile, and there is none ahead of it"
         if event.start is None or event.end is None:
-            continue
-        start, end = _said(event.start, unit), _said(event.end, unit)
-        if unit == "%" and event.end > 100:
-            return i, f"the event {event.text!r} ends at {end}; use at most 100%"
-        if unit == "f" and not (float(event.start).is_integer() and float(event.end).is_integer()):
-            return i, f"the event {event.text!r} lasts from {start} to {end}; use whole frames"
-        if not event.meanwhile and event.start < latest:
-            return i, (
-                f"the event {event.text!r} starts at {start}, before the one ahead of it ends at "
-                f"{_said(latest, unit)}; begin its text with 'meanwhile' if both happen at once"
-            )
-        if event.meanwhile and event.start < begun:
-            return i, f"the event {event.text!r} starts at {start}, before the one ahead of it; put it first"
-        if event.meanwhile and event.start >= latest:
-            return i, (
-                f"the event {event.text!r} happens meanwhile and starts at {start}, when all ahead of it has ended; "
-                "leave 'meanwhile' out"
-            )
-        latest, begun = max(latest, event.end), event.start
-    return None
+            return None
+        wrong = self._of_times(event, event.start, event.end, unit)
+        self.latest, self.begun = max(self.latest, event.end), event.start
+        return wrong
+
+    def _of_times(self, event: Event, start: float, end: float, unit: Unit) -> str | None:
+        starts = f"the event {event.text!r} starts at {_said(start, unit)}"
+        if unit == "%" and end > 100:
+            return f"the event {event.text!r} ends at {_said(end, unit)}; use at most 100%"
+        if unit == "f" and not (float(start).is_integer() and float(end).is_integer()):
+            return f"the event {event.text!r} lasts from {_said(start, unit)} to {_said(end, unit)}; use whole frames"
+        if not event.meanwhile and start < self.latest:
+            ends = f"before the one ahead of it ends at {_said(self.latest, unit)}"
+            return f"{starts}, {ends}; begin its text with 'meanwhile' if both happen at once"
+        if event.meanwhile and start < self.begun:
+            return f"{starts}, before the one ahead of it; put it first"
+        if event.meanwhile and start >= self.latest:
+            meant = f"the event {event.text!r} happens meanwhile and starts at {_said(start, unit)}"
+            return f"{meant}, when all ahead of it has ended; leave 'meanwhile' out"
+        return None
 
 
 def too_short(event: Event, seconds: float) -> KinemaError:

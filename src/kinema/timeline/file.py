@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kinema.core.errors import KinemaError
-from kinema.timeline.events import Event, Timeline, Unit, fault
+from kinema.timeline.events import Event, Order, Timeline, Unit
 from kinema.timeline.reading import AT_ONCE, EXACT, INSIDE, LOOKS_TIMED, NAMES, is_timed
 
 NEEDED, KNOWN = ("start", "end", "text"), ("start", "end", "text", "camera")
@@ -67,6 +67,7 @@ def from_yaml(text: str, name: str = "timeline") -> Timeline:
         raise KinemaError(f"{where}: expected a list of events, each with {', '.join(NEEDED)}")
     events: list[Event] = []
     unit: Unit | None = None
+    order = Order()
     for node in root.value:
         fields = _fields(node, name)
         end, its = _time(fields["end"], "end", name, unit="s")
@@ -88,8 +89,8 @@ def from_yaml(text: str, name: str = "timeline") -> Timeline:
             events.append(Event(text=said, start=start, end=end, meanwhile=at_once is not None))
         except KinemaError as error:
             raise KinemaError(f"{_place(name, node)}: {error}") from None
-        if (wrong := fault(events, cast(Unit, unit))) is not None:
-            raise KinemaError(f"{_place(name, fields['start'])}: {wrong[1]}")
+        if (wrong := order.fault(events[-1], cast(Unit, unit))) is not None:
+            raise KinemaError(f"{_place(name, fields['start'])}: {wrong}")
     return Timeline(tuple(events), cast(Unit, unit))
 
 

@@ -4,48 +4,53 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import cast
 
 from kinema.core.errors import KinemaError
-from kinema.timeline.events import Event, Unit, fault
+from kinema.timeline.events import Event, Order, Unit
 
 # What one writes, in any case that could mean it: "0-2s", "1.5 to 3 seconds", "[0:24", "(25%-50%)".
 NUMBER = r"[-+]?\d+(?:[.,:]\d+)*"
 UNITS = r"(?:%|(?:ms|s|secs?|seconds?|f|frames?|percent)\b)"
 TO = r"(?:-|–|—|\.\.+|to\b|and\b)"
-OPEN, CLOSED = r"\s*(?:(?:from|between)\s+)?[(\[{<]?\s*", r"\s*[)\]}>]?\s*:"
+OPEN, CLOSED = r"\s*+(?:(?:from|between)\s+)?[(\[{<]?\s*+", r"\s*+[)\]}>]?\s*+:"
 LOOKS_TIMED = re.compile(
-    rf"{OPEN}{NUMBER}\s*{UNITS}?\s*{TO}\s*(?:{NUMBER}\s*)?{UNITS}?{CLOSED}"
-    rf"|{OPEN}{NUMBER}\s*(?:{UNITS}\s*{TO}\s*{NUMBER}|{TO}\s*{NUMBER}\s*{UNITS})"
-    rf"|\s*\[?\s*(?:{NUMBER}\s*)?{UNITS}?\s*:\s*{NUMBER}\s*{UNITS}?\s*\]"
-    rf"|\s*\[\s*(?:{UNITS}?\s*:\s*{NUMBER}|{NUMBER}\s*(?:{UNITS}|[:,\]]|{TO}))"
-    rf"|\s*{NUMBER}\s*{UNITS}\s*:",
+    rf"{OPEN}{NUMBER}\s*+{UNITS}?\s*+{TO}\s*+(?:{NUMBER}\s*+)?{UNITS}?{CLOSED}"
+    rf"|{OPEN}{NUMBER}\s*+(?:{UNITS}\s*+{TO}\s*+{NUMBER}|{TO}\s*+{NUMBER}\s*+{UNITS})"
+    rf"|\s*+\[?\s*+(?:{NUMBER}\s*+)?{UNITS}?\s*+:\s*+{NUMBER}\s*+{UNITS}?\s*+\]"
+    rf"|\s*+\[\s*+(?:{UNITS}?\s*+:\s*+{NUMBER}|{NUMBER}\s*+(?:{UNITS}|[:,\]]|{TO}))"
+    rf"|\s*+{NUMBER}\s*+{UNITS}\s*+:",
     re.IGNORECASE,
 )
 # What is read.
 EXACT = r"\d+(?:\.\d+)?"
 RANGE = re.compile(
-    rf"\s*(?:({EXACT})\s*([sf%])?\s*[-–]\s*({EXACT})\s*([sf%])\s*:|"
-    rf"\[\s*({EXACT})\s*([sf%])?\s*:\s*({EXACT})\s*([sf%])?\s*\]\s*:?)\s*"
+    rf"\s*+(?:({EXACT})\s*+([sf%])?\s*+[-–]\s*+({EXACT})\s*+([sf%])\s*+:|"
+    rf"\[\s*+({EXACT})\s*+([sf%])?\s*+:\s*+({EXACT})\s*+([sf%])?\s*+\]\s*+:?)\s*+"
 )
 INSIDE = re.compile(
-    rf"(?<![\w.%]){EXACT}\s*[sf%]?\s*[-–]\s*{EXACT}\s*[sf%]\s*:"
-    rf"|\[\s*(?:{EXACT}\s*[sf%]?)?\s*:\s*{EXACT}\s*[sf%]?\s*\]"
+    rf"(?<![\w.%]){EXACT}\s*+[sf%]?\s*+[-–]\s*+{EXACT}\s*+[sf%]\s*+:"
+    rf"|\[\s*+(?:{EXACT}\s*+[sf%]?)?\s*+:\s*+{EXACT}\s*+[sf%]?\s*+\]"
 )
+LONGEST = 1_000_000  # characters of a text
 EXPECTED = "expected a range as in '0-3s: text', '[0:24] text' or '[25%:50%] text'"
 
-LEAD = r"(?:\s*[,;.]\s*(?:and\s+|but\s+)?|\s+and\s+)"
+LEAD = r"(?:(?:(?<!\s)\s*+)?[,;.]\s*+(?:and\s+|but\s+)?|(?<!\s)\s++and\s+)"
 THEN, MEANWHILE = r"then|after\s+that|afterwards?", r"meanwhile|at\s+the\s+same\s+time"
 WORD = rf"(?:{THEN}|{MEANWHILE})\b"
-PARTING = re.compile(rf"{LEAD}(?P<words>{WORD}(?:\s*,?\s*(?:and\s+)?{WORD})*)\s*,?\s*", re.IGNORECASE)
-BARE = re.compile(r"(?P<before>\S+)(?P<words>\s+then\s+)", re.IGNORECASE)
+PARTING = re.compile(rf"{LEAD}(?P<words>{WORD}(?:\s*+,?\s*+(?:and\s+)?{WORD})*)\s*+,?\s*+", re.IGNORECASE)
+BARE = re.compile(r"(?<!\S)(?P<before>\S++)(?P<words>\s++then\s+)", re.IGNORECASE)
 # "the then famous ball", "since then it rolls": here "then" parts nothing.
 NO_PARTING = frozenset(re.findall("[a-z]+", "the a an since by until till from back just even only now every and or"))
-AT_ONCE = re.compile(rf"(?:{MEANWHILE})\b\s*,?\s*", re.IGNORECASE)
+AT_ONCE = re.compile(rf"(?:{MEANWHILE})\b\s*+,?\s*+", re.IGNORECASE)
 
 
+@lru_cache(maxsize=64)  # a request reads the same few texts again and again
 def read(text: str) -> tuple[tuple[Event, ...], Unit]:
     """The events of a prompt and the unit of their times. Raises: KinemaError, one sentence with the column."""
+    if len(text) > LONGEST:
+        raise KinemaError(f"the text has {len(text)} characters; use at most {LONGEST}")
     if not text.strip():
         raise KinemaError("the prompt is empty; say what the video shows")
     return _timed(text) if is_timed(text) else (tuple(_in_order(text)), "s")
@@ -78,7 +83,9 @@ def fail(text: str, at: int, why: str) -> KinemaError:
 def _timed(text: str) -> tuple[tuple[Event, ...], Unit]:
     events: list[Event] = []
     unit: Unit | None = None
-    lines = [(at, part) for at, part in parts(text) if part.strip() or "\n" not in text.strip()]
+    order = Order()
+    one_line = "\n" not in text.strip()
+    lines = [(at, part) for at, part in parts(text) if part.strip() or one_line]
     for at, part in lines:
         begins = at + len(part) - len(part.lstrip())
         found = RANGE.match(part)
@@ -103,8 +110,8 @@ def _timed(text: str) -> tuple[tuple[Event, ...], Unit]:
             events.append(Event(text=words, start=float(start), end=float(end), meanwhile=at_once is not None))
         except KinemaError as error:
             raise fail(text, begins, str(error)) from None
-        if (wrong := fault(events, unit)) is not None:
-            raise fail(text, begins, wrong[1])
+        if (wrong := order.fault(events[-1], unit)) is not None:
+            raise fail(text, begins, wrong)
     assert unit is not None
     return tuple(events), unit
 
@@ -132,9 +139,9 @@ def _in_order(text: str) -> Iterator[Event]:
 def _partings(text: str) -> list[tuple[int, int, str]]:
     """Where events are parted: the place behind the one, the place of the next, and the words between."""
     found = [(m.start(), m.end(), " ".join(m["words"].split())) for m in PARTING.finditer(text)]
-    taken = [range(first, stop) for first, stop, _ in found]
+    taken = {at for first, stop, _ in found for at in range(first, stop)}
     for m in BARE.finditer(text):
         word = m["before"].lower().strip("\"'(")
-        if word[-1:].isalnum() and word not in NO_PARTING and not any(m.start("words") in span for span in taken):
+        if word[-1:].isalnum() and word not in NO_PARTING and m.start("words") not in taken:
             found.append((m.start("words"), m.end("words"), "then"))
     return sorted(found)
