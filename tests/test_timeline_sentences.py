@@ -152,6 +152,13 @@ def test_a_part_of_what_is_complete_is_complete(parts, first):
     assert completed(part) == part
 
 
+@pytest.mark.parametrize("piece", ["a cat and ", "a cat of ", "slowly, ", "in the ", "the ", "it ", "on the grass "])
+def test_long_texts_are_read_as_short_ones(piece):
+    long = piece * 400 + "x"
+    for text in (long, f"a ball rolls, then {long}", f"{long}, then it jumps, then {long}, then it falls"):
+        assert len(str(Timeline.parse(text).completed())) < 3 * len(text) + 200
+
+
 def test_shared_words_that_say_it_all_change_nothing():
     request = Request(prompt="a red ball on the grass", timeline="0-2s: it rolls to the left | 2-4s: a blue cube falls")
     assert [e.text for e in request.events] == [

@@ -63,7 +63,7 @@ def _middles(frames: int, each: int, begins: int, fps: float) -> list[float]:
 
 def _placed(events: Sequence[Event], begin: float, stop: float, length: float) -> tuple[Event, ...]:
     """Events at their times in a part that lasts `length` from `begin` on, and shows nothing from `stop` on."""
-    latest, placed = 0.0, []
+    latest, placed = 0.0, list[Event]()
     for event in events:
         start = max(event.span[0] - begin, 0.0) if placed else 0.0
         end = length if event.span[1] > stop - CLOSE else event.span[1] - begin

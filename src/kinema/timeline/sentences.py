@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kinema.timeline.words import (
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from kinema.timeline.events import Event
 
 
+MOST, LONGEST = 3, 20  # parts of a noun phrase and of a scene; words of a part and its verb
 LITTLE = "|".join(sorted(DETERMINERS | PREPOSITIONS | JOINING | HELPING))
 NAMED = rf"(?:(?:the|a|an|some|his|her|its|their)\s+)?(?:(?!(?:{LITTLE})\b)[\w-]+\s+){{0,3}}"
 
@@ -96,11 +99,15 @@ class Subject:
         return not person & (WOMEN if pronoun == "he" else MEN if pronoun == "she" else PEOPLE)
 
 
-def completed(events: Sequence[Event]) -> tuple[Event, ...]:
+@lru_cache(maxsize=64)  # a request is asked for its events again and again
+def completed(events: tuple[Event, ...]) -> tuple[Event, ...]:
     """The events with texts that can be read alone; what is complete stays as it is."""
     done: list[Event] = []
+    subjects: list[Subject | None] = []
     for event in events:
-        done.append(replace(event, text=_completed(event.text, done)) if done else event)
+        text = _completed(event.text, done, subjects) if done else event.text
+        done.append(replace(event, text=text))
+        subjects.append(subject(text))
     return tuple(done)
 
 
@@ -109,45 +116,44 @@ def unclear(events: Sequence[Event]) -> list[str]:
     return [event.text for event in events if _who_is_left_out(event.text) is not None] if len(events) > 1 else []
 
 
-def _completed(text: str, ahead: Sequence[Event]) -> str:
-    who, scene = _subject_of_all(_at_once(ahead)), _scene(ahead[-1].text)
+def _completed(text: str, ahead: Sequence[Event], subjects: Sequence[Subject | None]) -> str:
+    who, scene = _subject_of_all(subjects[_last_at_once(ahead) :]), _scene(ahead[-1].text)
     begins = _begins(text)
     if CAMERA.match(text, begins):
         seen = " ".join(filter(None, (who.name if who else "", *scene[0], *scene[1])))
         return f"{seen}, {text}" if seen else text
-    text = _with_subject(text, begins, who, ahead)
+    text = _with_subject(text, begins, who, subjects)
     own = _scene(text)
     places = [] if own[0] or ELSEWHERE.search(text) else scene[0]
     return _with_scene(text, [*places, *([] if own[1] else scene[1])])
 
 
-def _at_once(ahead: Sequence[Event]) -> Sequence[Event]:
-    """The last of the events and those that happen at its time."""
+def _last_at_once(ahead: Sequence[Event]) -> int:
+    """The first of the events that happen at the time of the last one."""
     first = len(ahead) - 1
     while first > 0 and ahead[first].meanwhile:
         first -= 1
-    return ahead[first:]
+    return first
 
 
-def _subject_of_all(events: Sequence[Event]) -> Subject | None:
+def _subject_of_all(subjects: Sequence[Subject | None]) -> Subject | None:
     """Who does all of it; None for several, and where nobody is named."""
-    found = [subject(event.text) for event in events]
-    first = found[0]
-    return first if first is not None and all(s is not None and s.name == first.name for s in found) else None
+    first = subjects[0]
+    return first if first is not None and all(s is not None and s.name == first.name for s in subjects) else None
 
 
 def _begins(text: str) -> int:
     """Where the sentence begins, behind places, times and words as "suddenly"."""
     at = 0
     while found := PLACE.match(text, at) or TIME.match(text, at) or OPENING.match(text, at):
-        at = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
+        at = found.end() + text.startswith(" ", found.end())
     return at
 
 
-def _with_subject(text: str, begins: int, who: Subject | None, ahead: Sequence[Event]) -> str:
+def _with_subject(text: str, begins: int, who: Subject | None, subjects: Sequence[Subject | None]) -> str:
     left_out = _who_is_left_out(text)
     if left_out is None:
-        return _named_before(text, begins, ahead)
+        return _named_before(text, begins, subjects)
     word = TOKEN.match(text, begins)
     if who is None or word is None or not (left_out == "" or who.fits(left_out)):
         return text
@@ -164,7 +170,7 @@ def _third_person(word: str) -> bool:
 
 def _who_is_left_out(text: str) -> str | None:
     """The pronoun that a text begins with, or "" for a verb; None where it says who."""
-    words = [found[0].lower() for found in TOKEN.finditer(text, _begins(text))]
+    words = [found[0].lower() for found in islice(TOKEN.finditer(text, _begins(text)), 2)]
     if not words:
         return None
     if words[0] in PRONOUNS:
@@ -183,12 +189,12 @@ def _is_verb_ahead(word: str, following: str) -> bool:
     )
 
 
-def _named_before(text: str, begins: int, ahead: Sequence[Event]) -> str:
+def _named_before(text: str, begins: int, subjects: Sequence[Subject | None]) -> str:
     """ "the ball" as the one thing of an earlier event that it can be, "the red ball"."""
     here = subject(text)
     if here is None or not text[begins:].lower().startswith("the ") or not here.words:
         return text
-    known = {s.name: s for s in (subject(event.text) for event in ahead) if s is not None and s.words}
+    known = {s.name: s for s in subjects if s is not None and s.words}
     same = [s for s in known.values() if s.words[-1] == here.words[-1] and s.plural == here.plural]
     fuller = [s for s in same if set(here.words) < set(s.words)]
     return f"{text[:begins]}{fuller[0].name}{text[here.stop :]}" if len(same) == len(fuller) == 1 else text
@@ -199,7 +205,8 @@ def _scene(text: str) -> tuple[list[str], list[str]]:
     times = [found[0] for found in TIME.finditer(text)]
     places = [found[0] for found in PLACE.finditer(text)]
     first = {place: place.split()[0].lower() for place in places}
-    return [STAYING.get(first[p], first[p]) + p[len(first[p]) :] for p in places], times
+    places = [STAYING.get(first[p], first[p]) + p[len(first[p]) :] for p in places]
+    return places[:MOST], times[:MOST]
 
 
 def _with_scene(text: str, scene: Sequence[str]) -> str:
@@ -216,11 +223,11 @@ def subject(text: str) -> Subject | None:
     return _phrase(text, _begins(text)) if _who_is_left_out(text) is None else None
 
 
-def _phrase(text: str, at: int, joined: bool = False) -> Subject | None:
-    """The noun phrase at a place of a text. joined: it is the second of two, whose verb has no s."""
-    tokens = list(TOKEN.finditer(text, at))
+def _phrase(text: str, at: int, joined: bool = False, parts: int = 1) -> Subject | None:
+    """The noun phrase at a place. joined: it is the second of two, whose verb has no s; parts: so far."""
+    tokens = list(islice(TOKEN.finditer(text, at), LONGEST))
     words = [found[0].lower() for found in tokens]
-    if not words or words[0] in PRONOUNS or not words[0][0].isalpha():
+    if not words or parts > MOST or words[0] in PRONOUNS or not words[0][0].isalpha():
         return None
     begins = next((i for i, word in enumerate(words) if word not in DETERMINERS), len(words))
     first = next((word for word in words[:begins] if word in SEVERAL), words[0] if begins else "")
@@ -240,18 +247,18 @@ def _phrase(text: str, at: int, joined: bool = False) -> Subject | None:
     end = tokens[begins + stop - 1].end()
     plural = first in SEVERAL or (first not in ONE and _is_plural(found[-1]))
     one = Subject(_definite(text[tokens[0].start() : end], words[0], first, plural), plural, tuple(found), end)
-    return _longer(text, one, tokens[last]) if whole and last < len(words) else one
+    return _longer(text, one, tokens[last], parts + 1) if whole and last < len(words) else one
 
 
-def _longer(text: str, one: Subject, word: re.Match[str]) -> Subject | None:
+def _longer(text: str, one: Subject, word: re.Match[str], parts: int) -> Subject | None:
     """A phrase that goes on with a word: "a glass of water", "a man in a red hat", "a ball and a cube"."""
     joins, at = word[0].lower(), word.end()
     determined = DETERMINED.match(text, at)
     if joins == "and" and determined:
-        other = _phrase(text, at, joined=True)
+        other = _phrase(text, at, True, parts)
         return None if other is None else Subject(f"{one.name} and {other.name}", True, (), other.stop)
     if joins == "of" or (joins in ("in", "with", "wearing") and determined and not PLACE.match(text, word.start())):
-        other = _phrase(text, at)
+        other = _phrase(text, at, False, parts)
         if other is not None and other.words:
             return replace(one, name=f"{one.name} {text[one.stop : other.stop].strip()}", stop=other.stop)
         return None if joins == "of" else one
