@@ -151,7 +151,7 @@ class Timeline:
         """The same events with texts that say who does it and where, as `kinema.timeline.sentences` reads English."""
         from kinema.timeline.sentences import completed
 
-        return replace(self, events=completed(self.events))
+        return replace(self, events=completed(tuple(self.events)))
 
     def behind(self, ahead: Timeline) -> Timeline:
         """The same events, complete behind those of another timeline, whose times do not matter."""
