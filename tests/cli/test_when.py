@@ -136,7 +136,7 @@ def test_bars_stand_above_the_frames_of_their_time():
         x, y = EDGE + place % 6 * 36 + 34 - 8, first + sum(high[: place // 6])
         time, lanes = (place + 0.5) / 8, 1 + (place >= 12)
         lane_0 = COLOURS[0] if time < 1 else COLOURS[1] if 1.5 <= time < 2.5 else GAP_IN_TIME
-        lane_1 = COLOURS[2] if time >= 2 else GAP_IN_TIME
+        lane_1 = COLOURS[2] if time >= 2 else BACK
         assert [pixels[x, y + 1 + lane * LINE] for lane in range(lanes)] == [lane_0, lane_1][:lanes], place
         assert pixels[x, y + lanes * LINE + 16] == (200, 200, 200)
     assert pixels[0, 0] == BACK

@@ -107,7 +107,7 @@ def timeline_sheet(
             stop = min(row.stop, len(video) / each)
             return EDGE + (min(max(time * video.fps / each, row.start), stop) - row.start) * (w + EDGE)
 
-        _bars(sheet, bars, lanes, lanes_used, y, x_of)
+        _bars(sheet, bars, lanes, y, x_of)
         for place in row:
             index = int(place * each + CLOSE)
             at = EDGE + (place - row.start) * (w + EDGE), y + lanes_used * LINE
@@ -196,16 +196,12 @@ def _legend_line(sheet: Image.Image, y: int, words: str, bar: Bar | None) -> Non
     lettering.write(sheet, (EDGE + LINE, y), words, TEXT)
 
 
-def _bars(
-    sheet: Image.Image, bars: Sequence[Bar], lanes: Sequence[int], used: int, top: int, x: Callable[[float], float]
-) -> None:
-    """The bars above one row, in its first `used` lanes; x: second -> pixels, no further than the row goes."""
+def _bars(sheet: Image.Image, bars: Sequence[Bar], lanes: Sequence[int], top: int, x: Callable[[float], float]) -> None:
+    """The bars above one row; x: second -> pixels, no further than the row goes."""
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(sheet)
-    for lane in range(used):
-        y = top + lane * LINE
-        draw.rectangle((x(0), y, x(float("inf")) - EDGE, y + LINE - 2), fill=GAP_IN_TIME)
+    draw.rectangle((x(0), top, x(float("inf")) - EDGE, top + LINE - 2), fill=GAP_IN_TIME)
     for bar, lane in zip(bars, lanes, strict=True):
         left, right = x(bar.start), x(bar.end)
         if right - left < 1 + EDGE:
