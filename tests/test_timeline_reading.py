@@ -129,6 +129,7 @@ def test_plain_english(text, events):
         ("a ball jumps, then", "column 19: nothing follows"),
         ("a ball, then meanwhile a cube", "column 7: 'then meanwhile' says both"),
         ("0-2s: a 2-4s: b", "column 9: a second range"),
+        ("0-2s: a | 0-1s: meanwhile 0-2s", "column 27: a second range"),
         ("0-2s: a | [0:24] b", "column 11: the range is in frames, the one ahead of it in seconds"),
         ("[25%:50] a", "column 1: the range has two units"),
         ("[0:1.5] a", "column 1: the event 'a' lasts from frame 0 to frame 1.5; use whole frames"),
@@ -142,4 +143,57 @@ def test_plain_english(text, events):
 )
 def test_refused_at_its_place(text, says):
     with pytest.raises(KinemaError, match=re.escape(says)):
+        Timeline.parse(text)
+
+
+PLAIN = """a red ball rolls from 0-3s
+a 10-20 year old
+10-15s of silence
+2-3 seconds later it jumps
+a room, 10-15s of silence, a man
+a ball rolls, 2-3 seconds later it jumps
+the bar fills from 0 to 100%
+a film, 24-30 frames per second
+a film, 12-15 frames a second
+a mouse, 20-30% the size of a cat
+a clip, 5-10 seconds, the camera still
+a clock counts from 1 to 2s and from 3 to 4s"""
+
+
+@pytest.mark.parametrize("text", PLAIN.splitlines())
+def test_lengths_and_shares_are_plain_words(text):
+    assert not Timeline.parse(text).timed and Request(prompt=text, timeline="0-1s: it spins").events.timed
+
+
+@pytest.mark.parametrize(
+    "text, column, found",
+    [
+        ("a red ball, 0-1.5s it rolls, 1.5-3s it jumps", 13, "0-1.5s"),
+        ("a red ball, 0-2 seconds rolling", 13, "0-2 seconds"),
+        ("a red ball; from 2s to 4s the ball jumps", 18, "2s to 4s"),
+        ("a ball. And 2-4s it jumps", 13, "2-4s"),
+        ("a ball, 0-24f it rolls", 9, "0-24f"),
+        ("a cup, 0-50% it is full", 8, "0-50%"),
+        ("a ball rolls 1-2s and jumps 2-3s", 14, "1-2s"),
+        ("a ball, then from 0 to 2 seconds it falls", 19, "0 to 2 seconds"),
+    ],
+)
+def test_tries_at_times_are_refused_in_plain_words_and_in_events(text, column, found):
+    with pytest.raises(KinemaError, match=rf"^column {column}: '{found}' looks like times; .* with a colon"):
+        Request(prompt=text)
+    if ", then" not in text:
+        with pytest.raises(KinemaError, match=f"^column {column + 6}: a second range in one event"):
+            Timeline.parse(f"0-1s: {text}")
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("0-1e3s: it rolls", "column 3: the number '1e3' cannot be read; write it as 3 or 1.5"),
+        ("0-1s: a\n1-.5s: a", "line 2, column 3: the number '.5'"),
+        ("[0,5:1] a", "column 2: the number '0,5'"),
+    ],
+)
+def test_numbers_that_are_not_read_are_named(text, says):
+    with pytest.raises(KinemaError, match=f"^{re.escape(says)}"):
         Timeline.parse(text)

@@ -72,7 +72,8 @@ class Timeline:
         if not self.timed and self.unit != "s":
             raise KinemaError("the events have no times, and so no unit but the usual one, 's'")
         if not _comes_back(self):
-            raise KinemaError("an event's text holds what parts events, as '|' or ', then' do; make two events of it")
+            what = "what parts events, as '|' or ', then' do, or looks like times"
+            raise KinemaError(f"an event's text holds {what}; make two events of it")
 
     def __len__(self) -> int:
         return len(self.events)

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from kinema.core.errors import KinemaError
 from kinema.timeline.events import Event, Order, Timeline, Unit
-from kinema.timeline.reading import AT_ONCE, EXACT, INSIDE, LOOKS_TIMED, NAMES, is_timed
+from kinema.timeline.reading import AT_ONCE, EXACT, NAMES, is_timed, range_in
 
 NEEDED, KNOWN = ("start", "end", "text"), ("start", "end", "text", "camera")
 TIME = re.compile(rf"({EXACT})\s*([sf%]?)")
@@ -78,10 +78,10 @@ def from_yaml(text: str, name: str = "timeline") -> Timeline:
                 raise KinemaError(f"{place}: {which} is in {NAMES[one]}, the time ahead in {NAMES[unit]}; use one")
             unit = one
         said = " ".join(fields["text"].value.split())
-        if LOOKS_TIMED.match(said) or INSIDE.search(said):
-            raise KinemaError(f"{_place(name, fields['text'])}: text holds a range of times; give it as start and end")
         at_once = AT_ONCE.match(said) if events else None
         said = said[at_once.end() :] if at_once else said
+        if range_in(said) is not None:
+            raise KinemaError(f"{_place(name, fields['text'])}: text holds a range of times; give it as start and end")
         if not said:
             raise KinemaError(f"{_place(name, fields['text'])}: text is empty; say what happens")
         said = _with_camera(said, fields.get("camera"), name)

@@ -9,20 +9,23 @@ from typing import cast
 
 from kinema.core.errors import KinemaError
 from kinema.timeline.events import Event, Order, Unit
+from kinema.timeline.tries import tries
 
 # What one writes, in any case that could mean it: "0-2s", "1.5 to 3 seconds", "[0:24", "(25%-50%)".
-NUMBER = r"[-+]?\d+(?:[.,:]\d+)*"
+NUMBER = r"[-+]?(?:\d+(?:[.,:]\d+)*|[.,]\d+)(?:e[-+]?\d+)?"
 UNITS = r"(?:%|(?:ms|s|secs?|seconds?|f|frames?|percent)\b)"
 TO = r"(?:-|–|—|\.\.+|to\b|and\b)"
 OPEN, CLOSED = r"\s*+(?:(?:from|between)\s+)?[(\[{<]?\s*+", r"\s*+[)\]}>]?\s*+:"
+LASTING = r"(?:of|long|later|ago|per)\b"  # "2-3 seconds of rain" is how long it rains
 LOOKS_TIMED = re.compile(
     rf"{OPEN}{NUMBER}\s*+{UNITS}?\s*+{TO}\s*+(?:{NUMBER}\s*+)?{UNITS}?{CLOSED}"
-    rf"|{OPEN}{NUMBER}\s*+(?:{UNITS}\s*+{TO}\s*+{NUMBER}|{TO}\s*+{NUMBER}\s*+{UNITS})"
+    rf"|{OPEN}{NUMBER}\s*+(?:{UNITS}\s*+{TO}\s*+{NUMBER}|{TO}\s*+{NUMBER}\s*+{UNITS})(?!\s*+{LASTING})"
     rf"|\s*+\[?\s*+(?:{NUMBER}\s*+)?{UNITS}?\s*+:\s*+{NUMBER}\s*+{UNITS}?\s*+\]"
     rf"|\s*+\[\s*+(?:{UNITS}?\s*+:\s*+{NUMBER}|{NUMBER}\s*+(?:{UNITS}|[:,\]]|{TO}))"
     rf"|\s*+{NUMBER}\s*+{UNITS}\s*+:",
     re.IGNORECASE,
 )
+ODD = re.compile(r"\d*[.,]?\d+e[-+]?\d+|(?<!\d)[.,]\d+|\d+,\d+", re.IGNORECASE)  # a number that is not read
 # What is read.
 EXACT = r"\d+(?:\.\d+)?"
 RANGE = re.compile(
@@ -35,6 +38,8 @@ INSIDE = re.compile(
 )
 LONGEST = 1_000_000  # characters of a text
 EXPECTED = "expected a range as in '0-3s: text', '[0:24] text' or '[25%:50%] text'"
+
+COLON = "write them ahead of each event with a colon, as in '0-3s: text | 3-6s: text', or without times"
 
 LEAD = r"(?:(?:(?<!\s)\s*+)?[,;.]\s*+(?:and\s+|but\s+)?|(?<!\s)\s++and\s+)"
 THEN, MEANWHILE = r"then|after\s+that|afterwards?", r"meanwhile|at\s+the\s+same\s+time"
@@ -90,7 +95,7 @@ def _timed(text: str) -> tuple[tuple[Event, ...], Unit]:
         begins = at + len(part) - len(part.lstrip())
         found = RANGE.match(part)
         if found is None:
-            raise fail(text, begins, f"{EXPECTED}, found {part.strip()[:20]!r}")
+            raise _no_range(text, at, part)
         start, first, end, last = (group for group in found.groups()[4 * (found[1] is None) :][:4])
         here = cast(Unit, last or "f")
         if first not in (None, here) or (first and not last):
@@ -100,10 +105,10 @@ def _timed(text: str) -> tuple[tuple[Event, ...], Unit]:
         unit = here
         says = at + found.end()
         words = part[found.end() :].rstrip().replace(r"\|", "|")
-        if (again := LOOKS_TIMED.match(words) or INSIDE.search(words)) is not None:
-            raise fail(text, says + again.start(), "a second range in one event; part events with ' | '")
         at_once = AT_ONCE.match(words) if events else None
-        words = words[at_once.end() :] if at_once else words
+        words, says = (words[at_once.end() :], says + at_once.end()) if at_once else (words, says)
+        if (again := range_in(words)) is not None:
+            raise fail(text, says + again, "a second range in one event; part events with ' | '")
         if not words:
             raise fail(text, says, "the event has no text; say what happens after its times")
         try:
@@ -116,11 +121,28 @@ def _timed(text: str) -> tuple[tuple[Event, ...], Unit]:
     return tuple(events), unit
 
 
+def range_in(words: str) -> int | None:
+    """Where the words of an event give times, which no event does; None where they do not."""
+    found = LOOKS_TIMED.match(words) or INSIDE.search(words)
+    return found.start() if found is not None else next((at for at, _ in tries(words)), None)
+
+
+def _no_range(text: str, at: int, part: str) -> KinemaError:
+    looks = LOOKS_TIMED.match(part)
+    odd = ODD.search(looks[0]) if looks is not None else None
+    if odd is not None:
+        return fail(text, at + odd.start(), f"the number {odd[0]!r} cannot be read; write it as 3 or 1.5")
+    begins = at + len(part) - len(part.lstrip())
+    return fail(text, begins, f"{EXPECTED}, found {part.strip()[:20]!r}")
+
+
 NAMES: dict[Unit, str] = {"s": "seconds", "f": "frames", "%": "percent"}
 
 
 def _in_order(text: str) -> Iterator[Event]:
     """Events parted by "then" and its like."""
+    for at, span in tries(text):
+        raise fail(text, at, f"{span!r} looks like times; {COLON}")
     begins, at_once = 0, False
     for first, stop, words in [*_partings(text), (len(text), len(text), "")]:
         said = " ".join(text[begins:first].split())
