@@ -31,6 +31,8 @@ def options(name: str) -> dict[str, Any]:
     """Values for the fields without which a technique cannot work."""
     if name == "paint_with_words":
         return {"regions": "ball: 0.0 0.0 0.6 0.6"}
+    if name == "composed":
+        return {"prompts": ("a blue cube",), "weights": (0.5,)}
     if name == "magcache":  # what a model's card says otherwise
         return {"ratios": (1.0, 0.99, 0.98)}
     return dict.fromkeys(techniques()[name].cls.files[:1], clip())

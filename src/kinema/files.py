@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +34,9 @@ def reason(error: OSError) -> str:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Refuse a place that cannot be written to, before any work is done for it; touches nothing.
+    """Refuse a place that cannot be written to, before any work is done for it; leaves nothing there.
 
-    Raises: KinemaError, one sentence, when the folder is missing, is no folder or is not writable.
+    Raises: KinemaError, one sentence, when the folder is missing, is no folder or takes no new file.
     """
     path = Path(path)
     folder = path.parent
@@ -51,7 +51,29 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
             raise KinemaError(f"cannot write {path}: the file is there and is read-only")
     except OSError as error:
         raise KinemaError(f"cannot write {path}: {reason(error)}") from error
+    trial = folder / f".{uuid.uuid4().hex}.part"
+    try:  # what the system says of a folder is not always so, as in /proc
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise KinemaError(f"cannot write {path}: the folder {folder} cannot be written ({reason(error)})") from error
     return path
+
+
+def check_apart(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over what is read: an input, the folder that one lies in, or a file in a folder that is one.
+
+    Raises: KinemaError, one sentence.
+    """
+    named = [str(name) for name in inputs if not str(name).startswith("data:")]
+    for output in outputs:
+        if not output.exists():
+            continue
+        there = output.resolve()
+        for name in named:
+            read = Path(name).resolve()
+            if there in (read, *read.parents) or read in there.parents or (read.exists() and there.samefile(read)):
+                raise KinemaError(f"cannot write {output}: {name} is read for it; choose another name")
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

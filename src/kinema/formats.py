@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -154,12 +155,39 @@ def open_container(path: Path) -> Iterator[tuple[float, Iterator[np.ndarray], di
             if not container.streams.video:
                 raise KinemaError(f"{path} holds no video")
             stream = container.streams.video[0]
+            if cut := cut_short(stream, path):
+                raise KinemaError(f"{path} is {cut}")
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate or stream.guessed_rate or 0) or FOLDER_FPS
             metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
             yield min(fps, 1000.0), _upright(container.decode(stream), path), metadata
     except av.FFmpegError as error:
         raise KinemaError(f"{path} is not a video that can be read, or it is broken") from error
+
+
+def cut_short(stream: Any, path: Path) -> str:
+    """In words, where a container names bytes that are not there; FFmpeg gives those that are, without a word."""
+    ends = [entry.pos + entry.size for entry in getattr(stream, "index_entries", ())]
+    end, size = max([*ends, _matroska_end(path)]), path.stat().st_size
+    return f"cut short: {size} of at least {end} bytes" if end > size else ""
+
+
+def _matroska_end(path: Path) -> int:
+    """Where the segment of a webm or mkv ends, whose index stands behind its frames; 0 where it does not say.
+
+    An element is its id, its size and its bytes; the leading zero bits of a size say how long it is (RFC 8794).
+    """
+    size = marker = 0
+    with path.open("rb") as file:
+        for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the header, and the segment behind it
+            file.seek(size, os.SEEK_CUR)
+            first = file.read(5)
+            if first[:4] != name or len(first) < 5:
+                return 0
+            more = 8 - first[4].bit_length()
+            marker = 1 << 7 * (more + 1)
+            size = int.from_bytes(first[4:] + file.read(more)) - marker
+        return 0 if size == marker - 1 else file.tell() + size  # all ones: it is not known, as of a stream
 
 
 def _upright(decoded: Iterator[Any], path: Path) -> Iterator[np.ndarray]:

@@ -1,7 +1,8 @@
 """Finished chunks of a video that is being made, in a folder beside it: an interrupted one goes on behind them.
 
 `out.mp4.part/` holds `video.json`, which says of what request and model it is, the latents of each finished chunk, what
-the last of them handed on, and the video while it is written. It goes when the video is there.
+the last of them handed on, and the video while it is written. It goes when the video is there. A file whose SHA-256 is
+not the one in `video.json` counts for nothing, and what it held is made anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinema import recipe
 from kinema.core.errors import KinemaError
-from kinema.files import make_folder, reason, replacing, write_text
+from kinema.files import make_folder, reason, replacing, sha256, write_text
 from kinema.request import Request
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Parts:
         self.out, self.folder = out, out.with_name(out.name + ".part")
         self.asked = asked.model_dump(mode="json")
         self._card = self._read()
+        self._sums = self._sound()
         self._recipe: dict[str, Any] = {}
         if self._card is None:
             return
@@ -52,7 +54,7 @@ class Parts:
     @property
     def count(self) -> int:
         """Chunks that are finished."""
-        return len(list(self.folder.glob("chunk_*.safetensors")))
+        return sum(name.startswith("chunk") for name in self._sums)
 
     def bind(self, made_of: dict[str, Any]) -> None:
         """Says what the chunks are made of, a recipe without its frames. Raises: KinemaError when it has changed."""
@@ -67,19 +69,14 @@ class Parts:
             self._refuse(f"made otherwise ({differing[0]})")
 
     def load(self, index: int) -> Finished | None:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from kinema.core.rollout import Finished
 
-        chunk = self._path("chunk", index)
-        if self._card is None or not chunk.exists():
+        chunk, beside = self._path("chunk", index), self._path("carried", index)
+        if self._card is None or chunk.name not in self._sums:
             return None
-        try:
-            tensors = load_file(chunk)
-            carried = load_file(self._path("carried", index)) if self._path("carried", index).exists() else {}
-        except SafetensorError:  # a power cut came before the disk had it
-            return None
+        tensors, carried = load_file(chunk), load_file(beside) if beside.name in self._sums else {}
         handed: list[dict[str, Tensor]] = [{} for _ in range(self._card["techniques"])]
         for name, tensor in carried.items():
             number, _, key = name.partition(".")
@@ -93,16 +90,20 @@ class Parts:
         if self._card is None:
             count = len(finished.carried)
             self._card = {"asked": self.asked, "seed": self._recipe["request"]["seed"], "recipe": self._recipe}
-            self._card["techniques"] = count
-            write_text(self.folder / CARD, json.dumps(self._card, indent=2, sort_keys=True) + "\n")
+            self._card |= {"techniques": count, "handed": False}
         carried = {f"{i}.{key}": u for i, handed in enumerate(finished.carried) for key, u in handed.items()}
-        # In this order: what a chunk hands on is there before it counts as finished.
+        self._sums = {name: digest for name, digest in self._sums.items() if not name.startswith("carried")}
         for what, tensors in (("carried", carried), ("chunk", dict(finished.tensors))):
+            path = self._path(what, index)
             if tensors:
-                with replacing(self._path(what, index)) as temporary:
+                with replacing(path) as temporary:
                     save_file({k: u.detach().cpu().contiguous().clone() for k, u in tensors.items()}, temporary)
+                self._sums[path.name] = sha256(path)
+        # Last: a chunk counts as finished when all of it is there.
+        self._card |= {"sha256": self._sums, "handed": self._card["handed"] or bool(carried)}
+        write_text(self.folder / CARD, json.dumps(self._card, indent=2, sort_keys=True) + "\n")
         for old in self.folder.glob("carried_*.safetensors"):
-            if old != self._path("carried", index):
+            if old.name not in self._sums:
                 old.unlink()
 
     def remove(self) -> None:
@@ -126,9 +127,24 @@ class Parts:
             raise KinemaError(f"cannot read {self.folder / CARD}: {reason(error)}") from error
         except ValueError:
             card = {}
-        if card is not None and not {"asked", "seed", "recipe", "techniques"} <= card.keys():
+        if card is not None and not {"asked", "seed", "recipe", "techniques", "sha256", "handed"} <= card.keys():
             raise KinemaError(f"{self.folder / CARD} is broken; remove the folder to make {self.out} anew")
         return card  # type: ignore[no-any-return]
+
+    def _sound(self) -> dict[str, str]:
+        """SHA-256 of the files that are as they were written, by name."""
+        if self._card is None:
+            return {}
+        sums: dict[str, str] = self._card["sha256"]
+        kept = {name: digest for name, digest in sums.items() if self._digest(name) == digest}
+        # What a lost chunk was handed itself is gone, so that all are made anew.
+        return {} if self._card["handed"] and len(kept) < len(sums) else kept
+
+    def _digest(self, name: str) -> str | None:
+        try:
+            return sha256(self.folder / name)
+        except OSError:
+            return None
 
     def _refuse(self, what: str) -> None:
         raise KinemaError(

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -61,7 +61,7 @@ def generate(
     vae_tiling: bool = False,
     compile: bool = False,
     context_parallel: ContextParallel | None = None,
-    techniques: Sequence[str | Mapping[str, Any] | Part | Technique] = (),
+    techniques: str | Mapping[str, Any] | Part | Technique | Sequence[str | Mapping[str, Any] | Part | Technique] = (),
     progress: Progress | None = None,
 ) -> Video:
     """Makes one video; what is None takes the model's default, a seed is drawn.
@@ -73,7 +73,7 @@ def generate(
     often). `lora` is a LoRA file or a list of them, each a path, "PATH:weight" or (path, weight). `offload`,
     `quantization`, `text_quantization`, `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md.
     `context_parallel` "ulysses": several processes make one video, see docs/several-devices.md. `techniques` are
-    technique objects, registered names, or {"name": ..., "options": {...}}, the outermost first.
+    technique objects, registered names, or {"name": ..., "options": {...}}, one or several, the outermost first.
     `timeline` says what happens when, "0-3s: ... | 3-6s: ...", a YAML file or a `Timeline`; `prompt` is then what all
     of it shares. `seconds` says the length in place of `num_frames`.
     Units and ranges of the other arguments: see `Request`. `progress(phase, done, count)` is called on the way.
@@ -119,7 +119,7 @@ def generate(
         dtype=dtype,
         lora=loras(lora),
         **switches,
-        techniques=tuple(_part(t) for t in techniques),
+        techniques=_parts(techniques),
     )
     return run_request(request, progress, loaded)
 
@@ -257,11 +257,21 @@ def _clip_address(clip: Any) -> str | None:
     return clip_address(Video(frames, fps=1.0).frames)  # a Video says what is wrong with frames
 
 
+def _parts(given: Any) -> tuple[Any, ...]:
+    """One technique, or several."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | Mapping | Part)
+    return tuple(_part(one) for one in (given if several else [given]))
+
+
 def _part(technique: str | Mapping[str, Any] | Part | Technique) -> Any:
     """A technique as a request names it: its registered name and the fields that are not at their defaults."""
     if isinstance(technique, str | Mapping | Part):
         return technique
-    if not dataclasses.is_dataclass(technique) or not getattr(technique, "name", ""):
+    if not dataclasses.is_dataclass(technique) or isinstance(technique, type):
+        raise KinemaError(
+            f'{technique!r} is no technique; give a name, {{"name": ..., "options": {{...}}}}, or an object of a class'
+        )
+    if not getattr(technique, "name", ""):
         raise KinemaError(f"{technique!r} is not a registered technique; put @technique(...) on its class")
     values = {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique) if f.init}
     defaults = {f.name: f.default for f in dataclasses.fields(technique)}

@@ -83,17 +83,20 @@ def hash_weights(folder: Path) -> dict[str, str]:
         return dict(zip((p.relative_to(folder).as_posix() for p in names), pool.map(sha256, names), strict=True))
 
 
-def hash_inputs(request: Request) -> dict[str, str]:
-    """SHA-256 of the pictures and clips a request and its techniques name. Raises: KinemaError when one is gone."""
+def inputs(request: Request) -> dict[str, str]:
+    """The pictures and clips a request and its techniques name, by what they are: paths and `data:` addresses."""
     from kinema.core.registry import find
 
     named = {name: getattr(request, name) for name in ("image", "last_image", "video")}
     for part in request.techniques:
         named |= {f"{field} of {part.name}": part.options.get(field) for field in find(part.name).cls.files}
+    return {name: str(value) for name, value in named.items() if value}
+
+
+def hash_inputs(request: Request) -> dict[str, str]:
+    """SHA-256 of the pictures and clips a request and its techniques name. Raises: KinemaError when one is gone."""
     found = {}
-    for name, value in named.items():
-        if not value:
-            continue
+    for name, value in inputs(request).items():
         try:
             found[name] = _hash(value)
         except OSError as error:

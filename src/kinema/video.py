@@ -14,7 +14,7 @@ import numpy as np
 
 from kinema import lettering
 from kinema.core.errors import KinemaError
-from kinema.core.footage import Footage
+from kinema.core.footage import Footage, in_frames
 from kinema.files import check_writable, reason, replacing
 from kinema.lettering import LINE
 
@@ -39,7 +39,7 @@ class Video(Footage):
 
     def __repr__(self) -> str:
         sound = f", sound at {self.sample_rate} Hz" if self.sound is not None else ""
-        return f"Video({len(self)} frames of {self.width}x{self.height}, {self.fps:g} fps{sound})"
+        return f"Video({in_frames(len(self))} of {self.width}x{self.height}, {self.fps:g} fps{sound})"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int | None = None) -> Video:

@@ -9,9 +9,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from kinema.cli import run
 from kinema.cli.extend import behind
+from kinema.core.rollout import Finished
+from kinema.parts import Parts
+from kinema.request import Request
 from kinema.video import Video
 
 SMALL = ["--num-inference-steps", "2", "--height", "32", "--width", "32"]
@@ -58,7 +62,9 @@ def test_a_killed_video_goes_on_and_is_what_its_recipe_makes(here, model, capsys
     assert "holds 2 finished chunks of a video of another request; ask for that one again" in capsys.readouterr().err
 
     assert run([*LONG, *model, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert err == "kinema: going on behind 2 finished chunks\n"
     assert told["seed"] == drawn and told["num_frames"] == 17 and sorted(os.listdir(here)) == ["a.json", "a.mp4"]
 
     assert run(["generate", "--from", "a.mp4", "--out", "again.mp4", "--json"]) == 0
@@ -81,8 +87,35 @@ def test_an_interrupted_video_says_how_to_go_on(here, model, capsys, monkeypatch
     assert capsys.readouterr().err == said
     assert os.listdir(here) == ["a.mp4.part"]
     assert sorted(os.listdir("a.mp4.part")) == ["chunk_0000.safetensors", "video.json"]
-    (here / "a.mp4.part" / "chunk_0000.safetensors").write_bytes(b"")  # as after a power cut
+    chunk = here / "a.mp4.part" / "chunk_0000.safetensors"
+    data = bytearray(chunk.read_bytes())
+    data[-400] ^= 0x40  # in the latents
+    chunk.write_bytes(data)
     assert run([*LONG, *model, "--seed", "5"]) == 0 and not (here / "a.mp4.part").exists()
+    assert "going on" not in capsys.readouterr().err
+    assert run([*LONG, *model, "--seed", "5", "--out", "b.mp4"]) == 0
+    assert (here / "a.mp4").read_bytes() == (here / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("handed, left", [(False, [0, 2]), (True, [])])
+@pytest.mark.parametrize("broken", [b"", None])
+def test_a_broken_chunk_is_made_anew_and_all_where_what_it_was_handed_is_gone(here, handed, left, broken):
+    request = Request(prompt="a", seed=1)
+
+    def opened():
+        parts = Parts("a.mp4", request)
+        parts.bind({"request": request.model_dump(mode="json"), "versions": {}, "weights": {}, "inputs": {}})
+        return parts
+
+    parts = opened()
+    for i in range(3):
+        carried = [{"noise": torch.full((2,), i)}] if handed and i < 2 else [{}] if i < 2 else []
+        parts.save(i, Finished({"latents": torch.full((3,), float(i))}, carried))
+    assert [opened().load(i).tensors["latents"][0].item() for i in range(3)] == [0, 1, 2] and opened().count == 3
+    chunk = here / "a.mp4.part" / "chunk_0001.safetensors"
+    chunk.unlink() if broken is None else chunk.write_bytes(broken)
+    again = opened()
+    assert [i for i in range(3) if again.load(i) is not None] == left and again.count == len(left)
 
 
 def test_other_things_in_the_way_are_left_alone(here, model, capsys):

@@ -52,10 +52,20 @@ def test_motion_is_kept_and_used_again_and_the_recipe_makes_it_again(here, tiny_
     [
         (["none.mp4", "a ball"], "there is no file or folder none.mp4"),
         (["clip.mp4", "a ball", "--tables", "a", "--save-tables", "b"], "give one of them"),
-        (["clip.mp4", "a ball", "--tables", "clip.mp4"], "tables of ditflow_positions clip.mp4 cannot be read"),
-        (["clip.mp4", "a ball", "--block", "7"], "block of ditflow is 7; use 0 to 1"),
+        (["clip.mp4", "a ball", "--tables", "clip.mp4"], "--tables clip.mp4 cannot be read"),
+        (["clip.mp4", "a ball", "--block", "7"], "--block is 7; use 0 to 1"),
+        (["clip.mp4", "a ball", "--lr", "-1"], "--lr is -1; use a number above 0"),
+        (["clip.mp4", "a ball", "--lr", "nan"], "--lr is nan; use a number above 0"),
+        (["clip.mp4", "a ball", "--until", "2"], "--until is 2; use a noise level, 1 to 0"),
+        (["clip.mp4", "a ball", "--save-tables", "clip.mp4"], "cannot write clip.mp4: clip.mp4 is read for it"),
     ],
 )
 def test_what_cannot_be_followed_is_told_in_one_sentence(here, tiny_wan, capsys, words, says):
     assert run(["transfer", *words, *SMALL, "--model", str(tiny_wan)]) == 2
     assert says in capsys.readouterr().err and os.listdir(here) == ["clip.mp4"]
+
+
+def test_one_picture_has_no_motion(here, tiny_wan, capsys):
+    Video(np.zeros((1, 32, 32, 3), np.uint8)).save("one.mp4")
+    assert run(["transfer", "one.mp4", "a ball", *SMALL, "--model", str(tiny_wan)]) == 2
+    assert capsys.readouterr().err == "kinema: one.mp4 has 1 frame; use a clip of 2 or more\n"

@@ -154,5 +154,5 @@ def test_a_name_is_registered_once():
         return technique("cfg", paper="", base="", neutral={})(type("CFG", (Technique,), {"__module__": module}))
 
     techniques()
-    with pytest.raises(RuntimeError, match="registered twice"):
+    with pytest.raises(KinemaError, match="'cfg' is there already"):
         other("elsewhere")

@@ -17,7 +17,7 @@ def test_a_name_is_given_once():
     class Other(Technique):
         pass
 
-    with pytest.raises(RuntimeError, match="'cfg' is registered twice"):
+    with pytest.raises(KinemaError, match="'cfg' is there already, in kinema.guidance.cfg; give .* another name"):
         technique("cfg", paper="arXiv:0000.00000", base="none", neutral={})(Other)
     assert find("cfg").cls.__name__ == "CFG"
 

@@ -59,7 +59,7 @@ def test_one_without_is_put_in_place_at_every_level(clips, tmp_path):
 
 def test_what_leaves_nothing_to_be_made_is_refused(tiny_wan, clips):
     backbone = load(tiny_wan, device="cpu", dtype="float32")
-    for frames, words in [(0, "frames of seine is 0; use 1 or more"), (5, "seine gives all frames of the video")]:
+    for frames, words in [(-1, "frames of seine is -1; use 0 or more"), (5, "seine gives all frames of the video")]:
         with pytest.raises(KinemaError, match=words):
             part = SEINE(first=clips["a"], second=clips["b"], frames=frames)
             denoise(backbone, Request(prompt="a ball", num_frames=13, **SIZE), [part])

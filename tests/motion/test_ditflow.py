@@ -120,10 +120,12 @@ def test_saved_tables_make_the_same_video_without_gradients(backbone, clip, tmp_
     for changes, words in [
         (dict(num_frames=17), r"is for grid"),
         (dict(height=32), r"is for grid"),
-        (dict(num_inference_steps=7), r"is for noise levels"),
+        (dict(num_inference_steps=7), r"is for num_inference_steps 6, and this run has 7"),
     ]:
         with pytest.raises(KinemaError, match=words):
             made(backbone, DiTFlowPositions(tables=file, **two), request=ASKED.changed(**changes))
+    with pytest.raises(KinemaError, match="is for noise levels"):
+        made(backbone, DiTFlowPositions(tables=file, **{**two, "noise_range": (1.0, 0.4)}))
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -188,6 +190,8 @@ def test_what_cannot_be_followed_is_refused(backbone, clip):
     ]:
         with pytest.raises(KinemaError, match=words):
             made(backbone, part)
+    with pytest.raises(KinemaError, match="ditflow follows motion, and a video this short has none"):
+        made(backbone, DiTFlow(reference=clip), request=ASKED.changed(num_frames=1))
 
 
 def test_positions_added_to_tokens_are_refused_by_name(clip, tmp_path):

@@ -49,7 +49,12 @@ def _claims(
         raise KinemaError(f"--prompts is {count}; use 0 to 1000")
     if write is not None:
         check_writable(write)
-    folder = make_folder(out or Path("docs/claims" if Path("docs").is_dir() else "claims"))
+    folder = out or Path("docs/claims" if Path("docs").is_dir() else "claims")
+    if count == 0 and write is None:
+        raise KinemaError(f"--prompts 0 measures nothing; add --write FILE for the table of what is kept in {folder}")
+    if count == 0 and not page.read_all(folder):
+        raise KinemaError(f"{folder} holds no results to write; measure some first, or name another folder with --out")
+    make_folder(folder)
     found = _measured(chosen, model, count, folder, seed, quick, restart, device, dtype) if count else []
     if write is not None:
         write_text(write, page.page(claims(), page.read_all(folder)))

@@ -47,8 +47,8 @@ def classify(
     from kinema.cli.eval import shown
     from kinema.understanding.classify import classify as run
 
-    stages = tuple(_pair(text, int, "--eliminate") for text in eliminate or ())
-    part = None if seconds is None else _pair(seconds, float, "--seconds")
+    stages = tuple(_pair(text, int, "--eliminate", "8:2") for text in eliminate or ())
+    part = None if seconds is None else _pair(seconds, float, "--seconds", "0:1.5")
     with shown("calls", "nothing is kept of it") as tell:
         tell(0, samples * len(texts), 0)
         found = run(
@@ -76,14 +76,14 @@ def classify(
         _print(found)
 
 
-def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
+def _pair(text: str, kind: type, option: str, example: str) -> tuple[Any, Any]:
     first, colon, second = text.partition(":")
     try:
         if not colon:
             raise ValueError
         return kind(first), kind(second)
     except ValueError:
-        raise KinemaError(f"{option} is {text!r}; use two numbers with a colon, as in 8:2") from None
+        raise KinemaError(f"{option} is {text!r}; use two numbers with a colon, as in {example}") from None
 
 
 def _print(found: Classification) -> None:

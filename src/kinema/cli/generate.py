@@ -134,7 +134,7 @@ def make(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     """
     from kinema import pipeline, recipe
     from kinema.cli import process, when
-    from kinema.files import check_writable
+    from kinema.files import check_apart, check_writable
     from kinema.parts import Parts
     from kinema.request import Request
     from kinema.video import check_extension
@@ -148,6 +148,8 @@ def make(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     picture = when.check_sheet(sheet)
     path = check_extension(out or _default_out(remake))
     check_writable(path)
+    read = [*recipe.inputs(request).values(), *([] if remake is None else [remake])]
+    check_apart([path, *([] if picture is None else [picture])], read)
     beside = recipe.sidecar(path)
     rank, count = process()
     if count > 1 and request.context_parallel is None:
@@ -156,7 +158,10 @@ def make(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     with _shown(clock, rank == 0) as progress, pipeline.as_many_threads(before or {}):
         parts = Parts(path, request) if count == 1 else None
         try:
+            before_it = 0 if parts is None else parts.count
             made = pipeline.take(request, progress, parts=parts)
+            if before_it:
+                print(f"kinema: going on behind {before_it} finished chunks", file=sys.stderr)
             if rank == 0:
                 made.write(path, beside)
         except KeyboardInterrupt:
@@ -238,6 +243,7 @@ def _report(
     seen: Seen,
 ) -> None:
     from kinema import recipe
+    from kinema.core.footage import in_frames
 
     made, asked = take.made, take.made["request"]
     differing = [] if before is None else recipe.differences(before, made)
@@ -268,7 +274,7 @@ def _report(
     if sound and path.suffix.lower() == ".gif":
         sound = ", without its sound, which a gif cannot hold"
     size = f"{asked['width']}x{asked['height']} at {take.fps:g} fps{sound}"
-    print(f"{asked['num_frames']} frames of {size}, seed {asked['seed']}")
+    print(f"{in_frames(asked['num_frames'])} of {size}, seed {asked['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
     for line in (*_comparison(before, changed, same, differing), *seen.lines()):
         print(line)

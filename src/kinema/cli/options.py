@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -138,6 +140,16 @@ def around(given: dict[str, Any], name: str, **options: Any) -> dict[str, Any]:
     from kinema.request import Part
 
     return {**given, "techniques": [Part(name=name, options=known(**options)), *given.get("techniques", ())]}
+
+
+@contextmanager
+def in_words(command: str, technique: str, **fields: str) -> Iterator[None]:
+    """What the technique behind a command refuses is told with the command's name, and its fields as in `fields`."""
+    try:
+        yield
+    except KinemaError as error:
+        text = re.sub(rf"\b(\w+) of {technique}\b", lambda said: fields.get(said[1], said[0]), str(error))
+        raise KinemaError(re.sub(rf"\b{technique}\b", f"kinema {command}", text)) from error
 
 
 def check_there(*paths: str) -> None:

@@ -74,7 +74,9 @@ def plan(
 
 
 def _show(made: Plan, free: int | None, switches: list[str], placed: list[Fit]) -> None:
-    print(f"{made.num_frames} frames of {made.width}x{made.height}, {made.model} on {made.device} in {made.dtype}")
+    from kinema.core.footage import in_frames
+
+    print(f"{in_frames(made.num_frames)} of {made.width}x{made.height}, {made.model} on {made.device} in {made.dtype}")
     together = f", {made.samples} clips in each" if made.samples > 1 else ""
     print(f"{'tokens':<22}{made.tokens} of latents {'x'.join(map(str, made.latents[1:]))}")
     print(f"{'calls':<22}{made.calls} of the network in {made.num_inference_steps} steps{together}")

@@ -28,6 +28,7 @@ def show(
     """
     from kinema import recipe
     from kinema.cli.when import check_sheet, write_sheet
+    from kinema.core.footage import in_frames
     from kinema.video import Video
 
     source = Path(video)
@@ -39,7 +40,7 @@ def show(
         raise KinemaError(f"{video} does not say what it was made from; leave --timeline out")
     write_sheet(clip, made, path, columns, count, timeline)
     print(path)
-    print(f"{len(clip)} frames of {clip.width}x{clip.height}, {clip.seconds:.2f} s at {clip.fps:g} fps")
+    print(f"{in_frames(len(clip))} of {clip.width}x{clip.height}, {clip.seconds:.2f} s at {clip.fps:g} fps")
     if isinstance(made, dict) and isinstance(made.get("request"), dict):
         request = made["request"]
         print(f"made from {(recipe.asked(made) or '')!r}, model {request.get('model')}, seed {request.get('seed')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import typer
@@ -53,10 +54,15 @@ def transfer(
     options.check_there(reference)
     if tables and save_tables:
         raise KinemaError("--tables uses positions and --save-tables makes new ones; give one of them")
+    if lr is not None and not 0 < lr < math.inf:
+        raise KinemaError(f"--lr is {lr:g}; use a number above 0")
+    if until is not None and not 0 <= until <= 1:
+        raise KinemaError(f"--until is {until:g}; use a noise level, 1 to 0")
     given |= options.known(prompt=prompt, num_frames=num_frames)
+    method = "ditflow_positions" if positions or tables or save_tables else "ditflow"
     following = options.around(
         given,
-        "ditflow_positions" if positions or tables or save_tables else "ditflow",
+        method,
         reference=reference,
         tables=tables,
         save=save_tables,
@@ -66,4 +72,6 @@ def transfer(
         block=block,
         inject=None if inject else False,
     )
-    make(following, None, out, as_json)
+    fields = {"reference": reference, "iterations": "--iterations", "block": "--block", "tables": "--tables"}
+    with options.in_words("transfer", method, **fields):
+        make(following, None, out, as_json)

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from kinema.cli import options
+from kinema.core.errors import KinemaError
 
 app = typer.Typer(add_completion=False)
 
@@ -34,5 +35,8 @@ def transition(
     from kinema.cli.generate import make
 
     options.check_there(first, second)
+    if frames < 1:
+        raise KinemaError(f"--frames is {frames}; use 1 or more")
     given |= options.known(prompt=prompt, num_frames=num_frames, seconds=seconds)
-    make(options.around(given, "seine", first=first, second=second, frames=frames), None, out, as_json)
+    with options.in_words("transition", "seine", first=first, second=second, frames="--frames"):
+        make(options.around(given, "seine", first=first, second=second, frames=frames), None, out, as_json)

@@ -145,7 +145,8 @@ def _in_blocks(technique: Technique, block: int) -> bool:
 
 def _around(technique: Technique, step: Step, site: Site, inner: Attention) -> Attention:
     def attend(q: Tensor, k: Tensor, v: Tensor, positions: Positions | None, bias: Tensor | None) -> Tensor:
-        return technique.attend(step, site, q, k, v, positions, inner.biased(bias, positions))
+        found = technique.attend(step, site, q, k, v, positions, inner.biased(bias, positions))
+        return technique.answered("attend", found, (*q.shape[:3], v.shape[3]))
 
     return Attention(inner.turn, attend)
 

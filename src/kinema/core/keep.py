@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kinema.core.errors import KinemaError
+from kinema.core.footage import in_frames
 
 PART = re.compile(r"\s*(?:(-?\d{1,9})?\s*(:)\s*(-?\d{1,9})?|(-?\d{1,9}))\s*")
 
@@ -38,7 +39,7 @@ def kept(text: str | None, frames: int, length: int) -> list[Kept]:
     if text is None:
         if length >= frames:
             raise KinemaError(
-                f"the clip has {length} frames and the video {frames}; say with keep which of them stay, as in 0:5"
+                f"the clip has {in_frames(length)} and the video {frames}; say with keep which of them stay, as in 0:5"
             )
         return [Kept(0, length)]
     found = sorted((_placed(*bounds, text, frames, length) for bounds in _bounds(text)), key=lambda part: part.first)
@@ -79,7 +80,9 @@ def _placed(start: int | None, stop: int | None, text: str, frames: int, length:
         for number, default in ((start, 0), (stop, frames))
     )
     if not 0 <= first < behind <= frames:
-        raise KinemaError(f"keep {text!r} does not fit into a video of {frames} frames; use frames 0 to {frames - 1}")
+        raise KinemaError(
+            f"keep {text!r} does not fit into a video of {in_frames(frames)}; use frames 0 to {frames - 1}"
+        )
     part = Kept(first, behind, length - frames if at_end else 0)
     if part.first + part.shift < 0 or part.stop + part.shift > length:
         raise KinemaError(f"keep {text!r} names frames that the clip does not have; it has {length}")

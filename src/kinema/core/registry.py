@@ -53,13 +53,16 @@ _READERS: dict[str, Reader] = {}
 
 
 def technique(name: str, *, paper: str, base: str, neutral: Mapping[str, Any]) -> Callable[[T], T]:
-    """Class decorator: registers a Technique under `name`. A second class of the same name is an error."""
+    """Class decorator: registers a Technique under `name`. Raises: KinemaError for a name that is taken."""
 
     def register(cls: T) -> T:
         known = _ENTRIES.get(name)
         place = (cls.__module__, cls.__qualname__)  # the same place again is a module that was reloaded
         if known is not None and (known.cls.__module__, known.cls.__qualname__) != place:
-            raise RuntimeError(f"technique {name!r} is registered twice: {known.cls.__module__} and {cls.__module__}")
+            raise KinemaError(
+                f"the technique {name!r} is there already, in {known.cls.__module__}; give that of {cls.__module__} "
+                "another name"
+            )
         topic = cls.__module__.rpartition(".")[0].rpartition(".")[2]  # "" for a class of a script
         _ENTRIES[name] = Entry(name=name, cls=cls, topic=topic, paper=paper, base=base, neutral=dict(neutral))
         cls.name = name

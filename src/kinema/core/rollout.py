@@ -130,7 +130,10 @@ class Rollout:
             carried = [] if last else [t.carry(run, x) for t in self.techniques]
             random = {f"random.{i}": g.get_state() for i, g in enumerate(run.generators)}
         if not x.isfinite().all():
-            raise KinemaError("the numbers grew beyond what their type holds; use smaller weights, or --dtype float32")
+            names = ", ".join(t.name or type(t).__name__ for t in self.techniques) or "no technique"
+            raise KinemaError(
+                f"the numbers grew beyond what their type holds, with {names}; use smaller weights, or --dtype float32"
+            )
         companion = run.conditions.companion
         beside = {} if companion is None else {"companion": companion.x}
         return Finished({"latents": x, **random, **beside}, carried), run.conditions

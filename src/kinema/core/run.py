@@ -172,7 +172,7 @@ class Run:
         """Passes x through one hook of every technique that acts now, in list order."""
         for t in self.techniques:
             if t.overrides(hook) and (step is None or t.active(step)):
-                x = getattr(t, hook)(self if step is None else step, x)
+                x = t.answered(hook, getattr(t, hook)(self if step is None else step, x), x.shape)
         return x
 
     def velocity(self, step: Step, x: Tensor, branch: str) -> Tensor:
@@ -236,7 +236,9 @@ class Run:
         """The velocity at x. Outside its window the owner rests; one that needs no branch stands still: v = 0."""
         if not branches:
             return torch.zeros_like(x)
-        return self.owner.guide(replace(step, x=x), **branches) if self.owner.active(step) else branches["cond"]
+        if not self.owner.active(step):
+            return branches["cond"]
+        return self.owner.answered("guide", self.owner.guide(replace(step, x=x), **branches), x.shape)
 
     def guided(self, step: Step, x: Tensor) -> Tensor:
         """Velocity after guidance and after edits of the clean estimate; a companion's is guided, too."""
@@ -254,7 +256,7 @@ class Run:
             return v
         x0 = self.path.clean(x, v, step.t)
         for t in editors:
-            x0 = t.clean(replace(step, x=x), x0)
+            x0 = t.answered("clean", t.clean(replace(step, x=x), x0), x.shape)
         return self.path.velocity_to(x0, x, step.t)
 
     def hold(self, x: Tensor) -> Tensor:
@@ -294,6 +296,6 @@ def _around(
             )
             return inner(inside, x)
 
-        return technique.velocity(step, x, branch, next)
+        return technique.answered("velocity", technique.velocity(step, x, branch, next), x.shape)
 
     return call

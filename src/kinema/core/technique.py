@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from torch import Tensor
 
 from kinema.core.chunks import Chunk
+from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
@@ -224,6 +225,16 @@ class Technique:
     # Kept here so that no subclass restates it.
     def active(self, step: Step) -> bool:
         return self.noise_range[0] >= step.t >= self.noise_range[1]
+
+    def answered(self, hook: str, found: Tensor, shape: Sequence[int]) -> Tensor:
+        """What a hook returned. Raises: KinemaError, naming both, for anything but a tensor of this shape."""
+        if isinstance(found, Tensor) and found.shape == tuple(shape):
+            return found
+        what = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r:.40}"
+        raise KinemaError(
+            f"the hook {hook!r} of {self.name or type(self).__name__} returned {what}; let it return a tensor of "
+            f"{tuple(shape)}"
+        )
 
     @classmethod
     def overrides(cls, hook: str) -> bool:

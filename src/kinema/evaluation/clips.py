@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from kinema import recipe
 from kinema.core.errors import KinemaError
 from kinema.files import reason
-from kinema.formats import FOLDER_CARD, check_memory, parse_metadata
+from kinema.formats import FOLDER_CARD, check_memory, cut_short, parse_metadata
 from kinema.video import PICTURES, Video
 
 VIDEOS = (".mp4", ".webm", ".gif", ".mkv", ".mov")
@@ -121,9 +121,8 @@ def _container_header(path: Path) -> Header:
             count = stream.frames
             if not count and container.duration and stream.average_rate:
                 count = round(container.duration / av.time_base * float(stream.average_rate))
-            ends = [entry.pos + entry.size for entry in getattr(stream, "index_entries", ())]
-            if max(ends, default=0) > path.stat().st_size:  # FFmpeg would give what is there without a word
-                raise KinemaError(f"the file is cut short: {path.stat().st_size} of at least {max(ends)} bytes")
+            if cut := cut_short(stream, path):
+                raise KinemaError(f"the file is {cut}")
             metadata = parse_metadata(container.metadata.get("comment") or container.metadata.get("COMMENT"))
             return Header((count, stream.height, stream.width), metadata, bool(container.streams.audio))
     except av.FFmpegError as error:

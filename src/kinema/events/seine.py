@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinema.core.errors import KinemaError
+from kinema.core.footage import in_frames
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
 from kinema.layers.clips import encoded, open_clip
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from kinema.core.technique import Step
 
 
-@technique("seine", paper="arXiv:2310.20700", base="LaVie", neutral=dict(first="", second=""))
+@technique("seine", paper="arXiv:2310.20700", base="LaVie", neutral=dict(frames=0))
 @dataclass(frozen=True, kw_only=True)
 class SEINE(Technique):
     """The last frames of the clip `first` begin the video, and the first frames of `second` end it.
@@ -41,40 +42,58 @@ class SEINE(Technique):
 
     first: str = ""  # a video or a folder of pictures; "" leaves the beginning open
     second: str = ""  # the same for the end
-    frames: int = 1  # of each clip that are given, 1 or more
+    frames: int = 1  # of each clip that are given; 0 gives none
 
     def start(self, run: Run) -> None:
         conditions, k = run.conditions, run.backbone.frames_per_latent
         run.state[self] = None
-        if not self.first and not self.second:
+        if self.frames < 0:
+            raise KinemaError(f"frames of {self.name} is {self.frames}; use 0 or more")
+        if self.frames == 0:
             return
+        if not self.first and not self.second:
+            raise KinemaError(f"{self.name} has no clips; give first, second or both, as in {self.name}:first=a.mp4")
+        if run.chunk.count > 1 or run.chunk.given:
+            planner = next(t.name for t in run.techniques if t.overrides("chunks"))
+            raise KinemaError(
+                f"{self.name} gives the ends of a video made in one pass, and {planner} makes this one in several; "
+                "they cannot be used together"
+            )
         if conditions.known is not None:
             raise KinemaError(f"{self.name} gives the video its first and last frames; leave image and video out")
         if run.backbone.time_per_frame and self.noise_range != (1.0, 0.0):
             raise KinemaError(
                 f"model {run.backbone.name!r} is told of the ends of {self.name} in all steps; leave noise_range out"
             )
-        if self.frames < 1:
-            raise KinemaError(f"frames of {self.name} is {self.frames}; use 1 or more")
         known = torch.zeros(conditions.shape, device=run.backbone.device)
         there = torch.zeros(conditions.shape[2], dtype=torch.bool, device=run.backbone.device)
         if self.first:
-            clip = open_clip(self.first, f"first of {self.name}")
-            count = 1 + (min(self.frames, len(clip)) - 1) // k * k
+            clip = self._opened("first")
+            count = 1 + (self.frames - 1) // k * k
             ahead = known.shape[2] - (conditions.num_frames - 1) // k - 1  # of the clip, in some models
             self._place(run, known, there, clip[-count:], slice(ahead, ahead + (count - 1) // k + 1))
         if self.second:
-            clip = open_clip(self.second, f"second of {self.name}")
+            clip = self._opened("second")
             count = -(-self.frames // k)  # latent frames, behind one picture that is thrown away
             shown = clip[[0] * (k > 1) + [min(i, len(clip) - 1) for i in range(count * k)]]
             self._place(run, known, there, shown, slice(-count, None))
         if there.all():
-            raise KinemaError(f"{self.name} gives all frames of the video; ask for a longer one, or give fewer frames")
+            raise KinemaError(f"{self.name} gives all frames of the video; ask for a longer one, or give fewer")
         places = there[None, None, :, None, None]
         if run.backbone.time_per_frame:
             conditions.known, conditions.known_frames = known, places
         else:
             run.state[self] = known, places, run.noise()
+
+    def _opened(self, field: str) -> np.ndarray:
+        """The clip that a field names. Raises: KinemaError for one of less than `frames` frames."""
+        clip = open_clip(getattr(self, field), f"{field} of {self.name}")
+        if len(clip) < self.frames:
+            raise KinemaError(
+                f"{field} of {self.name} has {in_frames(len(clip))}, and frames of {self.name} is {self.frames}; use a "
+                "longer clip, or less"
+            )
+        return clip
 
     def _place(self, run: Run, known: Tensor, there: Tensor, clip: np.ndarray, where: slice) -> None:
         """Enters frames (n, H, W, 3) as latents, the last ones of which belong to the places `where`."""

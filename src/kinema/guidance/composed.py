@@ -30,7 +30,7 @@ class Composed(Technique):
     Paper: "Compositional Visual Generation with Composable Diffusion Models", 2022, arXiv:2206.01714, eq. 11 (AND) and
     13 (NOT, a negative weight). Departures: u is under the negative prompt, which is empty unless one is given.
     Shapes: cond (c), uncond (u), the c_k and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, when prompts and weights differ in number, or a prompt is empty.
+    Raises: KinemaError at start, without prompts, when prompts and weights differ in number, or a prompt is empty.
     """
 
     branches = ("cond", "uncond")
@@ -39,6 +39,8 @@ class Composed(Technique):
     weights: tuple[float, ...] = ()  # one for each of them, no unit; below 0 is away from it
 
     def start(self, run: Run) -> None:
+        if not self.prompts:
+            raise KinemaError("composed has no prompts; give some, and a weight for each, or use cfg")
         if len(self.prompts) != len(self.weights):
             raise KinemaError(
                 f"composed has {len(self.prompts)} prompts and {len(self.weights)} weights; give one each"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.footage import as_video
+from kinema.core.footage import as_video, in_frames
 from kinema.video import open_clip as open_clip
 
 if TYPE_CHECKING:
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from kinema.core.run import Run
 
 
-def clip_latents(run: Run, source: str, name: str) -> Tensor:
+def clip_latents(run: Run, source: str, name: str, least: int = 1) -> Tensor:
     """Clean latents (1, C, T, H, W) of a clip, of the size and length of the run's own.
 
     source: a video, a folder of pictures, or a data: address. Frames are stretched to the size, and taken evenly over
     the clip where it is longer or shorter; the first stands also for what a model puts ahead of a clip.
-    Raises: KinemaError, naming `name`, when there is none or it cannot be read.
+    Raises: KinemaError, naming `name`, when there is none, it cannot be read, or has less than `least` frames.
     """
     if not source:
         raise KinemaError(f"{name} is empty; give a video, a folder of pictures, or a data: address")
     frames = open_clip(source, name)
+    if len(frames) < least:
+        raise KinemaError(f"{name} has {in_frames(len(frames))}; use a clip of {least} or more")
     at = np.linspace(0, len(frames) - 1, run.conditions.num_frames).round().astype(int)
     latents = encoded(run, frames[at])
     ahead = run.conditions.shape[2] - latents.shape[2]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.files import check_writable, replacing
+from kinema.files import check_apart, check_writable, replacing
 
 KIND = "kinema.tables"  # what the metadata calls the record
 
@@ -23,9 +23,9 @@ def save(path: str, kind: str, tables: Sequence[Tensor], belongs: Mapping[str, A
         save_file(named, temporary, {KIND: json.dumps({"kind": kind, **belongs}, sort_keys=True)})
 
 
-def check_place(path: str) -> None:
-    """Raises: KinemaError when `save` could not write there."""
-    check_writable(path)
+def check_place(path: str, reads: Sequence[str]) -> None:
+    """Raises: KinemaError when `save` could not write there, or what is read lies there."""
+    check_apart([check_writable(path)], reads)
 
 
 def load(path: str, kind: str, belongs: Mapping[str, Any], what: str) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kinema.core.chunks import Chunk, split
 from kinema.core.errors import KinemaError
+from kinema.core.footage import in_frames
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
 from kinema.layers.chunk_prompts import happening
@@ -74,7 +75,8 @@ class Continuation(Technique):
             )
         if 0 < there < self.overlap:
             raise KinemaError(
-                f"the clip has {there} frames, and overlap of {self.name} is {self.overlap}; use a longer clip, or less"
+                f"the clip has {in_frames(there)}, and overlap of {self.name} is {self.overlap}; use a longer clip, or "
+                "less"
             )
         if self.seconds is not None and (not there or self.seconds <= 0):
             raise KinemaError(

@@ -81,7 +81,7 @@ class DiTFlowPositions(MotionTransfer):
                 f"{self.name} has both tables and save, and makes no new ones then; leave one of them out"
             )
         if self.save:
-            step_tables.check_place(self.save)
+            step_tables.check_place(self.save, [self.reference])
         if self.optimises and len(run.requests) > 1:
             raise KinemaError(
                 f"{self.name} finds tables for one clip, and {len(run.requests)} are asked for; ask for one, or give "
@@ -181,7 +181,9 @@ class DiTFlowPositions(MotionTransfer):
 
     def _belongs(self, run: Run, state: Following) -> dict[str, Any]:
         """What a file of tables must be for."""
-        return {"grid": list(state.grid), "noise levels": [round(step.t, 6) for step in state.steps]}
+        levels = [round(step.t, 6) for step in state.steps]
+        count = run.conditions.num_inference_steps
+        return {"grid": list(state.grid), "num_inference_steps": count, "noise levels": levels}
 
 
 def _side(seen: Seen, side: int, u: Tensor) -> Tensor:

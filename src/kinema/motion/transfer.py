@@ -56,11 +56,11 @@ class MotionTransfer(Technique, ABC):
     def start(self, run: Run) -> None:
         if self.iterations < 0:
             raise KinemaError(f"iterations of {self.name} is {self.iterations}; use 0 or more")
-        if self.temperature <= 0 or min(self.lr) <= 0:
+        if self.temperature <= 0:
+            raise KinemaError(f"temperature of {self.name} is {self.temperature:g}; use a number above 0")
+        if min(self.lr) <= 0:
             lr = " to ".join(f"{rate:g}" for rate in self.lr)
-            raise KinemaError(
-                f"temperature of {self.name} is {self.temperature:g} and its lr {lr}; use numbers above 0"
-            )
+            raise KinemaError(f"lr of {self.name} is {lr}; use numbers above 0")
         if self.block_range is not None:
             raise KinemaError(
                 f"block_range of {self.name} is {self.block_range}; name the block it compares with block"
@@ -76,8 +76,10 @@ class MotionTransfer(Technique, ABC):
             raise KinemaError(f"block of {self.name} is {block}; use {blocks[0]} to {blocks[-1]}")
         frames, rows, columns = (n // p for n, p in zip(run.conditions.shape[2:], run.backbone.patch, strict=True))
         followed = self.optimises or self.injects
+        if followed and frames < 2:
+            raise KinemaError(f"{self.name} follows motion, and a video this short has none; ask for more frames")
         run.state[self] = Following(
-            latents=clip_latents(run, self.reference, f"reference of {self.name}") if followed else None,
+            latents=clip_latents(run, self.reference, f"reference of {self.name}", least=2) if followed else None,
             steps=[step for step in run.schedule if self.active(step)],
             block=block,
             grid=(frames, rows, columns),

@@ -75,6 +75,8 @@ def classify(
     requests = [Request(prompt=text, **pictures, **sizes) for text in texts]
     x0 = backbone.encode(as_video(frames[None]))
     padding = x0.shape[2] - ((len(frames) - 1) // backbone.frames_per_latent + 1)  # before the clip's first, not shown
+    if seconds is not None and seconds[1] > clip.seconds:
+        raise KinemaError(f"seconds are {seconds[0]:g} to {seconds[1]:g}, and the clip ends at {clip.seconds:g}")
     times = np.linspace(0, len(clip) - 1, count).round() / clip.fps
     weight = counted(times, seconds or (0.0, math.inf), backbone.frames_per_latent, padding)
     return method.classify(backbone, requests, x0, weight, progress)
