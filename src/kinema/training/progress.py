@@ -184,8 +184,8 @@ def _panel(
         x = place(step, low)[0]
         draw.line((x, height - bottom, x, height - bottom + 4), fill="black")
         lettering.write(image, (x - lettering.length(f"{step:,}") / 2, height - bottom + 6), f"{step:,}", BLACK)
-    for i, step in enumerate(parts):
-        x = place(step, low)[0]
+    for i, begun in enumerate(parts):
+        x = place(begun, low)[0]
         draw.line((x, top, x, height - bottom), fill="#c2410c")
         lettering.write(image, (x + 4, top), f"part {i + 2}", (194, 65, 12))
     lettering.write(image, (width - 16 - lettering.length("step"), height - 22), "step", BLACK)
