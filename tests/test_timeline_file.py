@@ -1,6 +1,7 @@
 """Timelines in YAML files: what they say, where they are wrong, and what of it a model reads."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -34,6 +35,41 @@ def test_a_file_says_what_a_text_says(tmp_path):
     assert request.timeline == same and request.text.startswith("on the grass, a red ball rolls left, the camera")
     assert [e.text for e in request.events][1] == "on the grass, a cube falls"
     assert request.asked.endswith("| 1-3s: meanwhile on the grass, a cube falls")
+
+
+def test_a_text_file_says_what_a_text_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("\ufeff0-1s: a ball\r\n\r\n1-2s: it jumps | 2-3s: it falls\r\n", encoding="utf-8")
+    same = Timeline.parse("0-1s: a ball | 1-2s: it jumps | 2-3s: it falls")
+    assert given_timeline("a.txt") == given_timeline(Path("a.txt")) == same
+    assert Request(timeline="a.txt").timeline == str(same)
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("a.txt", "0-1s: a\n2-1s: b", "a.txt, line 2, column 1: the event 'b' lasts from 2 to 1"),
+        ("a.txt", "a, then b", "a.txt, column 1: the timeline says no times"),
+        ("a.txt", "\n", "the timeline a.txt is empty"),
+        ("a.txt", "a" * 1_000_001, "the timeline a.txt has 1000001 bytes; use at most 1000000"),
+        ("a.mp4", "0-1s: a", "the timeline a.mp4 is no text file; name a .yaml"),
+        ("story", "0-1s: a", "the timeline story is no text file"),
+        ("folder/a.txt", "0-1s: a", "the timeline folder is a folder; name a .yaml"),
+    ],
+)
+def test_other_files_are_refused_as_files(name, text, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(text)
+    for value in (name.split("/")[0], Path(name.split("/")[0])):
+        with pytest.raises(KinemaError, match=f"^{re.escape(says)}"):
+            given_timeline(value)
+
+
+def test_what_is_no_timeline_at_all_is_told_what_is():
+    with pytest.raises(KinemaError, match="^timeline is 5; give a text, a path or a kinema.Timeline$"):
+        Request(prompt="a", timeline=5)
+    assert Request(prompt="a", timeline=None).timeline is None
 
 
 @given(
@@ -92,6 +128,9 @@ def test_cameras_of_the_world_are_read_as_what_they_are(move):
         ("- {start: 0, end: 1, text: '1-2s: a'}", "line 1, column 28: text holds a range"),
         ("- {start: 0, end: 1, text: ''}", "line 1, column 28: text is empty"),
         ("- {start: 0", "line 1, column 12: expected"),
+        ("- {start: 0, end: 1, text: 5}", "line 1, column 28: text is '5', no text; put it in quotes"),
+        ("- {start: 0, end: 1, text: yes}", "line 1, column 28: text is 'yes', no text"),
+        ("- {start: 0, end: 1, text: a, camera: 3}", "line 1, column 39: camera is '3', no text"),
         ("[" * 5000, "a.yaml: it is no YAML that can be read"),
     ],
 )
@@ -107,7 +146,13 @@ def test_refused_at_its_place(text, says):
         (Timeline.parse("a"), "column 1: the timeline says no times"),
         (" ", "the timeline is empty"),
         ("no.yaml", "cannot read no.yaml: there is no such file"),
-        (3, "timeline is 3; give a text, a path or a Timeline"),
+        (3, "timeline is 3; give a text, a path or a kinema.Timeline"),
+        ("no.txt", "cannot read no.txt: there is no such file"),
+        ("a story.yml", "cannot read a story.yml: there is no such file"),
+        ("a" * 5000 + ".txt", "cannot read aaaa"),
+        ("\0.txt", "cannot read '\\x00.txt': no file has such a name"),
+        ("a.mp4", "the timeline a.mp4 is no text file; name a .yaml, .yml or .txt file, or write the events"),
+        ("a ball rolls. It jumps.", "column 1: the timeline says no times"),
     ],
 )
 def test_a_timeline_has_times(value, says):

@@ -239,7 +239,7 @@ class Request(BaseModel):
     @field_validator("timeline", mode="before")
     @classmethod
     def _timeline(cls, value: Any) -> Any:
-        return str(given(value)) if isinstance(value, str | os.PathLike | Timeline) else value
+        return value if value is None else str(given(value))
 
     @field_validator("image", "last_image", "video", mode="before")
     @classmethod

@@ -1,4 +1,6 @@
-"""A timeline from a YAML file: a list of events, each with start, end and text, and a camera if it moves.
+"""A timeline from a file: a text as one writes it on the command line, or YAML.
+
+YAML is a list of events, each with start, end and text, and a camera if it moves:
 
     - start: 0          # seconds, or 0f (frames), or 0% of the video
       end: 3
@@ -18,45 +20,70 @@ from typing import Any, cast
 
 from kinema.core.errors import KinemaError
 from kinema.timeline.events import Event, Order, Timeline, Unit
-from kinema.timeline.reading import AT_ONCE, EXACT, NAMES, is_timed, range_in
+from kinema.timeline.reading import AT_ONCE, EXACT, LONGEST, NAMES, is_timed, range_in
 
+YAML, TEXT = (".yaml", ".yml"), (".txt",)
+KINDS = "name a .yaml, .yml or .txt file, or write the events, as in '0-3s: text | 3-6s: text'"
+WRITTEN = "write it as in '0-3s: text | 3-6s: text'"
+LIKE_FILE = re.compile(r"\S*\.[a-z]\w{1,4}|[^\n|]*\.(?:ya?ml|txt)", re.IGNORECASE)
 NEEDED, KNOWN = ("start", "end", "text"), ("start", "end", "text", "camera")
 TIME = re.compile(rf"({EXACT})\s*([sf%]?)")
 NAMES_CAMERA = re.compile(r"\b(?:camera|shot)\b", re.IGNORECASE)
 
 
 def given(value: str | os.PathLike[str] | Timeline) -> Timeline:
-    """The timeline that a user gives: one that is read already, a text, or the path of a YAML file.
+    """The timeline that a user gives: one that is read already, a text, or the path of a text or YAML file.
 
     Raises: KinemaError, one sentence with the place, for one that cannot be read or has no times.
     """
     if isinstance(value, os.PathLike) or (isinstance(value, str) and _names_file(value)):
         return from_file(value)
     if not isinstance(value, str | Timeline):
-        raise KinemaError(f"timeline is {value!r}; give a text, a path or a Timeline")
+        raise KinemaError(f"timeline is {value!r}; give a text, a path or a kinema.Timeline")
     if isinstance(value, str) and not value.strip():
-        raise KinemaError("the timeline is empty; write it as in '0-3s: text | 3-6s: text'")
-    timeline = value if isinstance(value, Timeline) else Timeline.parse(value)
+        raise KinemaError(f"the timeline is empty; {WRITTEN}")
+    return _with_times(value if isinstance(value, Timeline) else Timeline.parse(value))
+
+
+def _with_times(timeline: Timeline, name: str = "") -> Timeline:
     if not timeline.timed:
-        raise KinemaError("column 1: the timeline says no times; write it as in '0-3s: text | 3-6s: text'")
+        raise KinemaError(f"{name}column 1: the timeline says no times; {WRITTEN}")
     return timeline
 
 
 def _names_file(value: str) -> bool:
-    return value.lower().endswith((".yaml", ".yml")) and not is_timed(value)
+    """Whether a text is the name of a file, there or not, and says no events."""
+    return not is_timed(value) and (LIKE_FILE.fullmatch(value) is not None or os.path.exists(value))
 
 
 def from_file(path: str | os.PathLike[str]) -> Timeline:
-    """The timeline in a YAML file. Raises: KinemaError, one sentence with line and column."""
+    """The timeline in a text or a YAML file. Raises: KinemaError, one sentence with line and column."""
     from kinema.files import reason
 
+    path, name = Path(path), os.fspath(path)
+    if os.path.isdir(path):
+        raise KinemaError(f"the timeline {name} is a folder; {KINDS}")
+    if path.suffix.lower() not in (*YAML, *TEXT):
+        raise KinemaError(f"the timeline {name} is no text file; {KINDS}")
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        if path.stat().st_size > LONGEST:
+            raise KinemaError(f"the timeline {name} has {path.stat().st_size} bytes; use at most {LONGEST}")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise KinemaError(f"cannot read {path}: {reason(error)}") from error
+        raise KinemaError(f"cannot read {name}: {reason(error)}") from error
     except UnicodeDecodeError as error:
-        raise KinemaError(f"cannot read {path}: it is no text in UTF-8") from error
-    return from_yaml(text, os.fspath(path))
+        raise KinemaError(f"cannot read {name}: it is no text in UTF-8") from error
+    except ValueError as error:
+        raise KinemaError(f"cannot read {name!r}: no file has such a name") from error
+    if path.suffix.lower() in YAML:
+        return from_yaml(text, name)
+    if not text.strip():
+        raise KinemaError(f"the timeline {name} is empty; {WRITTEN}")
+    try:
+        timeline = Timeline.parse(text)
+    except KinemaError as error:
+        raise KinemaError(f"{name}, {error}") from None
+    return _with_times(timeline, f"{name}, ")
 
 
 def from_yaml(text: str, name: str = "timeline") -> Timeline:
@@ -121,6 +148,10 @@ def _fields(node: Any, name: str) -> Mapping[str, Any]:
             raise KinemaError(f"{_place(name, key)}: {word} is given twice; give it once")
         if value.id != "scalar":
             raise KinemaError(f"{_place(name, value)}: {word} is no text and no number; write it on one line")
+        if word in ("text", "camera") and value.value.strip() and value.tag != "tag:yaml.org,2002:str":
+            raise KinemaError(
+                f"{_place(name, value)}: {word} is {value.value[:20]!r}, no text to YAML; put it in quotes"
+            )
         fields[word] = value
     for word in NEEDED:
         if word not in fields:
