@@ -66,15 +66,16 @@ def from_file(path: str | os.PathLike[str]) -> Timeline:
     if path.suffix.lower() not in (*YAML, *TEXT):
         raise KinemaError(f"the timeline {name} is no text file; {KINDS}")
     try:
-        if path.stat().st_size > LONGEST:
-            raise KinemaError(f"the timeline {name} has {path.stat().st_size} bytes; use at most {LONGEST}")
-        text = path.read_text(encoding="utf-8-sig")
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8-sig") if size <= LONGEST else ""
     except OSError as error:
         raise KinemaError(f"cannot read {name}: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise KinemaError(f"cannot read {name}: it is no text in UTF-8") from error
     except ValueError as error:
         raise KinemaError(f"cannot read {name!r}: no file has such a name") from error
+    if size > LONGEST:
+        raise KinemaError(f"the timeline {name} has {size} bytes; use at most {LONGEST}")
     if path.suffix.lower() in YAML:
         return from_yaml(text, name)
     if not text.strip():
@@ -149,9 +150,7 @@ def _fields(node: Any, name: str) -> Mapping[str, Any]:
         if value.id != "scalar":
             raise KinemaError(f"{_place(name, value)}: {word} is no text and no number; write it on one line")
         if word in ("text", "camera") and value.value.strip() and value.tag != "tag:yaml.org,2002:str":
-            raise KinemaError(
-                f"{_place(name, value)}: {word} is {value.value[:20]!r}, no text to YAML; put it in quotes"
-            )
+            raise KinemaError(f"{_place(name, value)}: {word} is {value.value[:20]!r}, no text; put it in quotes")
         fields[word] = value
     for word in NEEDED:
         if word not in fields:
