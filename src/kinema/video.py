@@ -14,7 +14,8 @@ import numpy as np
 
 from kinema import lettering
 from kinema.core.errors import KinemaError
-from kinema.core.footage import Footage, in_frames
+from kinema.core.footage import Footage
+from kinema.core.keep import in_frames
 from kinema.files import check_writable, reason, replacing
 from kinema.lettering import LINE
 

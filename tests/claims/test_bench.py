@@ -240,6 +240,12 @@ def test_the_command_measures_and_writes(tiny_folder, tmp_path, monkeypatch, cap
     assert path.is_file() and Record.read(path).setting["steps"] == 3
     assert run(["claims", "made_up", "--prompts", "0", "--write", "page.md"]) == 0
     assert "not measured yet" in (tmp_path / "page.md").read_text()  # quick results stand in no table
+    told = ["claims", "made_up", "--prompts", "0"]
+    capsys.readouterr()
+    assert run(told) == 2 and "--prompts 0 measures nothing; add --write FILE for" in capsys.readouterr().err
+    assert run([*told, "--write", "w.md", "--out", "none"]) == 2
+    assert "none holds no results to write; measure some first" in capsys.readouterr().err
+    assert not (tmp_path / "w.md").exists() and not (tmp_path / "none").exists()
     assert run(["claims", "other"]) == 2 and "nothing is claimed of 'other'" in capsys.readouterr().err
 
 

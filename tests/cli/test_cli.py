@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kinema
 from kinema.cli import run
+from kinema.guidance.cfg import CFG
 from kinema.video import Video
 
 SMALL = ["--num-frames", "5", "--height", "64", "--width", "64", "--num-inference-steps", "2"]
@@ -297,6 +299,19 @@ def test_a_loaded_model_is_taken_as_it_is(here, tiny_wan):
     assert np.array_equal(one.frames, two.frames)
     with pytest.raises(kinema.KinemaError, match="no technique 'cfgg'; did you mean 'cfg'"):
         kinema.generate("a red ball", model=backbone, techniques=["cfgg"])
+    for given, says in [
+        ("cfgg", "there is no technique 'cfgg'; did you mean 'cfg'"),
+        ({"name": "cfg", "options": {"weight": 1}}, "the technique 'cfg' has no field 'weight'"),
+        (5, "5 is no technique; give a name"),
+        ([("cfg", {"scale": 3.0})], "is no technique; give a name, {"),
+    ]:
+        with pytest.raises(kinema.KinemaError, match=says):
+            kinema.generate("a red ball", model=backbone, techniques=given)
+    alone, listed = (
+        kinema.generate("a red ball", model=backbone, techniques=given, **sizes)
+        for given in ("cfg:scale=3", [CFG(scale=3.0)])
+    )
+    assert np.array_equal(alone.frames, listed.frames) and not np.array_equal(alone.frames, one.frames)
     with pytest.raises(kinema.KinemaError, match="has no field 'weight'"):
         kinema.generate("a red ball", model=backbone, techniques=[{"name": "cfg", "options": {"weight": 1}}])
     for field, value, says in (
@@ -341,6 +356,13 @@ def test_ctrl_c_exits_130_and_leaves_nothing(here, tiny_wan, capsys, monkeypatch
 def test_main_exits_with_the_code():
     program = "import kinema.cli as c; c.run = lambda words, debug: 130; c.main(['x'])"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 130
+
+
+def test_a_picture_is_not_replaced_by_its_sheet(here, capsys):
+    Image.new("RGB", (32, 32)).save("a.png")
+    before = (here / "a.png").read_bytes()
+    assert run(["show", "a.png"]) == 2 and (here / "a.png").read_bytes() == before
+    assert "cannot write a.png: a.png is read for it; choose another name" in capsys.readouterr().err
 
 
 def test_other_failures_exit_1_with_one_sentence(here, capsys, monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import kinema
-from kinema.cli import run
-from kinema.cli.when import Seen, read_times
+from kinema.cli import run, when
+from kinema.cli.when import Read, Seen, in_time, read_times
 from kinema.timeline import Timeline
 from kinema.timeline.sheet import (
     BACK,
@@ -104,6 +104,30 @@ def test_times_of_two_things_are_told_with_doubt():
     told = Seen(read=tuple(read), why=why)
     assert next(told.lines()) == f"times of events: {why}" and told.to_dict()["events_doubt"] == why
     assert told.to_dict()["events_not_read"] is None and Seen(why="x").to_dict()["events_doubt"] is None
+
+
+def test_events_in_plain_english_are_read_in_their_even_shares(tiny_wan, here, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(when, "read_times", lambda video, asked, *_: said.append(asked) or ([Read("roll", 0, 0.5)], ""))
+    asked = ["generate", "a red ball rolls, then it jumps", "--model", str(tiny_wan), *SIZE, "--fps", "9"]
+    asked += ["--num-frames", "9", "--out", "a.mp4"]
+    assert run([*asked, "--json"]) == 0
+    assert not said and "events" not in json.loads(capsys.readouterr().out)  # nothing follows times
+    assert run([*asked, "--technique", "talc", "--json"]) == 0
+    assert said == ["0-0.5s: a red ball rolls | 0.5-1s: it jumps"]
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["events_share_evenly"] and answer["events"][0]["end"] == 0.5 and answer["events_not_read"] is None
+    told = list(Seen(read=(Read("roll", 0, 0.5),), even=True).lines())
+    assert told[0].endswith("each event is asked for in an even share of the video") and told[1].endswith(", not read")
+    one = ["a red ball rolls" if word.startswith("a red") else word for word in asked]
+    assert run([*one, "--technique", "talc"]) == 0 and len(said) == 1
+
+
+def test_times_of_a_video_that_goes_on_from_a_clip_count_from_its_end():
+    assert in_time("a ball, then a cube", grey(24)) == "0-1.5s: a ball | 1.5-3s: a cube"
+    assert in_time("a ball, then a cube", grey(24), 1.0) == "1-2s: a ball | 2-3s: a cube"
+    assert in_time("0-50%: a ball", grey(24), 1.0) == "1-2s: a ball"
+    assert in_time("[0:12] a ball", grey(24)) == "0-1.5s: a ball"
 
 
 @pytest.mark.parametrize(

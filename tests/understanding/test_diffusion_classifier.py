@@ -199,7 +199,11 @@ def test_the_command_prints_one_object(tiny_folder, tmp_path, capsys):
     assert {score["text"] for score in told["scores"]} == {"a red ball", "a blue cube"}
     assert sum(score["probability"] for score in told["scores"]) == pytest.approx(1)
     assert run([*words, "--samples", "2", "--eliminate", "2"]) == 2
-    assert "use two numbers with a colon" in capsys.readouterr().err
+    assert "use two numbers with a colon, as in 8:2" in capsys.readouterr().err
+    assert run([*words, "--seconds", "1"]) == 2
+    assert "use two numbers with a colon, as in 0:1.5" in capsys.readouterr().err
+    assert run([*words, "--seconds", "0:99"]) == 2
+    assert "seconds are 0 to 99, and the clip ends at 1.125" in capsys.readouterr().err
 
 
 def test_it_is_listed_and_no_technique(capsys):

@@ -243,7 +243,7 @@ def _report(
     seen: Seen,
 ) -> None:
     from kinema import recipe
-    from kinema.core.footage import in_frames
+    from kinema.core.keep import in_frames
 
     made, asked = take.made, take.made["request"]
     differing = [] if before is None else recipe.differences(before, made)

@@ -74,7 +74,7 @@ def plan(
 
 
 def _show(made: Plan, free: int | None, switches: list[str], placed: list[Fit]) -> None:
-    from kinema.core.footage import in_frames
+    from kinema.core.keep import in_frames
 
     print(f"{in_frames(made.num_frames)} of {made.width}x{made.height}, {made.model} on {made.device} in {made.dtype}")
     together = f", {made.samples} clips in each" if made.samples > 1 else ""

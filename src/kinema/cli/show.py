@@ -28,12 +28,14 @@ def show(
     """
     from kinema import recipe
     from kinema.cli.when import check_sheet, write_sheet
-    from kinema.core.footage import in_frames
+    from kinema.core.keep import in_frames
+    from kinema.files import check_apart
     from kinema.video import Video
 
     source = Path(video)
     path = check_sheet(out or str(source.parent / f"{source.stem or 'sheet'}.png"))
     assert path is not None
+    check_apart([path], [source])
     clip = Video.load(source)
     made = clip.metadata.get(recipe.KEY)
     if timeline and recipe.asked(made) is None:

@@ -125,6 +125,7 @@ class Seen:
     sheet: Path | None = None
     read: tuple[Read, ...] = ()
     why: str = ""  # the times of events are not read, or doubtful
+    even: bool = False  # the events say no times, and share the video evenly
 
     def to_dict(self) -> dict[str, Any]:
         told: dict[str, Any] = {} if self.sheet is None else {"sheet": str(self.sheet)}
@@ -133,29 +134,47 @@ class Seen:
             told |= {
                 "events_not_read": None if self.read else self.why,
                 "events_doubt": (self.why or None) if self.read else None,
+                "events_share_evenly": self.even,
             }
         return told
 
     def lines(self) -> Iterator[str]:
         if self.why:
             yield f"times of events: {self.why if self.read else f'not read, as {self.why}'}"
+        if self.read and self.even:
+            yield "times of events: the prompt says none, and each event is asked for in an even share of the video"
         yield from map(str, self.read)
         if self.sheet is not None:
             yield str(self.sheet)
 
 
 def look(take: Take, path: Path, sheet: Path | None) -> Seen:
-    """Looks at a video that was written: its picture, where one is wanted, and the times of its events."""
+    """Looks at a video that was written: its picture, where one is wanted, and the times of its events.
+
+    Events without times are read where there are several and a technique follows them, each in its share of the time.
+    """
+    from kinema.cli.making import making_of
     from kinema.video import Video
 
     events = take.request.events
-    timed = events is not None and events.timed
-    if sheet is None and not timed:
+    several = events is not None and (events.timed or len(events) > 1)
+    if sheet is None and not several:
         return Seen()
     video = Video.load(path)
     if sheet is not None:
         write_sheet(video, take.made, sheet)
-    if not timed:
+    making = making_of(take.made, video)
+    if events is None or not several or not (events.timed or making.followed):
         return Seen(sheet)
-    read, why = read_times(video, take.request.asked, take.backbone.folder.card, take.request.model)
-    return Seen(sheet, tuple(read), why)
+    asked = in_time(take.request.asked, video, making.opening)
+    read, why = read_times(video, asked, take.backbone.folder.card, take.request.model)
+    return Seen(sheet, tuple(read), why, not events.timed)
+
+
+def in_time(asked: str, video: Video, opening: float = 0.0) -> str:
+    """A prompt with the times of its events in a video, of which the first `opening` seconds were there before."""
+    from kinema.timeline import Timeline
+
+    said, seconds = Timeline.parse(asked), video.seconds - opening
+    timed = said.in_seconds(seconds, video.fps) if said.timed else said.over(seconds)
+    return str(timed.later(opening))

@@ -60,11 +60,6 @@ class Footage:
         return len(self) / self.fps
 
 
-def in_frames(count: int) -> str:
-    """A length in words."""
-    return f"{count} frame" if count == 1 else f"{count} frames"
-
-
 def as_video(frames: Tensor) -> Tensor:
     """Frames (B, T, H, W, 3) uint8 -> video (B, 3, T, H, W) float32 in -1..1, as autoencoders take it."""
     return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0

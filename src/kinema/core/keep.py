@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kinema.core.errors import KinemaError
-from kinema.core.footage import in_frames
 
 PART = re.compile(r"\s*(?:(-?\d{1,9})?\s*(:)\s*(-?\d{1,9})?|(-?\d{1,9}))\s*")
+
+
+def in_frames(count: int) -> str:
+    """A length in words."""
+    return f"{count} frame" if count == 1 else f"{count} frames"
 
 
 @dataclass(frozen=True)

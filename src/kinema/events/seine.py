@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.footage import in_frames
+from kinema.core.keep import in_frames
 from kinema.core.registry import technique
 from kinema.core.technique import Technique
 from kinema.layers.clips import encoded, open_clip

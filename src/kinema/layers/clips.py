@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.footage import as_video, in_frames
+from kinema.core.footage import as_video
+from kinema.core.keep import in_frames
 from kinema.video import open_clip as open_clip
 
 if TYPE_CHECKING:

@@ -136,6 +136,12 @@ class Timeline:
             return self
         return Timeline(_scaled(self.events, 1.0 / (fps or 1.0) if self.unit == "f" else (seconds or 0.0) / 100))
 
+    def later(self, seconds: float) -> Timeline:
+        """The same events so many seconds later; without times it stays as it is. Times are seconds."""
+        if not seconds or not self.timed:
+            return self
+        return Timeline(tuple(replace(e, start=e.span[0] + seconds, end=e.span[1] + seconds) for e in self))
+
     def at(self, time: float) -> tuple[Event, ...]:
         """The events at `time`, in the timeline's unit; none in a gap. An event includes its start and not its end.
 
