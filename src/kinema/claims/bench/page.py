@@ -105,7 +105,7 @@ def _anchor(claim: Claim, model: str) -> str:
 def _section(claim: Claim, record: Record, found: Mapping[str, Any]) -> Iterator[str]:
     """What was claimed and found, the means of all arms, and the reason where the claim does not hold."""
     s = record.setting
-    entry = {**techniques(), **readers()}.get(claim.name)
+    entry = techniques().get(claim.name) or readers().get(claim.name)
     source = "" if entry is None else f" ([{entry.paper}](https://arxiv.org/abs/{entry.paper.removeprefix('arXiv:')}))"
     yield from ("", f"## {claim.name} on {s['model']}", "")
     yield f"Claim{source}: {claim.says}. Paper: {claim.paper}."
