@@ -285,8 +285,7 @@ class Request(BaseModel):
     @model_validator(mode="after")
     def _when(self) -> Request:
         """What all events share is words, which stand ahead of each event's own."""
-        events = Timeline.parse(self.prompt) if self.prompt and self.timeline is not None else ()
-        if len(events) > 1 or (isinstance(events, Timeline) and events.timed):
+        if self.prompt and self.timeline is not None and says_events(self.prompt):
             raise ValueError("prompt and timeline both say what happens when; let prompt say what all events share")
         _ = self.events
         return self
@@ -352,6 +351,12 @@ class Request(BaseModel):
     def seeded(self) -> Request:
         """The same request with its seed drawn, when it has none."""
         return self if self.seed is not None else self.changed(seed=secrets.randbelow(2**32))
+
+
+def says_events(prompt: str) -> bool:
+    """Whether a prompt says what happens when by itself: several events, or times. Raises: KinemaError."""
+    events = Timeline.parse(prompt)
+    return len(events) > 1 or events.timed
 
 
 def request_schema() -> dict[str, Any]:

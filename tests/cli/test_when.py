@@ -67,6 +67,22 @@ def test_generate_with_a_timeline(tiny_wan, here, capsys, caplog):
     assert len(made) == 9 and made.metadata["kinema"]["frames"] == recipe["frames"]
 
 
+def test_a_remade_video_keeps_its_timeline_unless_the_new_prompt_says_what_happens(tiny_wan, here, capsys):
+    common = ["--model", str(tiny_wan), *SIZE, "--fps", "8", "--num-frames", "9", "--technique", "talc"]
+    timeline = "0-0.5s: it rolls | 0.5-1s: it jumps"
+    assert run(["generate", "a red ball", *common, "--timeline", timeline, "--out", "a.mp4"]) == 0
+    for prompt, kept, changed in [
+        ("a blue cube", timeline, ["prompt"]),
+        ("a blue cube rolls, then it falls", None, ["prompt", "timeline"]),
+        ("0-0.5s: a cube | 0.5-1s: it falls", None, ["prompt", "timeline"]),
+    ]:
+        capsys.readouterr()
+        assert run(["generate", prompt, "--from", "a.mp4", "--out", "b.mp4", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["changed"] == changed
+        request = json.loads((here / "b.json").read_text())["kinema"]["request"]
+        assert request["prompt"] == prompt and request["timeline"] == kept
+
+
 @pytest.mark.parametrize(
     "words, says",
     [

@@ -39,7 +39,7 @@ def generate(
         None, metavar="FRAMES", help="Its frames that stay: 0:5 goes on from it, -4: leads to it, 0:5,-4: fills it."
     ),
     timeline: str = typer.Option(
-        None, metavar="EVENTS|FILE", help="What happens when: '0-3s: ... | 3-6s: ...', or a YAML file; docs/cli.md."
+        None, metavar="EVENTS|FILE", help="What happens when: '0-3s: ... | 3-6s: ...', or a file of them; docs/cli.md."
     ),
     num_frames: options.NumFrames = None,
     seconds: options.Seconds = None,
@@ -136,13 +136,15 @@ def make(given: dict[str, Any], remake: str | None, out: str | None, as_json: bo
     from kinema.cli import process, when
     from kinema.files import check_apart, check_writable
     from kinema.parts import Parts
-    from kinema.request import Request
+    from kinema.request import Request, says_events
     from kinema.video import check_extension
 
     before = recipe.read(remake) if remake is not None else None
     asked = dict(before["request"]) if before else {}
     if "seconds" in given:
         asked.pop("num_frames", None)
+    if asked.get("timeline") and "timeline" not in given and given.get("prompt") and says_events(given["prompt"]):
+        given["timeline"] = None
     request = Request(**{**asked, **given})
     given |= {"timeline": request.timeline} if "timeline" in given else {}
     picture = when.check_sheet(sheet)
