@@ -110,6 +110,7 @@ def test_a_step_of_rest_calls_no_model(wan, pictures):
 @pytest.mark.parametrize(
     "part, says",
     [
+        (Composed(), "composed has no prompts; give some, and a weight for each, or use cfg"),
         (Composed(prompts=("a",)), "1 prompts and 0 weights"),
         (Composed(prompts=(" ",), weights=(1.0,)), "one of the prompts of composed is empty"),
         (SLG(layers=(2,)), r"layers of slg are \(2,\); .* blocks from 0 to 1"),

@@ -8,8 +8,10 @@ from backbones.families import cases
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.core.loop import denoise
+from kinema.core.rollout import Rollout
 from kinema.core.run import Run
 from kinema.events.seine import SEINE
+from kinema.long.continuation import Continuation
 from kinema.request import Request
 from kinema.video import Video
 
@@ -63,3 +65,30 @@ def test_what_leaves_nothing_to_be_made_is_refused(tiny_wan, clips):
         with pytest.raises(KinemaError, match=words):
             part = SEINE(first=clips["a"], second=clips["b"], frames=frames)
             denoise(backbone, Request(prompt="a ball", num_frames=13, **SIZE), [part])
+
+
+def test_one_without_clips_or_with_too_short_ones_is_refused(tiny_wan, clips):
+    backbone = load(tiny_wan, device="cpu", dtype="float32")
+    for part, words in [
+        (SEINE(), "seine has no clips; give first, second or both, as in seine:first=a.mp4"),
+        (SEINE(first=clips["a"], frames=10), "first of seine has 9 frames, and frames of seine is 10; use a longer"),
+        (SEINE(second=clips["b"], frames=10), "second of seine has 9 frames, and frames of seine is 10; use a longer"),
+    ]:
+        with pytest.raises(KinemaError, match=words):
+            denoise(backbone, Request(prompt="a ball", num_frames=49, **SIZE), [part])
+
+
+def test_ends_of_a_video_in_several_passes_are_refused_with_both_names(tiny_folder, clips):
+    backbone = load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
+    backbone.folder.card["given"] = {"first": 1, "first_k": 1}
+    part = SEINE(first=clips["a"])
+    for asked, plan in [
+        (dict(num_frames=17), Continuation(frames=9)),
+        (dict(video=clips["b"]), Continuation(frames=9, seconds=0.5)),
+    ]:
+        with pytest.raises(KinemaError) as error:
+            Rollout(backbone, Request(prompt="a ball", fps=8, **asked, **SIZE), [part, plan])
+        assert str(error.value) == (
+            "seine gives the ends of a video made in one pass, and continuation makes this one in several; they cannot "
+            "be used together"
+        )

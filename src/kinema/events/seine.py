@@ -35,7 +35,8 @@ class SEINE(Technique):
     autoencoder's latent frame stands for several frames: `frames` are taken up to whole ones at the end, and
     down to 1 plus whole ones at the beginning.
     Shapes: z and noise are (B, C, T, H, W).
-    Raises: KinemaError at start, for clips that are not there, nothing left to be made, other given frames.
+    Raises: KinemaError at start, for no clips or ones that are not there or too short, nothing left to be made, other
+    given frames, and a video of several chunks.
     """
 
     files = ("first", "second")
