@@ -96,7 +96,7 @@ def test_frames_are_drawn_to_the_ones_ahead(backbone):
 def test_every_event_is_a_clip_of_its_own(backbone):
     rollout = Rollout(backbone, Request(prompt=TWO, num_frames=18, **SIZE), [MTVG()])
     found = [(c.request.prompt, c.request.num_frames, c.overlap, c.shown) for (c,) in rollout.chunks]
-    assert found == [("a red ball rolls", 9, 0, 9), ("it bounces", 13, 1, 9)]
+    assert found == [("a red ball rolls", 9, 0, 9), ("the red ball bounces", 13, 1, 9)]
     assert torch.cat(list(rollout.frames()), dim=1).shape[1] == 18
     with pytest.raises(KinemaError, match="mtvg makes a clip an event; let the events follow each other"):
         Rollout(backbone, Request(prompt="0-0.5s: a | 1-2s: b", num_frames=17, **SIZE), [MTVG()])
