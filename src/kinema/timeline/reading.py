@@ -36,7 +36,7 @@ INSIDE = re.compile(
     rf"(?<![\w.%]){EXACT}\s*+[sf%]?\s*+[-–]\s*+{EXACT}\s*+[sf%]\s*+:"
     rf"|\[\s*+(?:{EXACT}\s*+[sf%]?)?\s*+:\s*+{EXACT}\s*+[sf%]?\s*+\]"
 )
-LONGEST = 1_000_000  # characters of a text
+LONGEST = 300_000  # characters of a text
 EXPECTED = "expected a range as in '0-3s: text', '[0:24] text' or '[25%:50%] text'"
 
 COLON = "write them ahead of each event with a colon, as in '0-3s: text | 3-6s: text', or without times"
