@@ -58,4 +58,4 @@ class VideoMSG(Technique):
         if not self.rest(step):
             return x0
         sketch: Tensor = step.run.state[self].to(x0)
-        return sketch
+        return sketch.expand_as(x0)
