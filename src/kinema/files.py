@@ -56,7 +56,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         trial.touch(exist_ok=False)
         trial.unlink()
     except OSError as error:
-        raise KinemaError(f"cannot write {path}: the folder {folder} cannot be written ({reason(error)})") from error
+        why = "" if error.errno == errno.ENOENT else f": {reason(error)}"  # the folder is there
+        raise KinemaError(f"cannot write {path}: the folder {folder} cannot be written{why}") from error
     return path
 
 

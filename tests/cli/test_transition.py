@@ -37,7 +37,7 @@ def test_what_is_no_clip_is_told_in_one_sentence(clips, tiny_folder, capsys):
     assert run(["transition", "a.mp4", "none.mp4", "a ball", *SMALL, *model]) == 2
     assert "there is no file or folder none.mp4" in capsys.readouterr().err
     for frames, says in [
-        ("9", "kinema transition gives all frames of the video; ask for a longer one, or give fewer"),
+        ("9", "transition gives all frames of the video; ask for a longer one, or give fewer"),
         ("10", "a.mp4 has 9 frames, and --frames is 10; use a longer clip, or less"),
         ("0", "--frames is 0; use 1 or more"),
     ]:
@@ -88,6 +88,7 @@ def test_a_folder_that_takes_no_file_is_known_before_any_work(clips, capsys, mon
     assert run(["generate", "a ball", option, f"{folder}/{name}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"kinema: cannot write {folder}/{name}: the folder {folder} cannot be written")
+    assert said.count("\n") == 1
     assert sorted(p.name for p in clips.iterdir()) == ["a.mp4", "b.mp4"]
 
 

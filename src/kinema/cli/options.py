@@ -149,7 +149,7 @@ def in_words(command: str, technique: str, **fields: str) -> Iterator[None]:
         yield
     except KinemaError as error:
         text = re.sub(rf"\b(\w+) of {technique}\b", lambda said: fields.get(said[1], said[0]), str(error))
-        raise KinemaError(re.sub(rf"\b{technique}\b", f"kinema {command}", text)) from error
+        raise KinemaError(re.sub(rf"\b{technique}\b", command, text)) from error
 
 
 def check_there(*paths: str) -> None:
