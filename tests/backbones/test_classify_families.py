@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from backbones.families import cases
+from backbones.families import cases, networks
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
 from kinema.understanding.classify import classify
 
 CASES = cases()
+NETWORKS = networks()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_family_that_reads_words_classifies(name, folders):
     case, backbone = CASES[name], load(folders(name), device="cpu", dtype="float32")
     size = {key: value for key, value in case.request.items() if key in ("num_frames", "height", "width")}

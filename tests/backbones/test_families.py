@@ -85,10 +85,13 @@ def test_same_as_diffusers(name, folders, pictures):
         assert off_frames <= 1 and np.mean(frames != their_frames) < 1e-3
 
 
-HALF = ["wan 2.1 t2v", "skyreels v2", "cogvideox 5b", "ltx 0.9.0 t2v", "ltx 2.0 t2v", "hunyuan t2v", "hunyuan 1.5 t2v"]
+OF_EACH = [  # a network of each family
+    "wan 2.1 t2v", "skyreels v2", "cogvideox 5b", "ltx 0.9.0 t2v", "ltx 2.0 t2v", "hunyuan t2v", "hunyuan 1.5 t2v",
+    "mochi", "animatediff", "svd",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*HALF, "mochi", "animatediff", "svd"])
+@pytest.mark.parametrize("name", OF_EACH)
 def test_as_near_to_diffusers_in_bfloat16_as_its_rounding(name, folders, pictures):
     case = CASES[name]
     their_latents, _ = theirs(folders(name), case, pictures, torch.bfloat16)
@@ -284,7 +287,7 @@ def test_a_batch_is_its_requests_one_by_one(name, folders, pictures):
         assert (alone[0].int() - frames[i].int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_EACH)
 def test_two_runs_in_two_threads_do_not_see_each_other(name, folders, pictures):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -1,5 +1,6 @@
 """What `kinema plan` says of a model is what the loaded model has."""
 
+import itertools
 import json
 import shutil
 
@@ -18,8 +19,8 @@ from kinema.request import Request
 CASES = {name: case for name, case in cases().items() if "," not in name.removesuffix(", two experts")}
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_weights_are_those_of_the_loaded_model(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, dtype", zip(CASES, itertools.cycle(["float32", "bfloat16", "float16"]), strict=False))
+def test_weights_are_those_of_the_loaded_model(name, dtype, tmp_path, monkeypatch):
     folder = CASES[name].build(tmp_path)
     loaded, read = {}, Folder.module
 
@@ -27,19 +28,17 @@ def test_weights_are_those_of_the_loaded_model(name, tmp_path, monkeypatch):
         loaded[part] = read(self, part, *options)
         return loaded[part]
 
-    for dtype in ("float32", "bfloat16"):
-        loaded.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(Folder, "module", module)
-            backbone = load(folder, "cpu", dtype)
-        if loaded.pop("motion_adapter", None) is not None:
-            loaded["unet"] = backbone.unet
-        planned = planner(folder, "cpu", dtype)
-        assert {p.name: p.memory for p in planned.parts} == {n: part_of(n, m, folder).memory for n, m in loaded.items()}
-        for part in planned.parts:
-            if (folder / part.name).is_dir() and part.name != "unet":
-                files = sorted((folder / part.name).glob("*.safetensors"))
-                assert 0 < part.disk < sum(f.stat().st_size for f in files)
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "module", module)
+        backbone = load(folder, "cpu", dtype)
+    if loaded.pop("motion_adapter", None) is not None:
+        loaded["unet"] = backbone.unet
+    planned = planner(folder, "cpu", dtype)
+    assert {p.name: p.memory for p in planned.parts} == {n: part_of(n, m, folder).memory for n, m in loaded.items()}
+    for part in planned.parts:
+        if (folder / part.name).is_dir() and part.name != "unet":
+            files = sorted((folder / part.name).glob("*.safetensors"))
+            assert 0 < part.disk < sum(f.stat().st_size for f in files)
 
     made = planned.plan(Request(**CASES[name].request), False)
     assert made.decoding > made.num_frames * made.height * made.width * 3 and made.activations > 0

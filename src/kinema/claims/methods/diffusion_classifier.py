@@ -80,7 +80,7 @@ CLAIM = Claim(
         "standard_error": "Of the difference between the errors of two texts, no unit.",
     },
     steps=64,
-    quick_steps=8,
+    quick_steps=4,
     notes={
         "mini": "Every clip gets its text. Shared noise cuts the standard error by a quarter to a half, where a "
         "half was asked for: an error is a mean over 7,000 latents, in which most of the noise is gone by itself.",
