@@ -204,44 +204,6 @@ def test_techniques_and_solvers_by_name(here, tiny_wan, capsys):
     assert json.loads(capsys.readouterr().out)["same_frames"] is True
 
 
-def test_techniques_are_listed_and_explained(capsys):
-    from kinema.core.registry import techniques
-
-    assert run(["techniques"]) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown and entry.paper in shown for name, entry in techniques().items())
-    assert "boxes" not in shown and "Words of the prompt drawn to the places where they are to be seen." in shown
-    (freelong,) = [line for line in shown.splitlines() if line.startswith("freelong ")]  # measured on two models
-    assert "holds, mini-unet" in freelong and "/" not in freelong
-    for name, entry in techniques().items():
-        assert run(["techniques", name, "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["fields"].keys() >= {"noise_range", "block_range"}
-        assert run(["techniques", name]) == 0
-        told = capsys.readouterr().out
-        assert entry.paper in told and "Model families that refuse it" in told
-    assert run(["techniques", "freenoise"]) == 0
-    told = capsys.readouterr().out
-    assert "holds" in told and "cogvideox" in told and "prompts" in told
-    assert "Measured on mini-unet, " in told and "Measured on mini, " in told
-    assert run(["techniques", "paint_with_words"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[-1].endswith("@ 1.5-3s'") and max(map(len, told[:-1])) <= 100
-    assert run(["techniques", "apgg"]) == 2
-    assert "did you mean 'apg'" in capsys.readouterr().err
-
-
-def test_the_list_of_techniques_fits_the_terminal():
-    from kinema.cli.techniques import fitted, joined
-
-    row = ("name" * 5, "topic", "arXiv:0000.00000", "1.00x", "not measured", "some words " * 20)
-    assert fitted([row], None, (2, 1)) == [row]
-    for room, left_out in ((80, (1, 2)), (100, (2,)), (200, ())):
-        (cut,) = fitted([row], room, (2, 1))
-        kept = [len(part) for i, part in enumerate(cut) if i not in left_out]
-        assert sum(kept) + 2 * (len(kept) - 1) <= room and len(cut[-1]) >= 20, room
-    assert joined(["a", "b.", "", "Paper: c", "d", "    e", "f"]) == ["a b.", "", "Paper: c d", "    e", "f"]
-
-
 def test_what_differs_is_said(here, tiny_wan, capsys):
     assert run(["generate", "a red ball", "--model", str(tiny_wan), *SMALL, "--seed", "1", "--out", "a.mp4"]) == 0
     old = json.loads((here / "a.json").read_text())

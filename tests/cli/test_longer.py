@@ -162,7 +162,7 @@ def test_a_prompt_goes_on_from_that_of_the_clip(here, model, capsys):
     "words, says",
     [
         (["none.mp4"], "there is no file or folder none.mp4"),
-        (["clip.mp4", "--out", "clip.mp4"], "clip.mp4 is the video that is continued; choose another name"),
+        (["clip.mp4", "--out", "clip.mp4"], "cannot write clip.mp4: clip.mp4 is read for it; choose another name"),
         (["clip.mp4", "0-1s: a ball rolls | 1-2s: it jumps"], "the prompt gives times"),
         (["clip.mp4", "--seconds", "0"], "seconds of continuation is 0; use more than 0"),
         (["clip.mp4", "--overlap", "9", "--frames", "13"], "the clip has 6 frames, and overlap of continuation is 9"),

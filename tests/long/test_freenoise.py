@@ -1,5 +1,6 @@
 """FreeNoise: noise that comes back, the analytic mean over windows, and windows that see what a short clip sees."""
 
+import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -103,17 +104,23 @@ def models(tiny_wan, tmp_path_factory):
     return lambda name: load(folders[name](), device="cpu", dtype="float32")
 
 
+def velocity_of(backbone, x, *parts):
+    """What the model says of latents x in its second step, with techniques."""
+    frames = (x.shape[2] - 1) * backbone.frames_per_latent + 1
+    with torch.no_grad(), Run.open(backbone, Request(num_frames=frames, **SIZE), parts) as run:
+        return run.velocity(run.schedule[1], x, "cond")
+
+
+def three_frames(backbone):
+    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
+    return torch.randn(1, backbone.channels, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize("name", ["wan", "cogvideox", "unet"])
 def test_windows_side_by_side_are_short_clips(name, models):
     backbone = models(name)
 
-    def velocity(x, *parts):
-        frames = (x.shape[2] - 1) * backbone.frames_per_latent + 1
-        with torch.no_grad(), Run.open(backbone, Request(num_frames=frames, **SIZE), parts) as run:
-            return run.velocity(run.schedule[1], x, "cond")
-
-    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
-    short = torch.randn(1, backbone.channels, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+    velocity, short = functools.partial(velocity_of, backbone), three_frames(backbone)
     long = torch.cat([short] * 3, dim=2)
     windowed = velocity(long, FreeNoise(window=3, stride=3, reschedule=False))
     alone = velocity(short)
@@ -139,13 +146,7 @@ def test_what_is_beside_a_clip_is_as_far_from_every_window(name, frame, models):
     """None: behind the last frame. -8 ahead of the first. A frame and a half behind the last of 9, and so of 3."""
     backbone = models(name)
 
-    def velocity(x, *parts):
-        frames = (x.shape[2] - 1) * backbone.frames_per_latent + 1
-        with torch.no_grad(), Run.open(backbone, Request(num_frames=frames, **SIZE), parts) as run:
-            return run.velocity(run.schedule[1], x, "cond")
-
-    rows, columns = 32 // backbone.pixels_per_cell, 64 // backbone.pixels_per_cell
-    short = torch.randn(1, backbone.channels, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+    velocity, short = functools.partial(velocity_of, backbone), three_frames(backbone)
     windows = FreeNoise(window=3, stride=3, reschedule=False)
     later = 6 if frame is not None and frame > 0 else 0
     long = velocity(short.repeat(1, 1, 3, 1, 1), windows, Beside(frame=None if frame is None else frame + later))

@@ -20,9 +20,7 @@ app = typer.Typer(add_completion=False)
 def classify(
     video: options.Clip,
     texts: list[str] = typer.Argument(..., metavar="TEXT TEXT ...", help="Two or more, alike in length and form."),
-    model: str = typer.Option(
-        "mini", metavar="MODEL", help="An embedded model, a folder, or a hub id.", rich_help_panel=options.MODEL
-    ),
+    model: str = options.placing("mini", metavar="MODEL", help="An embedded model, a folder, or a hub id."),
     samples: int = typer.Option(64, metavar="COUNT", help="Pairs of noise and a noise level, the same for all texts."),
     weighting: str = typer.Option("noise", metavar="noise|velocity", help="Whose error counts; noise: as published."),
     l1: bool = typer.Option(False, "--l1", help="Absolute differences instead of squares."),
@@ -30,9 +28,7 @@ def classify(
         None, metavar="SAMPLES:TEXTS", help="After so many samples go on with so many texts; repeatable."
     ),
     seconds: str = typer.Option(None, metavar="FROM:TO", help="Part of the video that counts."),
-    num_frames: int = typer.Option(
-        None, metavar="FRAMES", help="Taken evenly from it; default: the model's own.", rich_help_panel=options.SIZE
-    ),
+    num_frames: int = options.size(None, metavar="FRAMES", help="Taken evenly from it; default: the model's own."),
     height: options.Height = None,
     width: options.Width = None,
     seed: int = typer.Option(0, metavar="NUMBER", help="Of the noise."),

@@ -43,8 +43,6 @@ def extend(
 
     options.check_there(video)
     path = Path(out or f"{Path(video).with_suffix('').name}-longer.mp4")
-    if path.exists() and path.samefile(video):
-        raise KinemaError(f"{path} is the video that is continued; choose another name")
     if prompt and Prompt.parse(prompt).timeline.timed:
         raise KinemaError("the prompt gives times, which would count from the clip's end; write 'a, then b' without")
     given |= options.known(prompt=behind(video, prompt), video=video)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-MEMORY = "Memory and speed"  # heading in the help
+memory = functools.partial(typer.Option, rich_help_panel="Memory and speed")
 WORDS = {"load": "loading the model", "sample": "sampling", "decode": "decoding", "save": "saving"}
 
 
@@ -43,48 +44,25 @@ def generate(
     ),
     num_frames: options.NumFrames = None,
     seconds: options.Seconds = None,
-    scheduler: str = typer.Option(
-        None,
-        metavar="NAME",
-        help="Another solver than the model's own: euler, unipc, dpm++, ddim, ...",
-        rich_help_panel=options.SAMPLING,
+    scheduler: str = options.sampling(
+        None, metavar="NAME", help="Another solver than the model's own: euler, unipc, dpm++, ddim, ..."
     ),
-    flow_shift: str = typer.Option(
-        None,
-        metavar="NUMBER|auto",
-        help="Above 1 spends more steps close to noise; auto grows with the size.",
-        rich_help_panel=options.SAMPLING,
+    flow_shift: str = options.sampling(
+        None, metavar="NUMBER|auto", help="Above 1 spends more steps close to noise; auto grows with the size."
     ),
-    lora: list[str] = typer.Option(
-        None,
-        metavar="PATH[:WEIGHT]",
-        help="LoRA file (safetensors), folder or hub id; may be given several times.",
-        rich_help_panel=options.MODEL,
+    lora: list[str] = options.placing(
+        None, metavar="PATH[:WEIGHT]", help="LoRA file (safetensors), folder or hub id; may be given several times."
     ),
-    offload: str = typer.Option(
-        None,
-        metavar="HOW",
-        help="model, group or stream: weights come to the device only when used; docs/memory.md.",
-        rich_help_panel=MEMORY,
+    offload: str = memory(
+        None, metavar="HOW", help="model, group or stream: weights come to the device only when used; docs/memory.md."
     ),
-    quantization: str = typer.Option(
-        None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits.", rich_help_panel=MEMORY
-    ),
-    text_quantization: str = typer.Option(
-        None, metavar="TYPE", help="The same for the text encoders.", rich_help_panel=MEMORY
-    ),
-    layerwise_casting: bool = typer.Option(
-        None, help="Keep weights in float8 and compute in the dtype.", rich_help_panel=MEMORY
-    ),
-    vae_tiling: bool = typer.Option(None, help="Decode in tiles that overlap: less memory.", rich_help_panel=MEMORY),
-    compile: bool = typer.Option(
-        None, help="Compile the blocks of the transformers: slow start, faster steps.", rich_help_panel=MEMORY
-    ),
-    context_parallel: str = typer.Option(
-        None,
-        metavar="HOW",
-        help="ulysses: under torchrun, all processes make one video; docs/several-devices.md.",
-        rich_help_panel=MEMORY,
+    quantization: str = memory(None, metavar="TYPE", help="int8, int4 or float8: weights in fewer bits."),
+    text_quantization: str = memory(None, metavar="TYPE", help="The same for the text encoders."),
+    layerwise_casting: bool = memory(None, help="Keep weights in float8 and compute in the dtype."),
+    vae_tiling: bool = memory(None, help="Decode in tiles that overlap: less memory."),
+    compile: bool = memory(None, help="Compile the blocks of the transformers: slow start, faster steps."),
+    context_parallel: str = memory(
+        None, metavar="HOW", help="ulysses: under torchrun, all processes make one video; docs/several-devices.md."
     ),
     remake: str = typer.Option(
         None, "--from", metavar="FILE", help="Make the video of this mp4, webm, gif or JSON again; options override it."

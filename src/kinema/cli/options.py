@@ -13,7 +13,10 @@ import typer
 
 from kinema.core.errors import KinemaError
 
-SIZE, SAMPLING, MODEL = "Size and length", "Sampling", "Model and device"  # headings in the help
+# Options under a heading of the help.
+size = functools.partial(typer.Option, rich_help_panel="Size and length")
+sampling = functools.partial(typer.Option, rich_help_panel="Sampling")
+placing = functools.partial(typer.Option, rich_help_panel="Model and device")
 
 Clip = Annotated[str, typer.Argument(metavar="VIDEO", help="mp4, webm, gif, a picture, or a folder of pictures.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -22,76 +25,36 @@ Out = Annotated[
 ]
 
 NumFrames = Annotated[
-    int | None,
-    typer.Option(
-        metavar="FRAMES",
-        help="Length; default: the model's own. Most want 1, 5, 9 ... (4k + 1).",
-        rich_help_panel=SIZE,
-    ),
+    int | None, size(metavar="FRAMES", help="Length; default: the model's own. Most want 1, 5, 9 ... (4k + 1).")
 ]
-Seconds = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Length in place of --num-frames.", rich_help_panel=SIZE)
-]
-Height = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Rows; default: the model's own.", rich_help_panel=SIZE)
-]
-Width = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Columns; default: the model's own.", rich_help_panel=SIZE)
-]
-Fps = Annotated[
-    float | None,
-    typer.Option(metavar="RATE", help="Frames per second; default: the model's own.", rich_help_panel=SIZE),
-]
+Seconds = Annotated[float | None, size(metavar="SECONDS", help="Length in place of --num-frames.")]
+Height = Annotated[int | None, size(metavar="PIXELS", help="Rows; default: the model's own.")]
+Width = Annotated[int | None, size(metavar="PIXELS", help="Columns; default: the model's own.")]
+Fps = Annotated[float | None, size(metavar="RATE", help="Frames per second; default: the model's own.")]
 
-NegativePrompt = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="What the video should not show.", rich_help_panel=SAMPLING)
-]
+NegativePrompt = Annotated[str | None, sampling(metavar="TEXT", help="What the video should not show.")]
 NumInferenceSteps = Annotated[
-    int | None,
-    typer.Option(metavar="STEPS", help="Solver steps, 1 to 1000; more is slower and finer.", rich_help_panel=SAMPLING),
+    int | None, sampling(metavar="STEPS", help="Solver steps, 1 to 1000; more is slower and finer.")
 ]
 GuidanceScale = Annotated[
-    float | None,
-    typer.Option(
-        metavar="WEIGHT", help="How strongly to follow the prompt; 1 is no guidance.", rich_help_panel=SAMPLING
-    ),
+    float | None, sampling(metavar="WEIGHT", help="How strongly to follow the prompt; 1 is no guidance.")
 ]
 Technique = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME[:FIELD=VALUE,...]",
-        help="A method to use, the outermost first; may be given several times.",
-        rich_help_panel=SAMPLING,
+    sampling(
+        metavar="NAME[:FIELD=VALUE,...]", help="A method to use, the outermost first; may be given several times."
     ),
 ]
 Seed = Annotated[
-    int | None,
-    typer.Option(
-        metavar="NUMBER",
-        help="The same seed makes the same video; drawn and printed if left out.",
-        rich_help_panel=SAMPLING,
-    ),
+    int | None, sampling(metavar="NUMBER", help="The same seed makes the same video; drawn and printed if left out.")
 ]
 
 Model = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id.", rich_help_panel=MODEL
-    ),
+    str | None, placing(metavar="MODEL", help="'mini' (default), a folder in diffusers layout, or a hub id.")
 ]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is.", rich_help_panel=MODEL
-    ),
-]
+Device = Annotated[str | None, placing(metavar="DEVICE", help="cpu, cuda, cuda:1, mps; default: the fastest there is.")]
 Dtype = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TYPE",
-        help="float32, bfloat16 or float16; default: what suits model and device.",
-        rich_help_panel=MODEL,
-    ),
+    str | None, placing(metavar="TYPE", help="float32, bfloat16 or float16; default: what suits model and device.")
 ]
 
 REQUEST: dict[str, Any] = {  # of every command that makes a video, named as in kinema.Request, techniques apart

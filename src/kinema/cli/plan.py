@@ -20,12 +20,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def plan(
-    model: str = typer.Option(
-        "mini",
-        metavar="MODEL",
-        help="'mini', a folder in diffusers layout, or a hub id.",
-        rich_help_panel=options.MODEL,
-    ),
+    model: str = options.placing("mini", metavar="MODEL", help="'mini', a folder in diffusers layout, or a hub id."),
     num_frames: options.NumFrames = None,
     height: options.Height = None,
     width: options.Width = None,

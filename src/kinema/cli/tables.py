@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -12,17 +13,27 @@ from rich.markup import escape
 from rich.table import Table
 
 GAP = 2  # characters between columns
+SHORTEST, READABLE = 20, 50  # characters of a column that is cut: at least, and before others are left out
 
 
-def show(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
+def show(
+    columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], spare: Sequence[str], cut: bool = False
+) -> None:
     """Prints rows under columns, each a title and "left" or "right".
 
-    `spare`: columns that may be left out, the first one first. Where stdout is no terminal all are there.
+    `spare`: columns that may be left out, the first one first; `cut`: the last column, of words, may be shortened.
+    Where stdout is no terminal all is there.
     """
-    console = Console()
-    widths = [max(map(cell_len, column)) for column in zip([title for title, _ in columns], *rows, strict=True)]
-    left_out = fitting([title for title, _ in columns], widths, spare, console.width if sys.stdout.isatty() else None)
-    kept = [i for i, (title, _) in enumerate(columns) if title not in left_out]
+    console, titles = Console(), [title for title, _ in columns]
+    room = console.width if sys.stdout.isatty() else None
+    widths = widths_of(titles, rows)
+    wanted = [*widths[:-1], min(widths[-1], READABLE)] if cut else widths
+    left_out = fitting(titles, wanted, spare, room)
+    kept = [i for i, title in enumerate(titles) if title not in left_out]
+    if cut and room is not None:
+        rest = max(room - sum(widths[i] + GAP for i in kept[:-1]), SHORTEST)
+        rows = [(*row[:-1], textwrap.shorten(row[-1], rest, placeholder=" ...")) for row in rows]
+        widths = widths_of(titles, rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
     for i in kept:
         table.add_column(columns[i][0], justify=columns[i][1], no_wrap=True, min_width=widths[i])  # type: ignore[arg-type]
@@ -31,6 +42,10 @@ def show(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], spar
     Console(width=max(sum(widths) + GAP * len(widths), console.width)).print(table, crop=False)
     if left_out:
         print(f"without {', '.join(left_out)}: the terminal is too narrow")
+
+
+def widths_of(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
 
 
 def fitting(titles: Sequence[str], widths: Sequence[int], spare: Sequence[str], room: int | None) -> list[str]:

@@ -23,7 +23,6 @@ from kinema.cli.examples import example
 if TYPE_CHECKING:
     from kinema.core.registry import Entry, Reader
 
-SHORTEST, READABLE = 20, 50  # characters of the last column on a terminal: at least, and before others are left out
 WIDEST = 100  # characters of a line of prose where there is no terminal
 SHORT = {"holds in part": "in part", "does not hold here": "not here", "too few prompts": "few prompts"}
 
@@ -53,29 +52,14 @@ def _techniques(
     titles = ("name", "topic", "paper", "time", "claim", "what it does")
     columns = [(title, "right" if title == "time" else "left") for title in titles]
     rows = [_row(described) for described in known]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    show(columns, fitted(rows, room, spare=(2, 1)), spare=("paper", "topic"))
+    show(columns, rows, spare=("paper", "topic"), cut=True)
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDEST
     for line in (
         "Claim and time are on the model of the kind that the paper used, the time a multiple of what it was measured "
         "beside; docs/claims.md has the rest.",
         "Fields, an example, families and all measurements of one: kinema techniques NAME",
     ):
-        print(textwrap.fill(line, room or WIDEST))
-
-
-def fitted(rows: Sequence[tuple[str, ...]], room: int | None, spare: Sequence[int]) -> list[tuple[str, ...]]:
-    """Rows with their last column cut so that a line has at most `room` characters, as they are where that is None.
-
-    spare: columns that are left out, the first one first, until there is room for the last one.
-    """
-    from kinema.cli.tables import GAP
-
-    if room is None:
-        return list(rows)
-    widths = [max(len(row[i]) for row in rows) + GAP for i in range(len(rows[0]) - 1)]
-    rest = [room - sum(widths) + sum(widths[i] for i in spare[:n]) for n in range(len(spare) + 1)]
-    last = next((wide for wide in rest if wide >= READABLE), max(rest[-1], SHORTEST))
-    return [(*row[:-1], textwrap.shorten(row[-1], last, placeholder=" ...")) for row in rows]
+        print(textwrap.fill(line, room))
 
 
 def describe(entry: Entry | Reader) -> dict[str, Any]:
