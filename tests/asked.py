@@ -16,6 +16,7 @@ from kinema.video import clip_address
 EVENTS = "a red ball rolls, then a blue cube falls"
 # Techniques that do nothing alone.
 BESIDE = {"cfg_cache": lambda: [CFG()], "anchor_memory": lambda: [GenLVideo(window=2, stride=1)]}
+BESIDE |= {"controlvideo": lambda: [part("gen1")]}
 
 
 @cache
@@ -33,9 +34,14 @@ def options(name: str) -> dict[str, Any]:
         return {"regions": "ball: 0.0 0.0 0.6 0.6"}
     if name == "composed":
         return {"prompts": ("a blue cube",), "weights": (0.5,)}
+    if name in ("ac3d", "vd3d"):
+        return {"camera": "orbit:40deg"}
     if name == "magcache":  # what a model's card says otherwise
         return {"ratios": (1.0, 0.99, 0.98)}
-    return dict.fromkeys(techniques()[name].cls.files[:1], clip())
+    if name == "gen1":
+        return {"source": clip(), "structure": "grey"}
+    read = [field for field in techniques()[name].cls.files if field not in ("adapter", "content")]
+    return dict.fromkeys(read[:1], clip())
 
 
 def part(name: str) -> Technique:

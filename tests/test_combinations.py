@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import adapters
 import asked
 from backbones.families import cases
 from kinema.backbones.load import load
@@ -32,7 +33,7 @@ SIZE = dict(num_frames=13, height=32, width=32, num_inference_steps=3, seed=3, f
 @pytest.fixture(scope="module")
 def mini(tiny_folder):
     """A small model of the kind of `mini`."""
-    return load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
+    return adapters.give(load(tiny_folder("kinema_mini"), device="cpu", dtype="float32"))
 
 
 def refusal(backbone, parts, names, wanted=SIZE):
@@ -74,6 +75,7 @@ REASONS = {  # in a sentence of refusal -> how the page calls it
     "both own 'cache'": "cache",
     "both own 'chunks'": "chunks",
     "both own 'context'": "texts",
+    "both bring the condition": "condition",
     "both show the model its clip in windows": "windows",
     "put it first in the list of techniques": "order",
     "in 2 chunks|cannot plan this video|in several": "one clip",
@@ -122,6 +124,7 @@ the first step, in one sentence with its names.
 | cache | both say what the network keeps from step to step |
 | chunks | both plan the chunks of a longer video |
 | texts | both say which text each frame reads |
+| condition | both are adapters for the same thing |
 | windows | both show the model the clip in windows |
 | order | run when the one that is later in the alphabet is named first |
 | one clip | one of them works on one clip, and the other makes several |
@@ -165,7 +168,7 @@ def test_the_page_tells_what_runs_with_what(name, mini, pairs):
 @pytest.mark.parametrize("family", ROWS)
 def test_the_page_tells_what_runs_on_which_family(family, tmp_path):
     case = cases()[family]
-    backbone = load(case.build(tmp_path), device="cpu", dtype="float32")
+    backbone = adapters.give(load(case.build(tmp_path), device="cpu", dtype="float32"))
     picture = tmp_path / "picture.png"
     Image.new("RGB", (48, 32), (200, 40, 30)).save(picture)
     wanted = {
@@ -191,6 +194,7 @@ TOGETHER = (
     ("freelong:window=3", "talc", "linear_leap:at=0.5"),
     ("ditflow:lr=[0.1,0.1]", "ditctrl:window=4,overlap=2"),
     ("gen_l_video:window=3,stride=2", "first_block_cache:threshold=10"),
+    ("ac3d", "gen1:frames=33", "freelong:window=3"),
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import adapters
 import asked
 from backbones.families import cases
 from kinema.backbones.load import load
@@ -54,7 +55,7 @@ def model(tiny_wan, tmp_path_factory):
 
     def built(name="", dtype="float32"):
         if name not in ELSEWHERE:
-            return load(tiny_wan, device="cpu", dtype=dtype)
+            return adapters.give(load(tiny_wan, device="cpu", dtype=dtype))
         case = known[ELSEWHERE[name]]
         backbone = load(case.build(tmp_path_factory.mktemp("model")), device="cpu", dtype=dtype)
         words = {} if case.prompts else {"prompt": ""}
@@ -96,7 +97,8 @@ def test_technique_is_documented(name):
 
 # Options with which techniques do something in a short clip, and those that find one thing for a clip.
 LONG = {
-    "continuation": {"frames": 9, "overlap": 1}, "ditctrl": {"window": 4, "overlap": 2},
+    "continuation": {"frames": 9, "overlap": 1}, "controlvideo": {"shared": 0.3, "smooth": ()},
+    "ditctrl": {"window": 4, "overlap": 2},
     "freelong": {"window": 3, "stride": 2}, "freenoise": {"window": 3, "stride": 2},
     "gen_l_video": {"window": 3, "stride": 2}, "linear_leap": {"at": 0.5},
     "randomized_blending": {"window": 4, "overlap": 3}, "story_diffusion": {"noise_range": (1.0, 0.0)},

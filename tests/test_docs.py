@@ -94,7 +94,7 @@ def check_training(words: list[str]) -> None:
     """The recipe and the settings that a command names are there."""
     from kinema.training.recipe import read_recipe
 
-    if len(words) > 1 and words[1] in ("mini", "judge", "sight", "event_times"):
+    if len(words) > 1 and words[1] in ("mini", "judge", "sight", "depth", "event_times", "camera_reader"):
         overrides = [word for word in words if re.match(r"\w+\.[\w.]+=", word)]
         sections = read_recipe(words[1], overrides)
         if "stage2" in sections:

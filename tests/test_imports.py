@@ -17,29 +17,32 @@ ROOT = Path(kinema.__path__[0])
 # Folder, or file beside them, -> what of kinema it may import at run time (its own folder always). Every one is listed.
 FILES = {"files": {"core"}, "pictures": {"core"}, "timeline": {"core", "files", "lettering"}}
 FILES |= {"lettering": set()}
-FILES |= {"request": {"core", "timeline"}}
+FILES |= {"refusal": set(), "request": {"core", "refusal", "timeline"}}
 FILES |= {"video": {"core", "files", "lettering", "pictures", "formats"}, "formats": {"core", "video"}}
 FILES |= {"recipe": {"core", "files", "request", "video", "__version__"}}
 FILES |= {"take": {"files", "formats", "recipe", "request", "video"}, "parts": {"core", "files", "recipe", "request"}}
 FILES |= {"timing": {"core", "request", "timeline"}}
-FILES |= {"pipeline": {"core", "backbones", "guidance", "pictures", "recipe", "request", "take", "timeline", "timing"}}
-FILES["pipeline"] |= {"video"}
+FILES |= {"pipeline": {"core", "backbones", "camera", "guidance", "pictures", "recipe", "request", "take", "timeline"}}
+FILES["pipeline"] |= {"timing", "video"}
+FILES |= {"editing": {"core", "pictures", "pipeline", "request", "video"}}
 ALLOWED = {
     "core": set(),
-    "layers": {"core", "files", "timeline", "video"},
+    "layers": {"core", "files", "formats", "pictures", "timeline", "video"},
     **{topic: {"core", "layers"} for topic in TOPICS},
+    "events": {"core", "layers", "timeline"},
     "models": {"core", "layers"},
     "backbones": {"core", "files", "layers", "models", "pictures", "request", "video"},
     "world": {"core", "files", "video"},
-    "metrics": {"core", "files", "timeline", "world"},
+    "metrics": {"core", "files", "layers", "timeline", "world"},
     "evaluation": {"core", "files", "formats", "metrics", "recipe", "video", "__version__"},
     "understanding": {"core", "backbones", "request", "video"},
-    "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "lettering", "metrics", "models"}
-    | {"request", "video", "world"},
+    "training": {"core", "backbones", "evaluation", "files", "formats", "guidance", "layers", "lettering", "metrics"}
+    | {"models", "request", "timeline", "video", "world", *TOPICS},
     "claims": {"core", "backbones", "files", "guidance", "metrics", "pipeline", "recipe", "request", "speed"}
     | {"layers", "motion", "timeline", "training", "understanding", "video", "world"},
-    "cli": {"core", "backbones", "claims", "evaluation", "files", "layers", "metrics", "parts", "pipeline", "recipe"}
-    | {"request", "timeline", "timing", "training", "understanding", "video", "world", "__version__"},
+    "cli": {"core", "backbones", "claims", "editing", "evaluation", "files", "layers", "metrics", "parts", "pictures"}
+    | {"pipeline", "recipe", "request", "timeline", "timing", "training", "understanding", "video", "world"}
+    | {"__version__"},
     **FILES,
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded by text, when they are first used

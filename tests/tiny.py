@@ -72,6 +72,32 @@ def image_processor() -> Any:
     return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
 
 
+def depth_anything(folder: Path) -> Path:
+    """Depth Anything with pictures of 42 x 56 pixels."""
+    from transformers import (
+        DepthAnythingConfig,
+        DepthAnythingForDepthEstimation,
+        Dinov2Config,
+        DPTImageProcessorPil,
+    )
+
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14,
+        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, patch_size=14, reassemble_hidden_size=16, neck_hidden_sizes=[4, 8, 8, 8],
+        fusion_hidden_size=8, head_hidden_size=4, head_in_index=-1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = DepthAnythingForDepthEstimation(config)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    network.save_pretrained(folder)
+    DPTImageProcessorPil(size={"height": 42, "width": 56}, ensure_multiple_of=14).save_pretrained(folder)
+    return folder
+
+
 def autoencoder(ti2v: bool = False) -> Any:
     """AutoencoderKLWan: 8x8x4 with 16 channels, or as in TI2V-5B 16x16x4 with 48 channels and pixel patches of 2."""
     from diffusers import AutoencoderKLWan

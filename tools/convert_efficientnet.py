@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinema.layers.pixels import resized
 from kinema.metrics.extractors.efficientnet import EMBEDDED, Lite, LiteConfig, restored
-from kinema.metrics.extractors.pixels import resized
 
 FINE_BLOCKS = 5  # the stem and so many blocks stay in 16 bits: rounding them costs most, and they are 2% of all
 

@@ -24,6 +24,8 @@ HEADINGS = {
     "guidance": "Guidance",
     "long": "Longer videos",
     "events": "What happens when",
+    "camera": "The camera",
+    "structure": "What stays of a clip",
     "motion": "Motion",
     "quality": "Things, places and how they move",
     "speed": "Speed",

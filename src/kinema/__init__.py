@@ -25,6 +25,7 @@ _HOMES = {
     "classify": "kinema.understanding.classify",
     "compare": "kinema.evaluation.compare",
     "contact_sheet": "kinema.video",
+    "edit": "kinema.editing",
     "evaluate": "kinema.evaluation.evaluate",
     "generate": "kinema.pipeline",
     "load": "kinema.backbones.load",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kinema.core.registry import techniques as techniques
     from kinema.core.technique import Step as Step
     from kinema.core.technique import Technique as Technique
+    from kinema.editing import edit as edit
     from kinema.evaluation.compare import compare as compare
     from kinema.evaluation.evaluate import evaluate as evaluate
     from kinema.pipeline import generate as generate

@@ -138,7 +138,7 @@ def load_container(path: Path, max_bytes: int = MAX_BYTES) -> Video:
         for picture in pictures:
             check_memory(len(frames) + 1, picture.shape[0], picture.shape[1], path, max_bytes)
             frames.append(picture)
-        sound, sample_rate = _load_sound(path)
+        sound, sample_rate = load_sound(path)
     return Video(np.stack(frames), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)
 
 
@@ -202,7 +202,7 @@ def _upright(decoded: Iterator[Any], path: Path) -> Iterator[np.ndarray]:
         raise KinemaError(f"{path} holds no picture that can be read")
 
 
-def _load_sound(path: Path) -> tuple[np.ndarray | None, int]:
+def load_sound(path: Path) -> tuple[np.ndarray | None, int]:
     """The first sound track as (S,) or (S, 2) float32, with its rate; more than two channels are mixed to two."""
     import av
 
@@ -247,21 +247,30 @@ def save_gif(video: Video, path: Path, metadata: dict[str, Any]) -> None:
 
 
 def load_gif(path: Path, max_bytes: int = MAX_BYTES) -> Video:
-    from PIL import Image
+    fps, shown, metadata = gif_timing(path)
+    pictures: list[np.ndarray] = []
+    for picture in gif_pictures(path):
+        check_memory(max(len(shown), len(pictures) + 1), picture.shape[0], picture.shape[1], path, max_bytes)
+        pictures.append(picture)
+    return Video(np.stack(pictures)[shown], fps=fps, metadata=metadata)
 
-    pictures, durations = [], []
-    try:
-        with Image.open(path) as gif:
-            comment = gif.info.get("comment", b"")
-            check_memory(getattr(gif, "n_frames", 1), gif.height, gif.width, path, max_bytes)
-            for index in range(getattr(gif, "n_frames", 1)):
-                gif.seek(index)
-                durations.append(float(gif.info.get("duration", 100) or 100))
-                pictures.append(np.asarray(gif.convert("RGB")))
-    except KinemaError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
-        raise KinemaError(f"{path} is not a gif that can be read, or it is broken") from error
+
+def gif_pictures(path: Path, first: int = 0) -> Iterator[np.ndarray]:
+    """The pictures (H, W, 3) uint8 that a gif stores, one after the other. Raises: KinemaError for a broken one."""
+    with _open_gif(path) as gif:
+        for index in range(first, getattr(gif, "n_frames", 1)):
+            gif.seek(index)
+            yield np.asarray(gif.convert("RGB"))
+
+
+def gif_timing(path: Path) -> tuple[float, np.ndarray, dict[str, Any]]:
+    """Frames per second of a gif, which of its pictures is each frame, and its metadata."""
+    durations = []
+    with _open_gif(path) as gif:
+        comment = gif.info.get("comment", b"")
+        for index in range(getattr(gif, "n_frames", 1)):
+            gif.seek(index)
+            durations.append(float(gif.info.get("duration", 100) or 100))
     seconds = sum(durations) / 1000
     card = parse_metadata(comment.decode("utf-8", "replace"))
     ours = _gif_card(card, seconds)
@@ -270,10 +279,22 @@ def load_gif(path: Path, max_bytes: int = MAX_BYTES) -> Video:
         fps = len(durations) / seconds if even else 1000 / min(durations)
         ours = fps, max(1, round(seconds * fps)), card
     fps, count, metadata = ours
-    check_memory(count, pictures[0].shape[0], pictures[0].shape[1], path, max_bytes)
     ends = np.cumsum(durations) / 1000  # seconds; frames that look the same were stored once with a longer time
-    shown = np.searchsorted(ends, (np.arange(count) + 0.5) / fps, side="right").clip(max=len(pictures) - 1)
-    return Video(np.stack(pictures)[shown], fps=fps, metadata=metadata)
+    shown = np.searchsorted(ends, (np.arange(count) + 0.5) / fps, side="right").clip(max=len(durations) - 1)
+    return fps, shown, metadata
+
+
+@contextmanager
+def _open_gif(path: Path) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as gif:
+            yield gif
+    except KinemaError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for broken files; each means the same to the user
+        raise KinemaError(f"{path} is not a gif that can be read, or it is broken") from error
 
 
 def _gif_card(card: dict[str, Any], seconds: float) -> tuple[float, int, dict[str, Any]] | None:
@@ -320,32 +341,47 @@ def _save_wav(path: Path, sound: np.ndarray, sample_rate: int) -> None:
 
 
 def load_folder(path: Path, max_bytes: int = MAX_BYTES) -> Video:
-    names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
-    if not names:
-        raise KinemaError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
+    names = folder_pictures(path)
     first = load_picture(names[0])
     check_memory(len(names), first.shape[0], first.shape[1], path, max_bytes)
     pictures = [first, *(load_picture(p) for p in names[1:])]
     odd = next((n for n, p in zip(names, pictures, strict=True) if p.shape != pictures[0].shape), None)
     if odd is not None:
         raise KinemaError(f"{odd} differs in size from {names[0].name}; all pictures of a folder need the same size")
-    fps, metadata = FOLDER_FPS, {}
-    if (path / FOLDER_CARD).is_file():
-        try:
-            card = json.loads((path / FOLDER_CARD).read_text(encoding="utf-8"))
-            fps, metadata = float(card["fps"]), dict(card.get("metadata", {}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise KinemaError(f"{path / FOLDER_CARD} is broken; delete it or write it again") from error
-    sound: np.ndarray | None = None
-    sample_rate = 16000
-    if (path / "sound.wav").is_file():
-        import av
-
-        try:
-            sound, sample_rate = _load_sound(path / "sound.wav")
-        except av.FFmpegError as error:
-            raise KinemaError(f"{path / 'sound.wav'} is not a sound that can be read") from error
+    fps, metadata = folder_card(path)
+    sound, sample_rate = folder_sound(path)
     return Video(np.stack(pictures), fps=fps, sound=sound, sample_rate=sample_rate, metadata=metadata)
+
+
+def folder_pictures(path: Path) -> list[Path]:
+    """The pictures of a folder in the order of their names. Raises: KinemaError when there are none."""
+    names = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+    if not names:
+        raise KinemaError(f"the folder {path} holds no pictures ({', '.join(PICTURES)})")
+    return names
+
+
+def folder_card(path: Path) -> tuple[float, dict[str, Any]]:
+    """Frames per second and metadata of a folder of pictures."""
+    if not (path / FOLDER_CARD).is_file():
+        return FOLDER_FPS, {}
+    try:
+        card = json.loads((path / FOLDER_CARD).read_text(encoding="utf-8"))
+        return float(card["fps"]), dict(card.get("metadata", {}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise KinemaError(f"{path / FOLDER_CARD} is broken; delete it or write it again") from error
+
+
+def folder_sound(path: Path) -> tuple[np.ndarray | None, int]:
+    """The sound beside the pictures of a folder."""
+    if not (path / "sound.wav").is_file():
+        return None, 16000
+    import av
+
+    try:
+        return load_sound(path / "sound.wav")
+    except av.FFmpegError as error:
+        raise KinemaError(f"{path / 'sound.wav'} is not a sound that can be read") from error
 
 
 # What `Video.save` writes, by extension; none is a folder.

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kinema.core.errors import KinemaError
 
+DATA = "data:image/png;base64,"  # how pictures stand inside a request
+
 
 def open_picture(source: Any, what: str = "image") -> Image.Image:
     """An RGB picture from a path, a `data:` address with base64, a PIL image or an array (H, W, 3) uint8.
@@ -42,6 +44,18 @@ def open_picture(source: Any, what: str = "image") -> Image.Image:
 def opened(source: str) -> Image.Image:
     """A path or a `data:` address as Pillow opens it; what it raises for a bad one is the caller's to tell."""
     return Image.open(io.BytesIO(_data(source)) if source.startswith("data:") else Path(source))
+
+
+def address(picture: Image.Image) -> str:
+    """A picture as a `data:` address, without loss."""
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def cut(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """The middle of a picture, cut to the proportions of a size and brought to it, pixels."""
+    return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
 
 
 def _data(address: str) -> bytes:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from kinema import recipe
 from kinema.core.errors import KinemaError
-from kinema.pictures import open_picture
+from kinema.pictures import address, open_picture
 from kinema.request import ContextParallel, Offload, Part, Placement, Quantization, Request, loras
 from kinema.take import Progress, Take, described
 from kinema.timeline import Timeline
 from kinema.timing import check_times, lasting, tell_events
-from kinema.video import DATA, Video, clip_address, open_clip
+from kinema.video import Video, clip_address, open_clip
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kinema.backbones.protocol import Backbone
+    from kinema.core.adapter import Adapter
     from kinema.core.technique import Step, Technique
     from kinema.parts import Parts
 
@@ -38,6 +37,7 @@ def generate(
     last_image: str | os.PathLike[str] | np.ndarray | Any | None = None,
     video: str | os.PathLike[str] | np.ndarray | Video | Sequence[Any] | None = None,
     keep: str | None = None,
+    camera: str | os.PathLike[str] | None = None,
     negative_prompt: str = "",
     timeline: str | os.PathLike[str] | Timeline | None = None,
     num_frames: int | None = None,
@@ -68,7 +68,8 @@ def generate(
 
     `prompt` says what it shows; leave it out for a model that reads no words. `image` and `last_image` are the
     first and last frame: a path, a PIL picture or an array (H, W, 3) uint8. `video` is a clip of which the frames
-    in `keep` stay ("0:5", "-4:", "0:5,-4:"): a path, a `Video`, an array (T, H, W, 3) uint8 or PIL pictures.
+    in `keep` stay ("0:5", "-4:", "0:5,-4:"): a path, a `Video`, an array (T, H, W, 3) uint8 or PIL pictures. `camera`
+    says how the camera moves, "orbit:40deg" or a JSON file of poses, where the model has an adapter for it.
     `model` is "mini", a folder in diffusers layout, a hub id, or what `kinema.load` returned (quicker when called
     often). `lora` is a LoRA file or a list of them, each a path, "PATH:weight" or (path, weight). `offload`,
     `quantization`, `text_quantization`, `layerwise_casting`, `vae_tiling` and `compile`: see docs/memory.md.
@@ -103,6 +104,7 @@ def generate(
         last_image=_address(last_image),
         video=_clip_address(video),
         keep=keep,
+        camera=camera if camera is None else os.fspath(camera),
         timeline=timeline,
         num_frames=num_frames,
         seconds=seconds,
@@ -160,6 +162,7 @@ def take(
     from kinema.core.rollout import Rollout
 
     backbone = _model(request, backbone)
+    techniques = _steered(request, techniques, backbone)
     request = lasting(request, backbone)
     if backbone.placement.context_parallel:
         from kinema.backbones import parallel
@@ -169,6 +172,9 @@ def take(
     _check_negative(request, techniques, backbone)
     weights = recipe.hash_weights(backbone.folder.path)
     weights |= {f"LoRA {lora.path}": digest for lora, digest in backbone.lora}
+    from kinema.core.adapter import folder_of
+
+    weights |= {f"adapter {t.name}": recipe.hash_folder(folder_of(t, backbone)) for t in techniques if _trained(t)}
     hashes = {"weights": weights, "inputs": inputs}
     if parts is not None:
         parts.bind(described(request, backbone, hashes))
@@ -240,9 +246,7 @@ def _address(picture: Any) -> str | None:
         picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         raise KinemaError(f"image is a {type(picture).__name__}; give a path, a PIL picture or an array")
-    data = io.BytesIO()
-    picture.save(data, format="PNG")
-    return DATA + base64.b64encode(data.getvalue()).decode("ascii")
+    return address(picture)
 
 
 def _clip_address(clip: Any) -> str | None:
@@ -320,19 +324,48 @@ def _words(kind: Any) -> str:
     return f"a list of {count}{one}s in brackets" + (', each in "double quotes"' if one == "text" else "")
 
 
+def _trained(technique: Technique) -> TypeGuard[Adapter]:
+    from kinema.core.adapter import Adapter
+
+    return isinstance(technique, Adapter)
+
+
+def _steered(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:
+    """Gives the camera of a request to the adapter that follows it: one that is named, or the first the model has.
+
+    Raises: KinemaError where there is none.
+    """
+    if request.camera is None:
+        return techniques
+    following = [i for i, t in enumerate(techniques) if hasattr(t, "camera")]
+    if following:
+        told: Any = {"camera": request.camera}
+        return [dataclasses.replace(t, **told) if i in following else t for i, t in enumerate(techniques)]
+    from kinema.camera.steered import default
+
+    return [*techniques, default(request.camera, backbone)]
+
+
 def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -> list[Technique]:
-    """Adds plain classifier-free guidance at the request's weight, unless a technique owns the guidance already.
+    """Adds classifier-free guidance at the request's weight, and those of adapters, unless a technique owns it already.
 
     A model that is told its guidance reads the weight from the request; then a technique may own a second one.
     """
-    if any(t.overrides("guide") for t in techniques):
+    weights = {name: weight for t in techniques if _trained(t) for name, weight in t.weights().items()}
+    owner = next((t for t in techniques if t.overrides("guide")), None)
+    if owner is not None:
         if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:
-            owner = next(t.name for t in techniques if t.overrides("guide"))
-            raise KinemaError(f"guidance_scale is given and {owner} owns the guidance; set its own fields instead")
+            raise KinemaError(f"guidance_scale is given and {owner.name} owns the guidance; set its own fields instead")
+        if weights:
+            raise KinemaError(
+                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; use multi_cfg with "
+                f"{', '.join(f'{name}:{weight:g}' for name, weight in weights.items())} among its weights"
+            )
         return techniques
     from kinema.guidance.cfg import plain_guidance
+    from kinema.guidance.multi_cfg import joined
 
-    return [*techniques, *plain_guidance(backbone.defaults, request.guidance_scale)]
+    return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights)]
 
 
 def _check_negative(request: Request, techniques: list[Technique], backbone: Backbone) -> None:

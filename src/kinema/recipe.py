@@ -72,10 +72,14 @@ def versions() -> dict[str, str]:
 
 
 def hash_weights(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under a model's folder that decides its output: weights, settings, vocabularies."""
+    """SHA-256 of every file under a model's folder that decides its output: weights, settings, vocabularies.
+
+    Adapters that lie there count where they are used.
+    """
     names = sorted(
         Path(place) / name
         for place, _, files in os.walk(folder, followlinks=True)  # embedded models share parts
+        if "adapters" not in Path(place).relative_to(folder).parts
         for name in files
         if name.endswith((".safetensors", ".json", ".model", ".txt"))
     )
@@ -85,11 +89,15 @@ def hash_weights(folder: Path) -> dict[str, str]:
 
 def inputs(request: Request) -> dict[str, str]:
     """The pictures and clips a request and its techniques name, by what they are: paths and `data:` addresses."""
+    from kinema.core.camera import is_poses
     from kinema.core.registry import find
 
     named = {name: getattr(request, name) for name in ("image", "last_image", "video")}
+    if request.camera is not None and is_poses(request.camera):
+        named["camera"] = request.camera
     for part in request.techniques:
-        named |= {f"{field} of {part.name}": part.options.get(field) for field in find(part.name).cls.files}
+        read = find(part.name).cls.reads(part.options)
+        named |= {f"{field} of {part.name}": value for field, value in read.items()}
     return {name: str(value) for name, value in named.items() if value}
 
 
@@ -108,9 +116,12 @@ def _hash(value: str) -> str:
     """SHA-256 of a data: address, a file, or the files of a folder in the order of their names."""
     if value.startswith("data:"):
         return hashlib.sha256(value.encode()).hexdigest()
-    if not os.path.isdir(value):
-        return sha256(value)
-    files = [path for path in sorted(Path(value).iterdir()) if path.is_file()]
+    return hash_folder(Path(value)) if os.path.isdir(value) else sha256(value)
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 of the files of a folder in the order of their names."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kinema.core import keep
 from kinema.core.errors import KinemaError
+from kinema.refusal import sentence
 from kinema.timeline import Prompt, Timeline, given, plain
 
 Offload = Literal["model", "group", "stream"]
@@ -185,6 +186,9 @@ class Request(BaseModel):
         min_length=1,
         description="which frames of video stay, from 0 or from the end: '0:5', '-4:', '0:5,-4:'; None is all of it",
     )
+    camera: str | None = Field(
+        None, min_length=1, description="how the camera moves: 'orbit:40deg', 'pan left, then tilt up', or a .json file"
+    )
     num_frames: int | None = Field(None, ge=1, le=100_000, description="length in frames; most models want 4k + 1")
     seconds: float | None = Field(
         None,
@@ -225,7 +229,7 @@ class Request(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise KinemaError(sentence(error)) from None
+            raise KinemaError(sentence(error, Request)) from None
 
     @field_validator("prompt")
     @classmethod
@@ -241,7 +245,7 @@ class Request(BaseModel):
     def _timeline(cls, value: Any) -> Any:
         return value if value is None else str(given(value))
 
-    @field_validator("image", "last_image", "video", mode="before")
+    @field_validator("image", "last_image", "video", "camera", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
         return str(value) if hasattr(value, "__fspath__") else value
@@ -362,56 +366,3 @@ def says_events(prompt: str) -> bool:
 def request_schema() -> dict[str, Any]:
     """JSON schema of a request: every field with its unit, range and default."""
     return Request.model_json_schema()
-
-
-def sentence(error: ValidationError, model: type[BaseModel] = Request) -> str:
-    """The first thing that pydantic found wrong, as one plain sentence with what is allowed."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "request"
-    value, kind, context = first.get("input"), first["type"], first.get("ctx", {})
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{field} is {shown}; use {_range(model, field)}"
-    if kind == "string_too_short":
-        return f"{field} is empty; give it or leave it out"
-    if kind == "string_too_long":
-        return f"{field} has {len(str(value))} characters; use at most {context['max_length']}"
-    if kind == "value_error":
-        return str(context.get("error", first["msg"]).__str__())
-    if kind == "literal_error":
-        return f"{field} is {shown}; use {context['expected']}"
-    if kind == "missing":
-        return f"{field} is missing; give it"
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"there is no field {field!r} in a request; {_near(field)}"
-    wanted = {
-        "int": "a whole number",
-        "bool": "true or false",
-        "float": "a number",
-        "string": "a text",
-        "finite": "a finite number",
-        "tuple": "a list",
-        "dict": "an object",
-    }
-    expected = next((words for prefix, words in wanted.items() if kind.startswith(prefix)), None)
-    return f"{field} is {shown}; use {expected}" if expected else f"{field} is {shown}: {first['msg']}"
-
-
-def _range(model: type[BaseModel], field: str) -> str:
-    """The range of a number, for example "1 to 1000"."""
-    bounds = {
-        key: getattr(m, key)
-        for m in model.model_fields[field].metadata
-        for key in ("ge", "gt", "le")
-        if hasattr(m, key)
-    }
-    return (
-        f"more than {bounds['gt']}, at most {bounds['le']}" if "gt" in bounds else f"{bounds['ge']} to {bounds['le']}"
-    )
-
-
-def _near(field: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(field, list(Request.model_fields), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Request.model_fields)}"

@@ -30,6 +30,8 @@ class Take:
     """What one request made. Its frames can be asked for once; afterwards `made` is its recipe."""
 
     made: dict[str, Any]
+    height: int  # pixels, of its frames as they leave
+    width: int
 
     def __init__(
         self,
@@ -50,14 +52,17 @@ class Take:
     def frames(self) -> Iterator[np.ndarray]:
         """(n, H, W, 3) uint8, piece after piece as they are decoded; chunks are sampled when it is their turn."""
         digest, count, expected = hashlib.sha256(), 0, self._rollout.num_frames or self._conditions.num_frames
+        finish = self._rollout.finish
         self._tell("decode", 0, expected)
         for piece in self._rollout.frames():
-            frames = np.ascontiguousarray(piece[0].numpy())
-            digest.update(frames.data)
-            count += len(frames)
-            yield frames
+            height, width = piece.shape[2:4]  # as they are made
+            whole = np.ascontiguousarray(piece[0].numpy())
+            for frames in [whole] if finish is None else finish.frames(whole):
+                digest.update(np.ascontiguousarray(frames).data)
+                count += len(frames)
+                self.height, self.width = frames.shape[1:3]
+                yield frames
             self._tell("decode", count, expected)
-        height, width = frames.shape[1:3]
         self.sound, self.sample_rate = _heard(self._rollout, count / self.fps)
         self.made = self._recipe(digest.hexdigest(), num_frames=count, height=height, width=width)
 
@@ -151,8 +156,11 @@ def _given(rollout: Rollout, request: Request, conditions: Conditions, count: in
 def _heard(rollout: Rollout, seconds: float) -> tuple[np.ndarray | None, int]:
     """The sound of a finished rollout of one request, as `Video` has it.
 
-    That of a clip the video begins with goes on as silence, where the model makes none.
+    That of a clip whose sound it keeps; that of one it begins with goes on as silence, where the model makes none.
     """
+    kept, sample_rate = (None, 0) if rollout.finish is None else rollout.finish.sound()
+    if kept is not None:
+        return lasting(kept, sample_rate, seconds), sample_rate
     made = rollout.sound()
     if made is not None:
         waves, sample_rate = made
@@ -161,8 +169,13 @@ def _heard(rollout: Rollout, seconds: float) -> tuple[np.ndarray | None, int]:
     if opening is None or opening.sound is None:
         return None, Video.sample_rate
     begun = opening.sound[: round(opening.seconds * opening.sample_rate)]
-    silence = max(0, round(seconds * opening.sample_rate) - len(begun))
-    return np.pad(begun, [(0, silence), *[(0, 0)] * (begun.ndim - 1)]), opening.sample_rate
+    return lasting(begun, opening.sample_rate, seconds), opening.sample_rate
+
+
+def lasting(sound: np.ndarray, sample_rate: int, seconds: float) -> np.ndarray:
+    """A sound (S,) or (S, 2) cut off after so many seconds, or followed by silence."""
+    samples = round(seconds * sample_rate)
+    return np.pad(sound[:samples], [(0, max(0, samples - len(sound))), *[(0, 0)] * (sound.ndim - 1)])
 
 
 def _loaded(backbone: Backbone) -> dict[str, Any]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-DATA = "data:image/png;base64,"  # how pictures stand inside a request
 MOST = 32  # pictures that a sheet shows all of
 CONTAINERS = (".mp4", ".webm", ".gif")  # what `Video.save` writes, besides a folder (a path without extension)
 
@@ -158,6 +157,8 @@ def open_clip(source: str | os.PathLike[str], what: str = "video") -> np.ndarray
 def clip_address(frames: np.ndarray) -> str:
     """Frames (T, H, W, 3) uint8 as a `data:` address of an animated PNG, which keeps every bit."""
     from PIL import Image
+
+    from kinema.pictures import DATA
 
     first, *rest = (Image.fromarray(frame) for frame in frames)
     data = io.BytesIO()

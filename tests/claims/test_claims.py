@@ -14,8 +14,9 @@ from kinema.claims.statistics import Share, wilson
 from kinema.metrics.agreement import Row
 from kinema.metrics.judge import Guess, Judge, JudgeNet, ObjectReading, Reading
 from kinema.training.judge import NetSettings, words_of
+from kinema.world.curricula import get_curriculum
 from kinema.world.prompts import FOLDER, read_prompts
-from kinema.world.sample import get_curriculum, is_held_out
+from kinema.world.sample import is_held_out
 
 
 def row(attribute: str, asked: str | None, read: str) -> Row:

@@ -16,8 +16,8 @@ from kinema.claims.training_data import TrainingClips, copies, distance, draw, m
 from kinema.core.errors import KinemaError
 from kinema.metrics.judge import Judge, JudgeNet
 from kinema.training.judge import NetSettings, words_of
+from kinema.world.curricula import get_curriculum
 from kinema.world.prompts import read_prompts
-from kinema.world.sample import get_curriculum
 
 
 def test_a_distance_lies_in_its_interval() -> None:

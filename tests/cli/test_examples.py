@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+import adapters
 import asked
 from kinema.backbones.load import load
 from kinema.cli.commands import command
@@ -34,7 +35,7 @@ def test_every_method_has_an_example():
 
 @pytest.fixture(scope="module")
 def backbone(tiny_folder):
-    return load(tiny_folder("kinema_mini"), device="cpu", dtype="float32")
+    return adapters.give(load(tiny_folder("kinema_mini"), device="cpu", dtype="float32"))
 
 
 @pytest.mark.parametrize("name", list(techniques()))

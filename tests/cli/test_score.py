@@ -13,7 +13,7 @@ from kinema.cli import run
 from kinema.metrics.judge import Judge, JudgeNet
 from kinema.training.judge import NetSettings, words_of
 from kinema.video import Video
-from kinema.world.sample import get_curriculum
+from kinema.world.curricula import get_curriculum
 
 PROMPT = "a red ball bounces on the grass, then rolls to the left"
 

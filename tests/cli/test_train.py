@@ -45,7 +45,10 @@ def stages(monkeypatch):
         (["own.yaml", "--device", "abacus"], "'abacus' is not on this machine"),
         (["own.yaml", "--stage", "stage1", "--autoencoder", "elsewhere"], "--autoencoder is for training a"),
         (["own.yaml", "--out", "own.yaml"], "cannot write own.yaml: it is a file"),
-        (["own.yaml", "stage2.cache.curriculum=hard"], "curriculum is 'hard'; use one of first, pairs, full"),
+        (
+            ["own.yaml", "stage2.cache.curriculum=hard"],
+            "curriculum is 'hard'; use one of first, pairs, cameras, events, paces, full",
+        ),
         (["own.yaml", "stage2.colour=red"], "has no setting 'colour'"),
         (["own.yaml", "--stage", "stage2"], "no autoencoder"),
         (["own.yaml", "--export", "model"], "no checkpoint"),

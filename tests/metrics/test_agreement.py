@@ -11,8 +11,8 @@ from kinema.metrics.agreement import ATTRIBUTES, all_right, compare, unknown_wor
 from kinema.metrics.control.psnr import decibels
 from kinema.metrics.judge import Guess, ObjectReading, Reading
 from kinema.training.judge import words_of
+from kinema.world.curricula import get_curriculum
 from kinema.world.reading import ReadCaption, ReadObject, parse_caption
-from kinema.world.sample import get_curriculum
 
 READ = Reading(
     objects=(ObjectReading(Guess("ball", 0.9), Guess("red", 0.8)),),

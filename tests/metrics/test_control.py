@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from clips import real_clips, scenes
 
-from kinema.core.errors import KinemaError
+import tiny
+from kinema.core.errors import KinemaError, Unreachable
 from kinema.metrics.control.colourfulness import colourfulness
 from kinema.metrics.control.depth_agreement import agreement, aligned
 from kinema.metrics.control.edge_f1 import edge_f1, edges, f1
@@ -21,7 +22,7 @@ from kinema.metrics.control.psnr import psnr
 from kinema.metrics.control.ssim import ssim
 from kinema.metrics.control.subject_similarity import mean_cosine
 from kinema.metrics.control.trajectory_error import centre_distance, trajectory_error
-from kinema.metrics.extractors.extractor import Unreachable, load_extractor
+from kinema.metrics.extractors.extractor import load_extractor
 
 
 @pytest.fixture(scope="module")
@@ -163,21 +164,9 @@ def test_depth_anything_gives_a_map_of_the_frames_size(tmp_path, pair):
     """A small random model, in the layout of the hub; the same as transformers gives."""
     import transformers
 
-    backbone = transformers.Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
-    )  # fmt: skip
-    config = transformers.DepthAnythingConfig(
-        backbone_config=backbone, patch_size=14, reassemble_hidden_size=16, neck_hidden_sizes=[4, 8, 8, 8],
-        fusion_hidden_size=8, head_hidden_size=4, head_in_index=-1,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    network = transformers.DepthAnythingForDepthEstimation(config)
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.3)
-    network.save_pretrained(tmp_path)
-    processor = transformers.DPTImageProcessorPil(size={"height": 42, "width": 56}, ensure_multiple_of=14)
-    processor.save_pretrained(tmp_path)
+    folder = tiny.depth_anything(tmp_path)
+    network = transformers.AutoModelForDepthEstimation.from_pretrained(folder)
+    processor = transformers.DPTImageProcessorPil.from_pretrained(folder)
     found = load_extractor(f"depth_anything@{tmp_path}").depth(pair[0])
     assert found.shape == pair[0].shape[:3] and found.dtype == np.float32
     with torch.no_grad():

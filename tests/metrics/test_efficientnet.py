@@ -13,9 +13,9 @@ from clips import real_clips
 from safetensors.torch import load_file
 
 from kinema.core.errors import KinemaError
+from kinema.layers.pixels import resized
 from kinema.metrics.extractors.efficientnet import EMBEDDED, Convolution, Lite, LiteConfig, restored
 from kinema.metrics.extractors.extractor import load_extractor
-from kinema.metrics.extractors.pixels import resized
 
 # Every 32nd feature, by the package efficientnet_lite_pytorch 0.1.0 with the published weights before they are rounded:
 # means over the map of its last block.

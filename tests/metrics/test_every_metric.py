@@ -5,9 +5,9 @@ import pytest
 from clips import world_clips
 
 from kinema.claims.metrics import applies, trial_of
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, Unreachable
 from kinema.metrics.corruptions.corruption import corruptions
-from kinema.metrics.extractors.extractor import Unreachable, find_extractor, load_extractor
+from kinema.metrics.extractors.extractor import find_extractor, load_extractor
 from kinema.metrics.ladder import ladder, rows
 from kinema.metrics.metric import Metric, SetMetric, find, metrics
 from kinema.metrics.viewing import Viewing

@@ -11,9 +11,9 @@ import transformers
 from clips import real_clips
 from PIL import Image
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Unreachable, load_extractor
-from kinema.metrics.extractors.hub import Source
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.layers.hub import Source
+from kinema.metrics.extractors.extractor import load_extractor
 from tiny import tokenizer
 
 TEXT = dict(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)

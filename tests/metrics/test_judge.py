@@ -24,8 +24,9 @@ from kinema.training.judge import (
     words_of,
 )
 from kinema.training.trainer import TrainerSettings, seeded
+from kinema.world.curricula import get_curriculum
 from kinema.world.motion import simulate
-from kinema.world.sample import get_curriculum, sample_spec
+from kinema.world.sample import sample_spec
 from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
 
 TINY = NetSettings(frames=5, size=32, channels=(8, 8, 16), width=16, layers=1, heads=2)

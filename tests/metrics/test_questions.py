@@ -13,10 +13,10 @@ import pytest
 import torch
 from clips import world_clips
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, Unreachable
 from kinema.metrics.asked import parse
 from kinema.metrics.extractors import openai, vlm
-from kinema.metrics.extractors.extractor import Unreachable, load_extractor
+from kinema.metrics.extractors.extractor import load_extractor
 from kinema.metrics.metric import find
 from kinema.metrics.questions import Claim, Question, clock, questions, share_of_yes, shown_frames
 

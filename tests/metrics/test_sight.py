@@ -24,8 +24,9 @@ from kinema.training import event_times as times_training
 from kinema.training import sight as training
 from kinema.training.judge import NetSettings, words_of
 from kinema.training.trainer import TrainerSettings, seeded
+from kinema.world.curricula import get_curriculum
 from kinema.world.look import SKY_LOOKS
-from kinema.world.sample import get_curriculum, sample_spec
+from kinema.world.sample import sample_spec
 from kinema.world.truth import mask_boxes
 from kinema.world.vocabulary import COLOURS
 

@@ -13,8 +13,8 @@ import transformers
 from clips import real_clips
 from safetensors.torch import load_file, save_file
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Unreachable, load_extractor
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.metrics.extractors.extractor import load_extractor
 from kinema.metrics.extractors.musiq import Musiq
 from kinema.metrics.extractors.viclip import Net
 from kinema.metrics.vbench.aesthetic_quality import aesthetic_quality

@@ -10,7 +10,7 @@ from kinema.metrics.agreement import Row
 from kinema.metrics.judge import Judge, JudgeNet
 from kinema.training.evaluating import judge_scores, shares
 from kinema.training.judge import NetSettings, words_of
-from kinema.world.sample import get_curriculum
+from kinema.world.curricula import get_curriculum
 
 
 def row(attribute: str, asked: str | None, right: bool | None) -> Row:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+import adapters
 from kinema.training.recipe import RECIPES, build, load_section, read_recipe
 
 
@@ -82,7 +83,10 @@ def test_refuses_files_and_gaps(tmp_path, file):
 
 
 def test_the_recipes_of_the_package_are_complete():
+    from kinema.training.adapter import AdapterSettings
     from kinema.training.autoencoder import AutoencoderRecipe
+    from kinema.training.camera_reader import CameraReaderSettings
+    from kinema.training.depth import DepthSettings
     from kinema.training.event_times import EventTimesSettings
     from kinema.training.judge import JudgeSettings
     from kinema.training.lora import LoraSettings
@@ -97,8 +101,11 @@ def test_the_recipes_of_the_package_are_complete():
         "lora": {"lora": LoraSettings},
         "judge": {"judge": JudgeSettings},
         "sight": {"sight": SightSettings},
+        "depth": {"depth": DepthSettings},
         "event_times": {"event_times": EventTimesSettings},
+        "camera_reader": {"camera_reader": CameraReaderSettings},
     }
+    sections |= {f"adapter-{name}": {"adapter": AdapterSettings} for name in adapters.KINDS}
     assert {p.stem for p in RECIPES.glob("*.yaml")} == set(sections)
     for recipe, parts in sections.items():
         for section, cls in parts.items():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kinema.world.caption import caption, parse_caption, timeline
+from kinema.world.caption import caption, parse_caption, timed_caption, timeline
 from kinema.world.sample import sample_spec
 
 
@@ -37,6 +37,19 @@ def test_what_is_judged_is_named():
             named["camera"].append(read.camera is not None)
     assert sum(named["sky"]) / len(named["sky"]) > 0.85
     assert sum(named["camera"]) / len(named["camera"]) > 0.9
+
+
+def test_nothing_is_said_of_a_camera_with_legs():
+    specs = [sample_spec(seed, "cameras") for seed in range(300)]
+    for spec in specs:
+        for text in (caption(spec, spec.seed), caption(spec, spec.seed, "dense"), timed_caption(spec)):
+            read = parse_caption(text)
+            thing = spec.objects[0]
+            assert read.camera is None or not spec.camera.legs, text
+            assert (read.kind, read.colour, read.ground) == (thing.kind, thing.colour, spec.ground), text
+            assert read.events == tuple(event.label for event in spec.events), text
+    still = [parse_caption(caption(spec, spec.seed, "dense")).camera for spec in specs if not spec.camera.legs]
+    assert set(still) == {"still"} and len(still) > 50
 
 
 def test_few_words_many_sentences():

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from kinema.video import Video
 from kinema.world.clip import render_clips
-from kinema.world.sample import CURRICULA, sample_spec
+from kinema.world.curricula import CURRICULA
+from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 
 TINY = {"num_frames": 3, "fps": 1.0, "height": 32, "width": 48}

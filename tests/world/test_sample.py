@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinema.core.camera import MOVES
+from kinema.world.curricula import CURRICULA, Curriculum
 from kinema.world.motion import simulate
-from kinema.world.sample import CURRICULA, Curriculum, is_held_out, sample_spec
+from kinema.world.sample import is_held_out, sample_spec
 from kinema.world.spec import SceneSpec
 from kinema.world.vocabulary import COLOURS, GROUNDS, KINDS
 
 
-@pytest.mark.parametrize("curriculum", ["first", "full"])
+@pytest.mark.parametrize("curriculum", ["first", "full", "cameras"])
 def test_a_seed_is_a_scene(curriculum):
     for seed in range(50):
         spec = sample_spec(seed, curriculum)
@@ -63,8 +65,9 @@ def test_events_are_in_order_and_inside_the_clip():
             assert event.end - event.start >= 0.5
 
 
-def test_objects_are_in_the_picture_while_something_happens():
-    specs = [sample_spec(seed, "first") for seed in range(400)]
+@pytest.mark.parametrize("curriculum", ["first", "cameras"])
+def test_objects_are_in_the_picture_while_something_happens(curriculum):
+    specs = [sample_spec(seed, curriculum) for seed in range(400)]
     state, _ = simulate(specs)
     centre = torch.cat([state.centre[:, :, 0], torch.ones(400, 25, 1)], -1)
     camera = (state.world_to_camera @ centre[..., None])[..., :3, 0]
@@ -72,6 +75,26 @@ def test_objects_are_in_the_picture_while_something_happens():
     inside = ((pixel[..., :2] / pixel[..., 2:] - 64).abs() < 64).all(-1) & (camera[..., 2] > 0)  # (B, T)
     assert inside.float().mean() > 0.99
     assert inside.all(1).float().mean() > 0.96
+
+
+def test_cameras_is_the_mixture_of_still_and_moving_cameras():
+    specs = [sample_spec(seed, "cameras") for seed in range(800)]
+    moving = [spec for spec in specs if spec.camera.legs]
+    assert {spec.camera.move for spec in specs} == {"still"}
+    assert len(moving) / 800 == pytest.approx(0.65, abs=0.05)
+    assert sum(not spec.events for spec in moving) / len(moving) == pytest.approx(0.5, abs=0.06)
+    assert all(len(spec.events) == 1 for spec in specs if spec.events or not spec.camera.legs)
+    legs = [leg for spec in moving for leg in spec.camera.legs]
+    words = Counter(leg.move.split()[0] for leg in legs)
+    assert words.keys() == set(MOVES) and min(words.values()) > 0.1 * len(legs)
+    for word in MOVES:  # to both sides, small and large
+        amounts = [leg.amount for leg in legs if leg.move.split()[0] == word]
+        assert min(amounts) < -0.9 and max(amounts) > 1.2 and all(0.3 <= abs(a) <= 1.4 for a in amounts)
+    pairs = [spec.camera.legs for spec in moving if len(spec.camera.legs) == 2]
+    at_once = [a for a, b in pairs if (a.start, a.end) == (b.start, b.end) == (0.0, 1.0)]
+    assert len(pairs) / len(moving) == pytest.approx(0.5, abs=0.06)
+    assert len(at_once) / len(pairs) == pytest.approx(0.5, abs=0.1)
+    assert all((a.start, a.end, b.end) == (0.0, b.start, 1.0) for a, b in pairs if a not in at_once)
 
 
 def test_sizes_and_lengths_are_free():
@@ -84,7 +107,7 @@ def test_sizes_and_lengths_are_free():
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: sample_spec(0, "second"), "use one of first, pairs, full"),
+        (lambda: sample_spec(0, "second"), "use one of first, pairs, cameras, events, paces, full"),
         (lambda: sample_spec(0, "first", "test"), "use train, held_out or all"),
         (lambda: Curriculum(kinds=("dog",)), "kinds has"),
         (lambda: Curriculum(num_frames=0), "at least 1 frame"),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ALL_HOOKS = frozenset(
     {"init_noise", "before_step", "after_step", "velocity", "positions", "attend", "tokens", "skip", "guide", "clean"}
-    | {"context", "cache", "finish"}
+    | {"reword", "features", "context", "cache", "finish"}
 )
 
 
@@ -85,7 +85,7 @@ class DiffusersBackbone(ABC):
         self.sites = tuple(dict.fromkeys(site for site, _ in found))
         blocks = list(self.blocks()) if "skip" in self.hooks else []
         self.block_count = 1 + max((index for index, _ in blocks), default=-1)
-        self._door = AttentionDoor(found, self.tapped_processor, blocks, self.text_readers())
+        self._door = AttentionDoor(found, self.tapped_processor, blocks, self.text_readers(), self.passages())
 
     # What a family says.
 
@@ -108,6 +108,10 @@ class DiffusersBackbone(ABC):
         """The blocks that may be left out, numbered as in `attentions`."""
         network = self.transformer
         return enumerate([*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())])
+
+    def passages(self) -> Iterable[tuple[int, Any]]:
+        """Modules whose output is features of the clip, frame by frame (B T, C, H, W), where `blocks` has none."""
+        return ()
 
     def text_readers(self) -> Iterable[Any]:
         """Modules of the network that read a text as a whole, and not token by token."""
@@ -242,7 +246,7 @@ class DiffusersBackbone(ABC):
         if taps is None:
             v = self.predict(repeated, t, inputs, conditions)
         else:
-            v = watched.velocity(self, taps, repeated, t, inputs, conditions, own_text="text" not in branches[0])
+            v = watched.velocity(self, taps, repeated, t, inputs, conditions, branches)
         return list(v.to(x.dtype).chunk(len(branches)))
 
     def inputs(self, conditions: Conditions, dropped: frozenset[str]) -> dict[str, Tensor]:
@@ -341,6 +345,9 @@ class DiffusersBackbone(ABC):
     def scaled(self, z: Tensor) -> Tensor:
         """Latents in the units of the autoencoder -> x."""
         return self.codec.scaled(z)
+
+    def continues(self, frames: int) -> bool:
+        return continuing.learned(self, frames)
 
     def continuing(self, request: Request, frames: Tensor) -> Request:
         return continuing.after(self, request, frames)

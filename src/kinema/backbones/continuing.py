@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from kinema.core import keep
 from kinema.core.errors import KinemaError
 from kinema.core.footage import Footage
 from kinema.video import Video, clip_address, open_clip
@@ -22,6 +23,14 @@ def check(backbone: Any) -> None:
             f"model {backbone.name!r} takes no frames that stay, so it cannot go on from some; use 'mini', one like "
             "Wan 2.2 TI2V, or VACE"
         )
+
+
+def learned(backbone: Any, frames: int) -> bool:
+    """Whether the model can be given so many first frames, 1 and whole latent frames."""
+    if not backbone.takes_video or not backbone.time_per_frame:
+        return bool(backbone.takes_video)
+    latents = 1 + (frames - 1) // backbone.frames_per_latent
+    return bool({"any", keep.pattern([True] * latents + [False])} & set(backbone.learned_frames))
 
 
 def after(backbone: Any, request: Request, frames: Tensor) -> Request:

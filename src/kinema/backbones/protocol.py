@@ -102,8 +102,10 @@ class Backbone(Protocol):
     takes_image: bool  # a request may name a first frame
     expert_boundary: float | None  # noise level below which a second expert takes over; None has one expert
     joint_branches: bool  # the branches of the guidance go through the network as one batch: faster, more memory
+    channels: int  # of the latents
     frames_per_latent: int  # frames of a latent frame, except the first, which stands for one
     longer_calls: bool  # a call may have more latent frames than there are places, where attention sees parts of them
+    padding: int  # latent frames ahead of the clip's first, which are not shown
     frames_step: int  # a video has a multiple of so many frames, and one
     pixels_per_cell: int  # rows and columns of pixels of a latent cell
     time_per_frame: bool  # latent frames may have noise levels of their own
@@ -165,6 +167,9 @@ class Backbone(Protocol):
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, T', H', W') in -1..1 -> latents (B, C, T, H, W). Raises: KinemaError for another size."""
+
+    def continues(self, frames: int) -> bool:
+        """Whether `continuing` can give the model so many frames, 1 and whole latent frames."""
 
     def continuing(self, request: Request, frames: Tensor) -> Request:
         """The request, with frames (n, H, W, 3) uint8 that are its first ones, given and clean.

@@ -114,7 +114,8 @@ class AttentionDoor:
     """Opens a model to the runs that want to see it, and closes it after the last.
 
     attentions: every site with its module; `processor` stands in for theirs. blocks: what the hook `skip` may leave
-    out. readers: modules that read a text as a whole; they get several texts one by one.
+    out, and behind which features are seen. readers: modules that read a text as a whole; they get several texts one by
+    one. passages: modules behind which features are seen as maps, where there are no blocks.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class AttentionDoor:
         processor: type[TappedProcessor],
         blocks: Iterable[tuple[int, torch.nn.Module]] = (),
         readers: Iterable[torch.nn.Module] = (),
+        passages: Iterable[tuple[int, torch.nn.Module]] = (),
     ) -> None:
         self._attentions, self._blocks, self._readers = list(attentions), list(blocks), list(readers)
+        self._passages = list(passages)
         self._processor = processor
         self._open = 0
         self._lock = threading.Lock()
@@ -157,7 +160,9 @@ class AttentionDoor:
             _set(attn, self._processor(site, attn.processor))
         second = {site.block: SECOND[site.kind] for site, _ in self._attentions if site.kind in SECOND}
         for index, block in self._blocks:
-            self._undo.append(_skippable(block, index, second.get(index)))
+            self._undo.append(_opened(block, partial(_as_tokens, index=index, second=second.get(index))))
+        for index, module in self._passages:
+            self._undo.append(_opened(module, partial(_as_maps, index=index)))
         for module in self._readers:
             self._undo.append(module.register_forward_pre_hook(_one_by_one, with_kwargs=True).remove)
             self._undo.append(module.register_forward_hook(_together).remove)
@@ -175,17 +180,14 @@ def _set(attn: Any, processor: Any) -> None:
         attn.processor = processor
 
 
-def _skippable(block: torch.nn.Module, index: int, second: str | None) -> Callable[[], None]:
-    """Lets the taps of a run leave a block out; returns what undoes it. second: what it gives back beside the video."""
+def _opened(block: torch.nn.Module, around: Callable[..., Any]) -> Callable[[], None]:
+    """Lets taps act around a block, `around(taps, inner, signature, args, named)`; returns what undoes it."""
     inner, own, signature = block.forward, "forward" in vars(block), inspect.signature(block.forward)
 
     @wraps(inner)
     def forward(*args: Any, **named: Any) -> Any:
         taps = current_taps.get()
-        if taps is None or not taps.skips(index):
-            return inner(*args, **named)
-        given = signature.bind(*args, **named).arguments
-        return given["hidden_states"] if second is None else (given["hidden_states"], given[second])
+        return inner(*args, **named) if taps is None else around(taps, inner, signature, args, named)
 
     def undo() -> None:
         if own:
@@ -193,10 +195,42 @@ def _skippable(block: torch.nn.Module, index: int, second: str | None) -> Callab
         else:
             del block.forward
 
-    again = partial(_skippable, index=index, second=second)
-    vars(forward).update(inner=inner if own else None, put_on=again)  # for the twin of a block
+    vars(forward).update(inner=inner if own else None, put_on=partial(_opened, around=around))  # for its twin
     block.forward = forward
     return undo
+
+
+def _as_tokens(
+    taps: Taps, inner: Any, signature: inspect.Signature, args: Any, named: Any, *, index: int, second: str | None
+) -> Any:
+    """A block of tokens, which may be left out. second: what it gives back beside the video."""
+    if taps.skips(index):
+        given = signature.bind(*args, **named).arguments
+        found = given["hidden_states"] if second is None else (given["hidden_states"], given[second])
+    else:
+        found = inner(*args, **named)
+    if not taps.looks_inside or taps.inside is None:
+        return found
+    h, *others = found if isinstance(found, tuple) else (found,)
+    frames, rows, columns = (n // p for n, p in zip(taps.inside.x.shape[2:], taps.patch, strict=True))
+    h = taps.passing(index, h, (frames, rows, columns))
+    return (h, *others) if isinstance(found, tuple) else h
+
+
+def _as_maps(taps: Taps, inner: Any, signature: Any, args: Any, named: Any, *, index: int) -> Any:
+    """A module of a U-Net whose output is (B T, C, H, W)."""
+    found = inner(*args, **named)
+    if not taps.looks_inside or taps.inside is None:
+        return found
+    h, *others = found if isinstance(found, tuple) else (found,)
+    frames, (rows, columns) = taps.inside.x.shape[2], h.shape[2:]
+    flat = h.reshape(-1, frames, *h.shape[1:]).permute(0, 1, 3, 4, 2).flatten(1, 3)
+    flat = taps.passing(index, flat, (frames, rows, columns))
+    # In the order of memory that it had: convolutions round otherwise in another.
+    order = torch.contiguous_format if h.is_contiguous() else torch.channels_last
+    h = flat.reshape(len(flat), frames, rows, columns, -1).permute(0, 1, 4, 2, 3).flatten(0, 1)
+    h = h.contiguous(memory_format=order)
+    return (h, *others) if isinstance(found, tuple) else h
 
 
 def _one_by_one(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -242,3 +242,13 @@ def _of(layer: Any, index: int, up: int | None, kind: str) -> Iterator[tuple[Sit
         if attn is not None:
             of_this = "cross" if attn.is_cross_attention else kind
             yield Site(index, of_this, attn.heads, attn.inner_dim // attn.heads, up), attn
+
+
+def passages(unet: Any) -> Iterator[tuple[int, Any]]:
+    """What features leave at each block, counted as in `attentions`: the motion module, or the one transformer."""
+    index = 0
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        places = zip_longest(getattr(block, "attentions", None) or (), getattr(block, "motion_modules", None) or ())
+        for spatial, motion in places:
+            yield index, spatial if motion is None else motion
+            index += 1

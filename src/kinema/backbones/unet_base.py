@@ -12,7 +12,7 @@ from kinema.backbones.base import ALL_HOOKS, DiffusersBackbone
 from kinema.backbones.codec import Codec
 from kinema.backbones.folder import Folder
 from kinema.backbones.protocol import Conditions
-from kinema.backbones.unet_attention import UNetTapped, attentions
+from kinema.backbones.unet_attention import UNetTapped, attentions, passages
 from kinema.core.attention import Site
 from kinema.core.errors import KinemaError
 from kinema.core.path import VariancePreserving, per_sample
@@ -49,6 +49,9 @@ class UNetBackbone(DiffusersBackbone):
 
     def attentions(self) -> Iterator[tuple[Site, Any]]:
         return attentions(self.unet)
+
+    def passages(self) -> Iterator[tuple[int, Any]]:
+        return passages(self.unet)
 
     def solver(self, conditions: Conditions) -> Solver:
         """Also notes which timestep belongs to each level of the run: schedulers round it in ways of their own."""

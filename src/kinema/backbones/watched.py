@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kinema.core.attention import Positions, Taps, current_taps
 from kinema.core.errors import KinemaError
+from kinema.core.features import Inside
 from kinema.core.tokens import Tokens, levels_beside, places_beside
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ def velocity(
     t: float | Tensor,
     inputs: Mapping[str, Tensor],
     conditions: Conditions,
-    own_text: bool,
+    branches: Sequence[frozenset[str]],
 ) -> Tensor:
-    """The velocity of one branch of the guidance. own_text: it reads the prompt, or frames read others instead."""
+    """The velocity of one branch of the guidance, or of several as one batch: what each of them leaves out.
+
+    The first of them says whether they read the prompt, or frames read others instead.
+    """
+    own_text = "text" not in branches[0]
+    inside = Inside(x, t, branches, taps.step.window, inputs.get("known_frames"))
     clip, texts, beside = x.shape[2], 1, list(taps.beside)
     if own_text and conditions.more_texts and any(technique.overrides("context") for technique in taps.techniques):
         inputs = {**inputs, **backbone.join_texts([backbone.text(conditions, frozenset()), *conditions.more_texts])}
@@ -53,7 +59,10 @@ def velocity(
         patch=backbone.patch,
         texts=texts,
         owners=backbone.owners(inputs, texts) if texts > 1 else None,
+        inside=inside,
     )
+    if "text" in inputs:
+        inputs = {**inputs, "text": seen.worded(inputs["text"])}
     token = current_taps.set(seen)
     try:
         return backbone.predict(x, t, inputs, conditions)[:, :, :clip]

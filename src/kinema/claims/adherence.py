@@ -41,11 +41,12 @@ from kinema.metrics.judge import Judge, Reading
 from kinema.metrics.several import SeveralReader
 from kinema.video import clip_address
 from kinema.world.caption import caption
+from kinema.world.curricula import CURRICULA
 from kinema.world.motion import simulate
 from kinema.world.prompts import Prompt, read_prompts, write_prompts
 from kinema.world.render import render as world_render
 from kinema.world.render import render_frames
-from kinema.world.sample import CURRICULA, sample_spec
+from kinema.world.sample import sample_spec
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone

@@ -13,7 +13,8 @@ from kinema.core.errors import KinemaError
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import timed_caption
 from kinema.world.clip import Clip, render_clips
-from kinema.world.sample import CURRICULA, sample_spec
+from kinema.world.curricula import CURRICULA
+from kinema.world.sample import sample_spec
 from kinema.world.sound import SAMPLE_RATE
 
 REAL = ("bigbuckbunny.mp4", "carphone_pristine.mp4", "bikes.mp4")

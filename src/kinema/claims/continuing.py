@@ -39,11 +39,12 @@ from kinema.metrics.objects import objects, tracks
 from kinema.metrics.statistics import bootstrap
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import caption
+from kinema.world.curricula import CURRICULA
 from kinema.world.dynamics import RAMP
 from kinema.world.motion import simulate
 from kinema.world.prompts import Prompt
 from kinema.world.render import render
-from kinema.world.sample import CURRICULA, sample_spec
+from kinema.world.sample import sample_spec
 from kinema.world.vocabulary import DIRECTIONS
 
 if TYPE_CHECKING:

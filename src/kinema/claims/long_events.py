@@ -26,9 +26,10 @@ from kinema.metrics.judge import event_word
 from kinema.metrics.long_clips import read_times
 from kinema.metrics.prompt.event_timing import matched
 from kinema.training.judge import TEST_SEED
+from kinema.world.curricula import FIRST
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
-from kinema.world.sample import FIRST, sample_spec
+from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 
 # Frames, events and things; the judge was trained on one thing.

@@ -22,10 +22,9 @@ import torch
 import typer
 
 from kinema.claims.clips import real_clips, world_clips
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, Unreachable
 from kinema.files import write_text
 from kinema.metrics.corruptions.corruption import corruptions
-from kinema.metrics.extractors.extractor import Unreachable
 from kinema.metrics.ladder import IGNORED, Ladder, Trial, ladder
 from kinema.metrics.metric import TOPICS, Metric, SetMetric, find, metrics
 

@@ -21,13 +21,13 @@ import torch
 import typer
 
 from kinema.claims import options
-from kinema.core.errors import KinemaError
+from kinema.claims.cards import WEIGHTS, write_measured
+from kinema.core.optional import library
 from kinema.files import write_text
 from kinema.metrics.event_times import TimedEvent, as_one
 from kinema.metrics.extractors.world import World
 from kinema.metrics.judge import event_word
 from kinema.metrics.objects import ObjectTrack, tracks
-from kinema.metrics.optional import library
 from kinema.training.degrade import degrade
 from kinema.training.event_times import retimed
 from kinema.training.judge import TEST_SEED
@@ -248,16 +248,12 @@ def holds(found: Measured) -> bool:
 
 def write_cards(reader: World, told: dict[str, Any], model: Path | None, worse: bool) -> None:
     """Numbers of the sight into its card, those of event times into theirs."""
-    folder = model or Path(__file__).parent.parent / "weights"
+    folder = model or WEIGHTS
     for name, owner, times in (("sight", reader.sight, False), ("event_times", reader.timer, True)):
         part: dict[str, Any] = {"command": told["command"]}
         for curriculum in ("first", "full"):
             part[curriculum] = {k: v for k, v in told[curriculum].items() if k.startswith("events") == times}
-        path = folder / name / "card.json"
-        if not path.is_file():
-            raise KinemaError(f"{path} is not there to be written into")
-        owner.card["worse" if worse else "measured"] = part
-        write_text(path, json.dumps(owner.card, indent=2) + "\n")
+        write_measured(owner, folder / name, part, "worse" if worse else "measured")
 
 
 if __name__ == "__main__":

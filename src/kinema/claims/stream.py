@@ -29,9 +29,10 @@ from kinema.metrics.corruptions.picture import blur
 from kinema.metrics.distribution.stream import stream_d, stream_f, stream_t
 from kinema.metrics.extractors.extractor import Extractor, load_extractor
 from kinema.metrics.viewing import Viewing
+from kinema.world.curricula import CURRICULA
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
-from kinema.world.sample import CURRICULA, sample_spec
+from kinema.world.sample import sample_spec
 
 SEED = 3_300_000_000  # the scenes have seeds from here on, first those of the reference
 FRAMES = 16

@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 # name -> (module that holds a typer app called `app`, what the list of commands says)
 COMMANDS = {
     "generate": ("kinema.cli.generate", "Make a video from a sentence, and from a first frame if there is one."),
+    "animate": ("kinema.cli.animate", "Make a photo move, as much as you say."),
     "extend": ("kinema.cli.extend", "Continue a video by some seconds."),
+    "edit": ("kinema.cli.edit", "Give a clip another look, and keep where things are."),
     "transition": ("kinema.cli.transition", "Make a video from the end of one clip to the beginning of another."),
     "transfer": ("kinema.cli.transfer", "Make a video of something else that moves as a clip does."),
     "plan": ("kinema.cli.plan", "Tell what a video would need in memory, before anything is loaded."),

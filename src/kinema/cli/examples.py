@@ -7,6 +7,7 @@ TWO = '"a red ball rolls to the left on the grass, then a red ball jumps on the 
 PLACED = "red ball: 0 0.3 0.5 0.8 @ 0-1.5s; red ball: 0.5 0.3 1 0.8 @ 1.5-3s"
 
 EXAMPLES = {
+    "ac3d": f"generate {ROLLS} --camera orbit:40deg --technique ac3d:guidance=4",
     "adaptive_guidance": f"generate {ROLLS} --technique adaptive_guidance:threshold=0.98",
     "anchor_memory": f"generate {TWO} --num-frames 49 --technique anchor_memory --technique gen_l_video",
     "apg": f"generate {ROLLS} --technique apg:scale=6",
@@ -16,6 +17,7 @@ EXAMPLES = {
     "cfg_zero_star": f"generate {ROLLS} --technique cfg_zero_star:scale=4",
     "composed": f"generate {ROLLS} --technique 'composed:prompts=[\"on the snow\"],weights=[-2]'",
     "continuation": f"generate {TWO} --num-frames 65 --technique continuation",
+    "controlvideo": 'generate "a blue cube on the snow" --technique controlvideo --technique gen1:source=ball.mp4',
     "diffusion_classifier": 'classify ball.mp4 "a red ball rolls to the left" "a red ball jumps"',
     "ditctrl": f"generate {TWO} --model mini-mm --num-frames 49 --technique ditctrl",
     "ditflow": 'generate "a blue cube on the snow" --technique '
@@ -29,13 +31,18 @@ EXAMPLES = {
     "frame_cfg:last=3",
     "freelong": f"generate {ROLLS} --num-frames 97 --technique freelong",
     "freenoise": f"generate {ROLLS} --num-frames 97 --technique freenoise",
+    "gen1": 'generate "a blue cube on the snow" --technique gen1:source=ball.mp4,fidelity=0.8',
     "gen_l_video": f"generate {TWO} --num-frames 49 --technique gen_l_video:stride=4",
     "image_cfg": f"generate {ROLLS} --model zai-org/CogVideoX-5b-I2V --image ball.png --technique "
     "image_cfg:image_scale=1.5",
     "linear_leap": f"generate {ROLLS} --technique linear_leap:at=0.5",
+    "livephoto": 'generate "the red ball rolls to the left" --image ball.png --technique livephoto:intensity=8',
     "magcache": f"generate {ROLLS} --technique magcache:threshold=0.12",
+    "mint": 'generate "0-1.8s: a red ball rolls to the left | 1.8-3s: the red ball jumps" --technique mint',
     "modality_cfg": f"generate {ROLLS} --model Lightricks/LTX-2 --technique modality_cfg:modality_scale=3",
     "mtvg": f"generate {TWO} --num-frames 49 --technique mtvg",
+    "multi_cfg": f"generate {ROLLS} --camera orbit:40deg --technique 'multi_cfg:scale=4,weights=[\"camera:2\"]' "
+    "--technique ac3d:guidance=1",
     "pab": f"generate {ROLLS} --technique pab:self_every=2,cross_every=6",
     "pag": f"generate {ROLLS} --technique pag:pag_scale=2",
     "paint_with_words": f"generate {ROLLS} --technique 'paint_with_words:regions={PLACED}'",
@@ -49,6 +56,7 @@ EXAMPLES = {
     "--technique talc",
     "taylorseer": f"generate {ROLLS} --technique taylorseer:interval=3",
     "token_merging": f"generate {ROLLS} --technique token_merging:until=0.5",
+    "vd3d": f"generate {ROLLS} --camera 'pan left, then zoom in' --technique vd3d",
     "vico": 'generate "a red ball and a blue cube on the grass" --technique '
     '\'vico:words=["red ball","blue cube"],lr=0.01\'',
     "video_msg": f"generate {ROLLS} --technique video_msg:sketch=sketch.mp4,level=0.8",

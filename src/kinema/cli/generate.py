@@ -39,6 +39,11 @@ def generate(
     keep: str = typer.Option(
         None, metavar="FRAMES", help="Its frames that stay: 0:5 goes on from it, -4: leads to it, 0:5,-4: fills it."
     ),
+    camera: str = typer.Option(
+        None,
+        metavar="MOVE|FILE",
+        help="How the camera moves: orbit:40deg, 'pan left, then zoom in', or a .json of poses; docs/control.md.",
+    ),
     timeline: str = typer.Option(
         None, metavar="EVENTS|FILE", help="What happens when: '0-3s: ... | 3-6s: ...', or a file of them; docs/cli.md."
     ),
@@ -85,6 +90,7 @@ def generate(
         last_image=last_image,
         video=video,
         keep=keep,
+        camera=camera,
         timeline=timeline,
         num_frames=num_frames,
         seconds=seconds,
@@ -236,7 +242,10 @@ def _report(
             "path": str(path),
             "recipe": str(beside) if beside else None,
             "seed": asked["seed"],
-            **{name: asked[name] for name in ("num_frames", "height", "width", "fps")},
+            "num_frames": asked["num_frames"],
+            "height": take.height,
+            "width": take.width,
+            "fps": asked["fps"],
             "sample_rate": None if take.sound is None else take.sample_rate,
             "model": asked["model"],
             "device": made["device"],
@@ -253,7 +262,7 @@ def _report(
     sound = "" if take.sound is None else f", sound at {take.sample_rate} Hz"
     if sound and path.suffix.lower() == ".gif":
         sound = ", without its sound, which a gif cannot hold"
-    size = f"{asked['width']}x{asked['height']} at {take.fps:g} fps{sound}"
+    size = f"{take.width}x{take.height} at {take.fps:g} fps{sound}"
     print(f"{in_frames(asked['num_frames'])} of {size}, seed {asked['seed']}")
     print(f"{', '.join(f'{p} {s:.1f} s' for p, s in seconds.items())}; peak memory {_peak_memory()} MB")
     for line in (*_comparison(before, changed, same, differing), *seen.lines()):

@@ -112,7 +112,8 @@ def in_words(command: str, technique: str, **fields: str) -> Iterator[None]:
         yield
     except KinemaError as error:
         text = re.sub(rf"\b(\w+) of {technique}\b", lambda said: fields.get(said[1], said[0]), str(error))
-        raise KinemaError(re.sub(rf"\b{technique}\b", command, text)) from error
+        text = re.sub(rf"\b{technique}:(\w+)=", lambda said: f"{fields.get(said[1], said[0][:-1])} ", text)
+        raise KinemaError(re.sub(rf"(?<!adapter )(?<!adapter ')\b{technique}\b", command, text)) from error
 
 
 def check_there(*paths: str) -> None:

@@ -42,12 +42,15 @@ SECTIONS = {
     "stage2": _video("stage2"),
     "finetune": _video("finetune", "clips"),
     "lora": Section("lora:LoraSettings", ("lora", "latents")),
+    "adapter": Section("adapter:AdapterSettings", ("adapter", "clips")),
     "judge": Section("judge:JudgeSettings", ("checkpoints", "log.jsonl", "judge")),
     "sight": Section("sight:SightSettings", ("checkpoints", "log.jsonl", "sight")),
+    "depth": Section("depth:DepthSettings", ("checkpoints", "log.jsonl", "depth")),
     "event_times": Section("event_times:EventTimesSettings", ("checkpoints", "log.jsonl", "event_times")),
+    "camera_reader": Section("camera_reader:CameraReaderSettings", ("checkpoints", "log.jsonl", "camera_reader")),
 }
 VIDEO = tuple(name for name, section in SECTIONS.items() if section.settings.startswith("video"))
-OWN_CLIPS = (*VIDEO, "lora")  # what trains on a user's clips
+OWN_CLIPS = (*VIDEO, "lora", "adapter")  # what trains on a user's clips
 
 
 @app.command()
@@ -55,7 +58,8 @@ def train(
     recipe: str = typer.Argument(
         ...,
         metavar="RECIPE",
-        help="mini, mini-mm, mini-unet, finetune, lora, judge, sight, event_times, or a .yaml file.",
+        help="mini, mini-mm, mini-unet, finetune, lora, adapter NAME, judge, sight, depth, event_times, camera_reader, "
+        "or FILE.yaml.",
     ),
     overrides: list[str] = typer.Argument(
         None, metavar="SECTION.KEY=VALUE", help="Settings of the recipe to replace; data=FOLDER trains on own clips."
@@ -86,7 +90,8 @@ def train(
     from kinema.training.recipe import read_recipe
 
     _check_budget(seconds, steps)
-    data, settings = _data(overrides or ())
+    recipe, settings = _adapter(recipe, overrides or [])
+    data, settings = _data(settings)
     sections = read_recipe(recipe, settings)
     if data is not None:  # an autoencoder learns from the world, and is not trained for a user's clips
         sections.pop("stage1", None)
@@ -101,6 +106,7 @@ def train(
         data=data,
         trains_autoencoder="stage1" in sections,
         trains_lora="lora" in sections,
+        trains_adapter="adapter" in sections,
     )
     _check_data(job, stages)
     if export is not None:
@@ -139,6 +145,7 @@ class Job:
     data: str | None  # folder of a user's clips
     trains_autoencoder: bool
     trains_lora: bool
+    trains_adapter: bool
 
     def settings(self, name: str) -> Any:
         """A section as its settings."""
@@ -176,6 +183,11 @@ class Job:
             from kinema.training.autoencoder import train_autoencoder
 
             return train_autoencoder(settings, self.folder / "autoencoder", self.folder / "vae", self.device, say=_say)
+        if name == "adapter":
+            from kinema.training.adapter import train_adapter
+
+            data = None if self.data is None else Path(self.data)
+            return train_adapter(settings, self.folder, self.device, data, say=_say)
         if name == "lora":
             from kinema.training.lora import train_lora
 
@@ -193,6 +205,10 @@ class Job:
             from kinema.training.lora import export_lora
 
             return export_lora(self.settings("lora"), self.folder, out, self.device)
+        if not self.video and stage in (None, "adapter") and self.trains_adapter:
+            from kinema.training.adapter import export_adapter
+
+            return export_adapter(self.settings("adapter"), self.folder, out, self.device)
         from kinema.training.video_model import export_checkpoint
 
         if not self.video or (stage is not None and stage not in self.video):
@@ -207,6 +223,21 @@ def _say(text: str) -> None:
 
     if process()[0] == 0:
         print(text, file=sys.stderr, flush=True)
+
+
+def _adapter(recipe: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """`adapter NAME` is the recipe adapter-NAME. Raises: KinemaError with the names there are."""
+    if recipe != "adapter":
+        return recipe, list(overrides)
+    from kinema.training.recipe import RECIPES
+
+    known = sorted(path.stem.removeprefix("adapter-") for path in RECIPES.glob("adapter-*.yaml"))
+    name = overrides[0] if overrides else ""
+    if name not in known:
+        raise KinemaError(
+            f"say which adapter to train, as in kinema train adapter {known[0]}; known: {', '.join(known)}"
+        )
+    return f"adapter-{name}", list(overrides[1:])
 
 
 def _data(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -261,7 +292,7 @@ def _from(stages: Sequence[str], data: str | None, model: str | None) -> list[st
         raise KinemaError("data=FOLDER and --model are for sections that train a video model, and there is none")
     found = [f"{name}.data={_quoted(data)}" for name in own if data is not None and name in VIDEO]
     if model is not None:
-        found.append(f"{own[0]}.{'model' if own[0] == 'lora' else 'start_from'}={_quoted(model)}")
+        found.append(f"{own[0]}.{'start_from' if own[0] in VIDEO else 'model'}={_quoted(model)}")
     return found
 
 

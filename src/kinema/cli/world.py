@@ -52,7 +52,8 @@ def sample(
     from kinema.files import make_folder, replacing, write_text
     from kinema.video import rows_sheet
     from kinema.world.clip import render_clips
-    from kinema.world.sample import get_curriculum, sample_spec
+    from kinema.world.curricula import get_curriculum
+    from kinema.world.sample import sample_spec
 
     if not 1 <= count <= 100_000:
         raise KinemaError(f"count is {count}; use 1 to 100000")

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from kinema.core.attending import Attention
+from kinema.core.features import Place
 from kinema.core.positions import Positions as Positions
 
 if TYPE_CHECKING:
+    from kinema.core.features import Inside
     from kinema.core.technique import Step, Technique
     from kinema.core.tokens import Tokens
 
@@ -67,8 +69,9 @@ class Taps:
     patch: tuple[int, int, int] = (1, 1, 1)  # latent cells of a token: frames, rows, columns
     texts: int = 1  # prompts whose tokens stand one behind the other in this call, the request's own first
     owners: Tensor | None = None  # (B or 1, P): in joint attention, to which text a token belongs
+    inside: Inside | None = None  # the call itself, for the hook `features`
 
-    HOOKS: ClassVar = ("attend", "positions", "context", "tokens", "skip")
+    HOOKS: ClassVar = ("reword", "attend", "positions", "features", "context", "tokens", "skip")
 
     def at(self, site: Site) -> list[Technique]:
         """Techniques that act at `site` in this step, outermost first."""
@@ -86,6 +89,33 @@ class Taps:
             t.overrides("skip") and t.active(self.step) and _in_blocks(t, block) and t.skip(self.step, block)
             for t in self.techniques
         )
+
+    def worded(self, text: Tensor) -> Tensor:
+        """Text tokens (B', P, D) after every technique that changes them."""
+        for t in self.techniques:
+            if t.overrides("reword") and t.active(self.step):
+                assert self.inside is not None
+                text = t.answered("reword", t.reword(self.step, text, self.inside), text.shape)
+        return text
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether anybody sees features in this call."""
+        return any(t.overrides("features") and t.active(self.step) for t in self.techniques)
+
+    def passing(self, block: int, h: Tensor, tokens: tuple[int, int, int]) -> Tensor:
+        """Features (B', L, D) that leave a block, after every technique that changes them.
+
+        tokens: of the clip, along frames, rows and columns; others behind them stand beside the clip.
+        """
+        count = tokens[0] * tokens[1] * tokens[2]
+        for t in self.techniques:
+            if t.overrides("features") and t.active(self.step) and _in_blocks(t, block):
+                assert self.inside is not None
+                place, clip = Place(block, h.shape[2], tokens), h[:, :count]
+                found = t.answered("features", t.features(self.step, place, clip, self.inside), clip.shape)
+                h = found if len(clip[0]) == len(h[0]) else torch.cat([found, h[:, count:]], dim=1)
+        return h
 
     def reads_by_frame(self, site: Site) -> Tensor | None:
         """Which latent frame of the clip reads which text at `site`, (frames, texts) bool; None with one text."""

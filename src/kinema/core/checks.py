@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kinema.core.attention import Taps
 from kinema.core.errors import KinemaError
-from kinema.core.technique import HOOKS, OWNED, Step, Technique
+from kinema.core.technique import ALWAYS_DROPPABLE, HOOKS, OWNED, Step, Technique
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -20,6 +20,11 @@ def owner_of(techniques: Sequence[Technique]) -> Technique:
         for other in t.conflicts:
             if other in names:
                 raise KinemaError(f"{t.name} and {other} cannot run together; leave one of them out")
+    for i, t in enumerate(techniques):
+        twice = next((other for other in techniques[:i] if other.provides & t.provides), None)
+        if twice is not None:
+            what = ", ".join(sorted(twice.provides & t.provides))
+            raise KinemaError(f"{twice.name} and {t.name} both bring the condition {what!r}; leave one of them out")
     for hook in OWNED:
         owners = [t for t in techniques if t.overrides(hook)]
         if len(owners) > 1:
@@ -54,6 +59,8 @@ def refuse_blocks(backbone: Backbone, tapping: Sequence[Technique]) -> None:
                 f"block_range of {t.name} is {t.block_range}, and model {backbone.name!r} has {count} blocks; "
                 f"use blocks from 0 to {count - 1}"
             )
+        if t.overrides("features") or t.overrides("reword"):
+            continue
         wanted = [site for site in backbone.sites if t.overrides("context") or t.wants(site)]
         if not any(first <= site.block <= last for site in wanted):
             kinds = ", ".join(sorted({site.kind for site in backbone.sites})) or "none"
@@ -77,6 +84,7 @@ def refuse_idle(techniques: Sequence[Technique], schedule: Sequence[Step]) -> No
 
 
 def refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> None:
+    droppable = backbone.droppable.union(ALWAYS_DROPPABLE, *(t.provides for t in techniques))
     for t in techniques:
         for hook in HOOKS:
             if t.overrides(hook) and hook not in backbone.hooks:
@@ -85,8 +93,8 @@ def refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> N
                     f"{t.name} needs the hook {hook!r}, which the {backbone.family} family does not have{where}"
                 )
         for branch, left_out in t.dropped().items():
-            for condition in sorted(left_out - backbone.droppable):
+            for condition in sorted(left_out - droppable):
                 raise KinemaError(
                     f"{t.name} leaves out {condition!r} in its branch {branch!r}, which the {backbone.family} family "
-                    f"cannot do; it can leave out {', '.join(sorted(backbone.droppable)) or 'nothing'}"
+                    f"cannot do; it can leave out {', '.join(sorted(droppable)) or 'nothing'}"
                 )

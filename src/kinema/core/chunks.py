@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kinema.core.errors import KinemaError
 
 if TYPE_CHECKING:
-    from kinema.core.footage import Footage
+    from kinema.core.footage import Finish, Footage
     from kinema.request import Request
 
 
@@ -23,6 +23,8 @@ class Chunk:
     given: bool = False  # whether the model gets the last `overlap` frames of the video so far as these, clean
     shown: int | None = None  # frames that it adds to the video; None is all behind the overlap
     opening: Footage | None = None  # of the first chunk: what the video begins with, ahead of everything that is made
+    finish: Finish | None = None  # of the first chunk: what the frames of the whole video become when they are written
+    notes: Any = field(default=None, compare=False, repr=False)  # of the technique that planned it
     index: int = 0  # its place, and how many there are; the rollout knows
     count: int = 1
 

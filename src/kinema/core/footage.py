@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,25 @@ class Footage:
     def seconds(self) -> float:
         """Length in seconds."""
         return len(self) / self.fps
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What the frames of a video become as they leave: stretched to a size, with a sound that kinema did not make."""
+
+    height: int  # pixels
+    width: int
+    sound: Callable[[], tuple[np.ndarray | None, int]]  # as `Footage` has it, and samples per second
+
+    def frames(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames (n, H, W, 3) uint8 one by one, (1, H', W', 3) each, so that no more of them is held."""
+        from PIL import Image
+
+        for frame in frames:
+            if frame.shape[:2] != (self.height, self.width):
+                picture = Image.fromarray(np.ascontiguousarray(frame))
+                frame = np.asarray(picture.resize((self.width, self.height), Image.Resampling.LANCZOS))
+            yield frame[None]
 
 
 def as_video(frames: Tensor) -> Tensor:

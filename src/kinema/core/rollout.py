@@ -59,6 +59,7 @@ class Rollout:
         requests = request if isinstance(request, Sequence) else (request,)
         self.chunks = planned(backbone, requests, self.techniques)  # each for all requests of the batch
         self.opening = opened([chunk.opening for chunk in self.chunks[0]])
+        self.finish = self.chunks[0][0].finish
         self.shelf = shelf if len(self.chunks) > 1 else None
         self._carried: Carried = [{} for _ in self.techniques]
         self._most = max(1, *(chunks[0].overlap for chunks in self.chunks))
@@ -150,9 +151,14 @@ class Rollout:
         return conditions
 
     def _open(
-        self, chunks: Sequence[Chunk], requests: Sequence[Request], carried: Carried, before: Tensor | None
+        self,
+        chunks: Sequence[Chunk],
+        requests: Sequence[Request],
+        carried: Carried,
+        before: Tensor | None,
+        rehearsed: bool = False,
     ) -> AbstractContextManager[Run]:
-        return Run.open(self.backbone, requests, self.techniques, chunk=chunks[0], carried=carried, before=before)
+        return Run.open(self.backbone, requests, self.techniques, chunks[0], carried, before, rehearsed)
 
     def _requests(self, chunks: Sequence[Chunk], before: Tensor | None) -> list[Request]:
         """The requests of a chunk, with the frames that they are given."""
@@ -178,7 +184,8 @@ class Rollout:
             size = (chunks[0].request.height, chunks[0].request.width)
             height, width = size[0] or self.backbone.defaults.height, size[1] or self.backbone.defaults.width
             black = torch.zeros(len(chunks), chunks[0].overlap, height, width, 3, dtype=torch.uint8)
-            opened = self._open(chunks, self._requests(chunks, black), [{} for _ in self.techniques], None)
+            carried: Carried = [{} for _ in self.techniques]
+            opened = self._open(chunks, self._requests(chunks, black), carried, None, rehearsed=True)
             with named(self._planner() if chunks[0].index else None), opened as run:
                 made = run.conditions.companion
             if self.opening is not None and made is not None:

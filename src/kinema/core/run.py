@@ -18,11 +18,11 @@ from kinema.core.chunks import Chunk
 from kinema.core.errors import KinemaError
 from kinema.core.path import Path, RectifiedFlow
 from kinema.core.technique import Step, Technique
+from kinema.core.windows import Window
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.tokens import Tokens
-    from kinema.core.windows import Window
     from kinema.request import Request
 
 
@@ -50,9 +50,11 @@ class Run:
         chunk: Chunk | None = None,
         carried: Sequence[Mapping[str, Tensor]] = (),
         before: Tensor | None = None,
+        rehearsed: bool = False,
     ) -> None:
         """chunk, carried, before: of a longer video, which part this is, what each technique was handed by the one
-        ahead of it, and the last frames (B, n, H, W, 3) uint8 of the video so far."""
+        ahead of it, and the last frames (B, n, H, W, 3) uint8 of the video so far. rehearsed: it is only opened, to
+        find what cannot be done, so that what takes long and cannot be refused may be left out."""
         self.backbone = backbone
         self.requests = tuple(requests)
         self.techniques = tuple(techniques)
@@ -73,6 +75,7 @@ class Run:
         checks.refuse_blocks(backbone, self.tapping)
         self.chunk = Chunk(request=self.requests[0]) if chunk is None else chunk
         self.before = before
+        self.rehearsed = rehearsed
         self.carried = State()
         for t, handed in zip(self.techniques, carried or [{}] * len(self.techniques), strict=True):
             self.carried[t] = handed
@@ -96,10 +99,11 @@ class Run:
         chunk: Chunk | None = None,
         carried: Sequence[Mapping[str, Tensor]] = (),
         before: Tensor | None = None,
+        rehearsed: bool = False,
     ) -> Iterator[Run]:
         """Checks everything that can fail, lets techniques start, and puts the model back as it was at the end."""
         requests = request if isinstance(request, Sequence) else (request,)
-        run = cls(backbone, requests, techniques, chunk, carried, before)
+        run = cls(backbone, requests, techniques, chunk, carried, before, rehearsed)
         for t in run.techniques:
             t.start(run)
         if run._aside is not None:
@@ -179,6 +183,8 @@ class Run:
         """The model's velocity for one branch of the guidance; techniques nest around it, the first outermost."""
 
         def called(step: Step, x: Tensor) -> Tensor:
+            if "time" in self._dropped.get(branch, ()):
+                return self._frame_by_frame(step, x, branch)
             return self._ask(step, x, [branch], self._conditions_of(branch, step))[branch]
 
         call: Callable[[Step, Tensor], Tensor] = called
@@ -211,7 +217,19 @@ class Run:
         looked_at |= any(t.overrides("velocity") and t.active(step) for t in self.techniques)
         if looked_at or self._text_of or len(needed) < 2 or not self.backbone.joint_branches:
             return {branch: self.velocity(step, x, branch) for branch in needed}
-        return self._ask(step, x, needed, self.conditions)
+        joint = [branch for branch in needed if "time" not in self._dropped[branch]]
+        found = self._ask(step, x, joint, self.conditions)
+        return {branch: found[branch] if branch in found else self.velocity(step, x, branch) for branch in needed}
+
+    def _frame_by_frame(self, step: Step, x: Tensor, branch: str) -> Tensor:
+        """What the model says of each latent frame as of a clip of its own: what it knows of pictures."""
+        size, begin = self.backbone.patch[0], 0 if step.window is None else step.window.first
+        parts = []
+        for first in range(0, x.shape[2], size):
+            alone = replace(step, window=Window(begin + first, begin + first + size))
+            part = x[:, :, first : first + size]
+            parts.append(self._ask(alone, part, [branch], self._conditions_of(branch, alone))[branch])
+        return torch.cat(parts, dim=2)
 
     def _ask(self, step: Step, x: Tensor, branches: Sequence[str], conditions: Conditions) -> dict[str, Tensor]:
         """What the model says in these branches; what it says of a companion is kept there."""

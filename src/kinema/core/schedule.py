@@ -68,6 +68,17 @@ class Solver:
         advanced: Tensor = self.scheduler.step(velocity, self.timesteps[step.index], x, return_dict=False)[0]
         return advanced
 
+    def restart(self) -> None:
+        """Forgets the steps so far, for who has put the latents elsewhere: a solver of several begins anew there.
+
+        Without it such a solver would correct the latents towards where its own steps lead.
+        """
+        scheduler = self.scheduler
+        if hasattr(scheduler, "lower_order_nums"):
+            scheduler.lower_order_nums = 0
+            scheduler.model_outputs = [None] * len(scheduler.model_outputs)
+            scheduler.last_sample = None
+
 
 class CompanionSolver(Solver):
     """The same for the latents and for a companion beside them, whose steps have a history of their own."""
@@ -156,6 +167,10 @@ class NoiseSolver(Solver):
     def steps(self, run: Run | None = None) -> Iterator[Step]:
         for i in range(len(self)):
             yield Step(i, len(self), self.levels[i], self.levels[i + 1], run=run)
+
+    def restart(self) -> None:
+        super().restart()
+        self._last_clean = None
 
     def advance(self, x: Tensor, velocity: Tensor, step: Step) -> Tensor:
         z = self._turned(self._outwards(x, step.t).float())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone, Conditions
     from kinema.core.attending import Attention
     from kinema.core.attention import Positions, Site
+    from kinema.core.features import Inside, Place
     from kinema.core.run import Run
     from kinema.core.tokens import Tokens
     from kinema.core.windows import Window
@@ -26,9 +27,12 @@ STANDARD_BRANCHES: Mapping[str, frozenset[str]] = {
     "uncond": frozenset({"text"}),  # the negative prompt stands in for the prompt
 }
 
+# What every model can be asked without: how its frames hang together. It then sees each latent frame alone.
+ALWAYS_DROPPABLE = frozenset({"time"})
+
 HOOKS = (
-    "init_noise", "before_step", "after_step", "velocity", "positions", "attend", "context", "tokens", "skip", "cache",
-    "guide", "clean", "finish",
+    "init_noise", "before_step", "after_step", "velocity", "reword", "positions", "attend", "features", "context",
+    "tokens", "skip", "cache", "guide", "clean", "finish",
 )  # fmt: skip
 OWNED = ("guide", "context", "cache", "chunks")
 
@@ -107,6 +111,7 @@ class Technique:
     follows_times: ClassVar[bool] = False  # shows events at their times, with other hooks than context and chunks
     windowed: ClassVar[bool] = False  # shows the model its clip in windows, which one technique of a run may do
     works_on: ClassVar[tuple[str, ...]] = ()  # branches of the guidance without which it would do nothing
+    provides: ClassVar[frozenset[str]] = frozenset()  # conditions it brings along, which a branch may leave out
 
     noise_range: tuple[float, float] = (1.0, 0.0)  # acts while noise_range[0] >= t >= noise_range[1]; no unit
     block_range: tuple[int, int] | None = None  # hooks of attention act in blocks first .. last; None is all
@@ -134,6 +139,14 @@ class Technique:
 
     def positions(self, step: Step, site: Site, positions: Positions) -> Positions:
         return positions
+
+    def reword(self, step: Step, text: Tensor, inside: Inside) -> Tensor:
+        """Text tokens that the network is about to read, (B', P, D), as its text encoder gives them."""
+        return text
+
+    def features(self, step: Step, place: Place, h: Tensor, inside: Inside) -> Tensor:
+        """Features of the clip's tokens as they leave a block, (B', L, D); see core/features.py."""
+        return h
 
     def finish(self, run: Run, x: Tensor) -> Tensor:
         return x
@@ -235,6 +248,11 @@ class Technique:
             f"the hook {hook!r} of {self.name or type(self).__name__} returned {what}; let it return a tensor of "
             f"{tuple(shape)}"
         )
+
+    @classmethod
+    def reads(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """The files and folders that values of fields name, field by field."""
+        return {field: str(options[field]) for field in cls.files if options.get(field)}
 
     @classmethod
     def overrides(cls, hook: str) -> bool:

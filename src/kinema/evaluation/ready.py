@@ -6,9 +6,9 @@ import av  # noqa: F401
 import torch  # noqa: F401
 
 from kinema.core.errors import KinemaError
+from kinema.core.optional import library, opencv
 from kinema.evaluation import work  # noqa: F401
 from kinema.metrics.metric import metrics
-from kinema.metrics.optional import library, opencv
 
 for load in (metrics, opencv, lambda: library("scenedetect"), lambda: library("threadpoolctl")):
     with suppress(KinemaError):  # what is missing is told where it is used

@@ -183,7 +183,7 @@ def _begin() -> None:
 
     import torch
 
-    from kinema.metrics.optional import library
+    from kinema.core.optional import library
 
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -208,7 +208,7 @@ class OnRay:
     """
 
     def __init__(self) -> None:
-        from kinema.metrics.optional import library
+        from kinema.core.optional import library
 
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray remarks on it
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

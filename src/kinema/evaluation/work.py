@@ -175,7 +175,7 @@ def one_thread() -> Iterator[None]:
     """Every library computes on one thread: sums are taken in the same order wherever a clip is scored."""
     import torch
 
-    from kinema.metrics.optional import library
+    from kinema.core.optional import library
 
     before = torch.get_num_threads()
     with library("threadpoolctl").threadpool_limits(1):

@@ -10,6 +10,7 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.footage import as_video
 from kinema.core.keep import in_frames
+from kinema.pictures import open_picture as open_picture
 from kinema.video import open_clip as open_clip
 
 if TYPE_CHECKING:

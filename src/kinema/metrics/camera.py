@@ -144,7 +144,7 @@ def _resected(points: np.ndarray, pixels: np.ndarray, last: _Camera, noise: floa
         normal = flat.T @ (heavy[:, None] * flat) + np.diag(stiff)
         way = -np.linalg.solve(normal, flat.T @ (heavy * off.ravel()) + stiff * change)
         camera = _Camera(
-            _rotation(way[:3]) @ camera.turn,
+            rotation(way[:3]) @ camera.turn,
             camera.shift + way[3:6],
             camera.focal * math.exp(np.clip(way[6], -0.2, 0.2)),
         )
@@ -168,7 +168,7 @@ def _cross(v: np.ndarray) -> np.ndarray:
     return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
 
 
-def _rotation(way: np.ndarray) -> np.ndarray:
+def rotation(way: np.ndarray) -> np.ndarray:
     """The rotation (3, 3) about a vector (3,) by its length in radians (Rodrigues)."""
     angle = float(np.linalg.norm(way))
     if angle < 1e-12:

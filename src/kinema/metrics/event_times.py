@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
+from kinema.layers.saved import read_network, write_network
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.judge import NONE, Judge, JudgeNet
-from kinema.metrics.saved import read_network, write_network
 from kinema.metrics.viewing import Viewing
 
 AT_ONCE = 4  # clips: a long one is read in many parts, and should not need more memory than its making

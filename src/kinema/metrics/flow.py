@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.extractors.extractor import Extractor, load_extractor
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 USUAL = "dis"

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.metrics.saved import read_network, write_network
+from kinema.layers.picture_net import ChannelNorm
+from kinema.layers.saved import read_network, write_network
 
 NONE = "none"  # the event word of a slot in which nothing happens
 
@@ -101,14 +102,6 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (F, C, H, W); on a CPU several times faster than group normalisation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = nn.LayerNorm.forward(self, x.permute(0, 2, 3, 1))
-        return normed.permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):

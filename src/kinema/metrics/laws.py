@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kinema.metrics.optional import library
+from kinema.core.optional import library
 from kinema.metrics.still import Path
 
 UP = 0.06  # how high above where it stands a thing has to be to be in the air

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from kinema.core.errors import KinemaError
+from kinema.core.optional import library, opencv
 from kinema.metrics.extractors.extractor import Extractor
-from kinema.metrics.optional import library, opencv
 from kinema.metrics.viewing import Viewing
 from kinema.world.look import SKY_LOOKS
 from kinema.world.vocabulary import COLOURS

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from kinema.core.errors import KinemaError
-from kinema.metrics.optional import library
+from kinema.core.optional import library
 from kinema.metrics.viewing import Viewing
 
 RATE = 22050  # samples per second at which it listens

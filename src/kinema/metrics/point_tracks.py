@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kinema.metrics.optional import opencv
+from kinema.core.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 MOST = 192  # points followed at a time

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.asked import reading
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.flow import flow
 from kinema.metrics.objects import ObjectTrack, objects
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 NEAR = 0.25  # of the picture's height: how far from the foot the ground still counts, as a standard deviation

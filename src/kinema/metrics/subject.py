@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.objects import SURE
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 LEAST = 0.002  # of the picture; with less in its mask a frame shows no subject

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.extractors.extractor import Box
 from kinema.metrics.judge import Judge
 from kinema.metrics.objects import SURE, colour_word, tracks
-from kinema.metrics.optional import opencv
 from kinema.world.reading import lookup, parse_caption
 
 RUN = 8  # frames in which the judge reads together: it tells kinds better where something moves

@@ -176,15 +176,22 @@ class Timeline:
         import torch
 
         timeline = self.over(num_frames / fps, fps)
-        k = frames_per_latent
-        latent = torch.arange((num_frames - 1) // k + 1, dtype=torch.float64)
-        middle = torch.where(latent == 0, 0.5, (latent - 1) * k + 1 + k / 2) / fps
+        middle = middles(num_frames, fps, frames_per_latent)
         start, end = torch.tensor([event.span for event in timeline], dtype=torch.float64).T[..., None]
         table: Tensor = (start - CLOSE <= middle) & (middle < end - CLOSE)
         for event, row in zip(timeline, table, strict=True):
             if not row.any():
-                raise too_short(event, k / fps)
+                raise too_short(event, frames_per_latent / fps)
         return table
+
+
+def middles(num_frames: int, fps: float, frames_per_latent: int = 1) -> Tensor:
+    """The middles of the times of a video's latent frames, (latent frames,) float64, in seconds."""
+    import torch
+
+    k = frames_per_latent
+    latent = torch.arange((num_frames - 1) // k + 1, dtype=torch.float64)
+    return torch.where(latent == 0, 0.5, (latent - 1) * k + 1 + k / 2) / fps
 
 
 @dataclass(frozen=True)

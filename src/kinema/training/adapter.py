@@ -1,150 +1,306 @@
-"""LoRA in the networks of a model that trains it: put in, saved, taken out.
+"""Training an adapter: a control of its own beside a frozen model, from clips to the folder that the technique reads.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685: a layer W becomes
-W + alpha / rank * B A, of which only A and B learn; B begins as zero, so that the model begins as it was. The file is
-laid out as diffusers' training scripts write it, with what peft must know of it in its header.
+All of it lies in the folder of the run:
+
+    clips/       clips with what the control is told of them, encoded
+    adapter/     checkpoints, log, loss curve, sample sheets
+    NAME/        the finished adapter, of averaged weights (`core/adapter.py`)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kinema.backbones.lora import FILE, check_peft, quiet, takers
+from kinema.backbones import watched
+from kinema.backbones.load import load
+from kinema.core.adapter import Adapter, AdapterNetwork, ModelFace, Opened, write_adapter
+from kinema.core.attention import Taps, current_taps
 from kinema.core.errors import KinemaError
+from kinema.core.registry import find, techniques
+from kinema.core.technique import Step
+from kinema.core.windows import Window
 from kinema.files import make_folder, replacing
+from kinema.training.captions import CaptionSettings
+from kinema.training.checkpoint import checkpoints
+from kinema.training.controlled import ControlledClips, ControlledSettings, open_controlled
+from kinema.training.denoising import Predictor
+from kinema.training.export import load_averaged
+from kinema.training.hardware import hardware
+from kinema.training.objective import (
+    FLOW,
+    GivenSettings,
+    Objective,
+    ObjectiveSettings,
+    bucket_losses,
+    frame_times,
+    given_frames,
+)
+from kinema.training.preview import contact_sheet
+from kinema.training.processes import join
+from kinema.training.signals import SIGNALS
+from kinema.training.trainer import Report, Trainer, TrainerSettings
 
-NAME = "kinema"  # of the adapter among those of a network
-# The projections of attention, under the names that all of diffusers' video networks give them, and which its training
-# scripts for CogVideoX, and finetrainers for Wan, HunyuanVideo, LTX and Mochi, take.
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlLearning:
+    """What is learned from each clip."""
+
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    condition_dropout: float = 0.1  # share of clips that are told nothing, 0..1
+    caption_dropout: float = 0.1  # share of clips that see the empty prompt, 0..1
+    image_share: float = 0.0  # of the micro-batches that are of single latent frames, 0..1
+    given_share: float = 0.0  # of the micro-batches that have clean frames, 0..1; for models with a time a frame
+    given: GivenSettings = field(default_factory=GivenSettings)  # which ones
+    plain_attention: bool = False  # the softmax written out: pays on a CPU with few tokens
+
+    def __post_init__(self) -> None:
+        for name in ("condition_dropout", "caption_dropout", "given_share", "image_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A row of the sample sheets."""
+
+    prompt: str
+    options: dict[str, Any]  # fields of the technique
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """Size and place of a LoRA."""
+    """Section `adapter` of a recipe."""
 
-    rank: int = 16
-    alpha: float | None = None  # the update counts alpha / rank times; None: once
-    dropout: float = 0.0  # share of the inputs of A that are left out in training, 0..1
-    targets: tuple[str, ...] = ATTENTION  # ends of the names of the layers that get one
-    gradient_checkpointing: bool = False  # blocks are computed twice and kept once: less memory, a third more time
+    name: str  # of the technique
+    trainer: TrainerSettings
+    model: str = "mini"  # embedded model, model folder or hub id
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the frozen weights; None: as for generating
+    network: dict[str, Any] = field(default_factory=dict)  # its sizes, where they are not the usual ones
+    clips: ControlledSettings = field(default_factory=ControlledSettings)
+    captions: CaptionSettings = field(default_factory=CaptionSettings)
+    learning: ControlLearning = field(default_factory=ControlLearning)
+    preview: tuple[Shown, ...] = ()
+    steps: int = 20  # of the solver, for the sample sheets
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank is {self.rank}; use 1 or more")
-        if self.alpha is not None and self.alpha <= 0:
-            raise ValueError(f"alpha is {self.alpha}; use more than 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; use 0 up to below 1")
-        if not self.targets:
-            raise ValueError("a LoRA without targets changes nothing; name the ends of some layers")
+        kind(self.name)
 
 
-class Adapter:
-    """A LoRA in all networks of a model that predict; both of them where noise levels have experts of their own.
+def kind(name: str) -> type[Adapter]:
+    """The class of an adapter. Raises: KinemaError for a technique that is not trained."""
+    cls = find(name).cls
+    if not issubclass(cls, Adapter):
+        known = ", ".join(n for n, entry in techniques().items() if issubclass(entry.cls, Adapter))
+        raise KinemaError(f"{name} is not trained; adapters are {known}")
+    return cls
 
-    The model's own weights are frozen. On leaving a `with` it is taken out again, and the model is as it was.
-    Raises: KinemaError where peft is missing, or the model takes no LoRA or has no such layers.
+
+def train_adapter(
+    settings: AdapterSettings, folder: Path, device: str | None = None, data: Path | None = None, say: Say = print
+) -> Report:
+    """Train (or resume) an adapter; it is written into `folder`/NAME when it is finished.
+
+    data: a folder of clips with captions in the place of the world.
+    Raises: KinemaError or ValueError, one sentence, for a model that takes none, or clips that do not tell enough.
+    """
+    backbone: Any = load(settings.model, device=device, dtype=settings.dtype)
+    network, sizes = fresh(settings, backbone)
+    condition = kind(settings.name).condition
+    with join(backbone.device).in_turn():
+        clips = open_controlled(
+            backbone, folder / "clips", condition, SIGNALS[condition], settings.clips, settings.captions, data, say
+        )
+    say(f"the adapter has {sum(p.numel() for p in network.parameters()):,} numbers")
+    with AdapterStage(settings, backbone, network, sizes, clips) as stage:
+
+        def write(report: Report) -> None:
+            card = make_card(settings, stage, report.step, report.clips, report.seconds, data)
+            say(f"wrote {stage.write(folder / settings.name, card)}")
+
+        return Trainer(stage, settings.trainer, folder / "adapter", backbone.device).run_and_write(write)
+
+
+def fresh(settings: AdapterSettings, backbone: Any) -> tuple[AdapterNetwork, dict[str, Any]]:
+    """A new network for a model, and its sizes. Raises: ValueError for sizes that cannot be."""
+    text = backbone.encode_texts([""])["text"].shape[-1] if backbone.reads_text else 0
+    cls, face = kind(settings.name), dataclasses.replace(ModelFace.of(backbone), text=int(text))
+    sizes = {**cls.network.sizes(face), **settings.network}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.trainer.seed)
+        try:
+            return cls.network(face, **sizes).to(backbone.device), sizes
+        except TypeError as error:
+            raise ValueError(f"network of adapter {settings.name!r}: {error}") from error
+
+
+def export_adapter(settings: AdapterSettings, folder: Path, out: Path, device: str | None = None) -> Path:
+    """Write the averaged weights of the newest checkpoint of a training, which may go on meanwhile; gives `out`.
+
+    Raises: ValueError when there is no checkpoint, or one of other settings.
+    """
+    import json
+
+    found = checkpoints(folder / "adapter" / "checkpoints")
+    if not found:
+        raise ValueError(f"there is no checkpoint in {folder / 'adapter'}; train first")
+    backbone: Any = load(settings.model, device=device, dtype=settings.dtype)
+    network, sizes = fresh(settings, backbone)
+    load_averaged(network, found[-1], settings.name)
+    state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    seen = state["step"] * settings.trainer.batch_size * settings.trainer.accumulate
+    with AdapterStage(settings, backbone, network, sizes, None) as stage:
+        return stage.write(out, make_card(settings, stage, state["step"], seen, state["seconds"], None))
+
+
+class AdapterStage:
+    """The stage a `Trainer` trains: the frozen model predicts with the adapter between its blocks.
+
+    The network is called as in sampling, with the technique itself in its hooks. Inside the `with` the model is open.
     """
 
-    def __init__(self, backbone: Any, settings: AdapterSettings, seed: int = 0) -> None:
-        check_peft()
-        import peft
+    def __init__(
+        self,
+        settings: AdapterSettings,
+        backbone: Any,
+        network: AdapterNetwork,
+        sizes: Mapping[str, Any],
+        clips: ControlledClips | None,
+    ) -> None:
+        self.settings, self.backbone, self.network, self.sizes, self.clips = settings, backbone, network, sizes, clips
+        self.technique = kind(settings.name)()
+        self.predictor = Predictor(backbone)
+        if settings.learning.given_share and not backbone.time_per_frame:
+            raise ValueError(f"model {backbone.name!r} has one time for the whole clip; set given_share to 0")
+        self.predictor.network.requires_grad_(False)
+        path = getattr(backbone, "path", None)
+        predicts = {"epsilon": "epsilon", "v_prediction": "v"}.get(getattr(path, "prediction", ""), "flow")
+        self.objective = Objective(settings.learning.objective, predicts, getattr(backbone, "clock", None))
+        self.modules: Mapping[str, nn.Module] = {settings.name: network}
+        self._open = ExitStack()
 
-        if backbone.lora:
-            raise KinemaError(f"model {backbone.name!r} has a LoRA in it; load it without, and train that")
-        self.backbone, self.settings = backbone, settings
-        check_targets(backbone, settings)
-        self.networks: Mapping[str, Any] = takers(backbone)
-        self.config = peft.LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=list(settings.targets),
-            init_lora_weights=True,
-        )
-        with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
-            for network in self.networks.values():
-                network.requires_grad_(False).add_adapter(self.config, NAME)
-                for parameter in learned(network):
-                    parameter.data = parameter.data.float()
-                if settings.gradient_checkpointing:
-                    network.enable_gradient_checkpointing()
-
-    def __enter__(self) -> Adapter:
+    def __enter__(self) -> AdapterStage:
+        self._open.enter_context(self.backbone.tapped(True))
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.take_out()
+        self._open.close()
 
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """The networks by their names in the model's folder; only the adapter's parameters need a gradient."""
-        return dict(self.networks)
+    def batch(self, step: int, generator: torch.Generator) -> dict[str, Any]:
+        """Latents and noise (B, C, T, H, W), times (B,), prompts, what the network is told and who is (B,) bool.
 
-    @property
-    def size(self) -> int:
-        """Numbers that learn."""
-        return sum(p.numel() for network in self.networks.values() for p in learned(network))
-
-    def take_out(self) -> None:
-        """The model is as it was before."""
-        for network in self.networks.values():
-            network.unload_lora()
-            if self.settings.gradient_checkpointing:
-                network.disable_gradient_checkpointing()
-            network.eval().requires_grad_(False)
-
-    def save(self, folder: Path, card: Mapping[str, Any] | None = None) -> Path:
-        """Writes the weights as they are into a folder, in one rename; gives the file.
-
-        card: what a person may want to know of it; kept in the header under "kinema".
+        known: frames that are given, (B, T) bool; part: which latent frames of their clips these are, (B, 2).
         """
-        import peft
-        from safetensors.torch import save_file
+        s, size = self.settings.learning, self.settings.trainer.batch_size
+        assert self.clips is not None
+        latents, prompts, drawn = self.clips.draw(step, size, generator)
+        first, stop = 0, latents.shape[2]
+        if float(torch.rand(1, generator=generator)) < s.image_share:
+            one = self.backbone.patch[0]
+            first = one * int(torch.randint(stop // one, (1,), generator=generator))
+            stop = first + one
+        latents = latents[:, :, first:stop]
+        known = torch.zeros(size, latents.shape[2], dtype=torch.bool)
+        if latents.shape[2] > 1 and float(torch.rand(1, generator=generator)) < s.given_share:
+            known = given_frames(s.given, size, latents.shape[2], generator)
+        unread = torch.rand(size, generator=generator) < s.caption_dropout
+        told = torch.rand(size, generator=generator) >= s.condition_dropout
+        return {
+            "latents": latents,
+            "noise": torch.randn(latents.shape, generator=generator),
+            "t": self.objective.times(size, generator),
+            "told": told,
+            "known": known,
+            "part": torch.tensor([[first, stop]]).expand(size, -1),
+            "prompts": ["" if drop else prompt for prompt, drop in zip(prompts, unread.tolist(), strict=True)],
+            **{f"drawn.{name}": u for name, u in drawn.items()},
+        }
 
-        config: Any = self.config  # peft is not fully typed
-        tensors: dict[str, Tensor] = {}
-        told: dict[str, Any] = {}
-        for part, network in self.networks.items():
-            for name, tensor in peft.get_peft_model_state_dict(network, adapter_name=NAME).items():
-                tensors[f"{part}.{name}"] = tensor.detach().cpu().contiguous()
-            told |= {f"{part}.{key}": value for key, value in config.to_dict().items()}
-        metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(told, default=list, sort_keys=True)}
-        if card:
-            metadata["kinema"] = json.dumps(card, sort_keys=True)
-        file = make_folder(folder) / FILE
-        with replacing(file) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-        return file
+    def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """The objective's loss, also for each fifth of the time."""
+        x0, noise, known = batch["latents"], batch["noise"], batch["known"]
+        times = frame_times(batch["t"], known)
+        t = times if bool(known.any()) else batch["t"]
+        x = FLOW.add_noise(x0, noise, t)
+        drawn = {name.removeprefix("drawn."): u for name, u in batch.items() if name.startswith("drawn.")}
+        given = SIGNALS[self.technique.condition].given(drawn, self.backbone)
+        velocity = self.velocity(x, t, batch["prompts"], given, batch["told"], Window(*batch["part"][0].tolist()))
+        losses = self.objective.losses(velocity, FLOW.velocity(x0, noise), times)
+        return losses.mean(), dict(bucket_losses(losses.detach(), batch["t"]))
+
+    def velocity(
+        self, x: Tensor, t: Tensor, prompts: list[str], given: Mapping[str, Tensor], told: Tensor, part: Window
+    ) -> Tensor:
+        """dx/dt at x and t, (B,) or (B, T), of parts of clips; `told` (B,) says which of them have the condition."""
+        b, technique = self.backbone, self.technique
+        conditions = self.predictor.of_shape(x)
+        inputs = {**b.inputs(conditions, frozenset()), **b.encode_texts(prompts, conditions)}
+        run: Any = SimpleNamespace(state={technique: Opened(self.network, given)}, conditions=conditions)
+        taps = Taps(Step(index=0, count=1, t=technique.noise_range[0], t_next=0.0, run=run, window=part), [technique])
+        left = [frozenset[str]() if one else technique.provides for one in told.tolist()]
+        plain = self.settings.learning.plain_attention
+        token = current_taps.set(taps)
+        try:
+            with sdpa_kernel(SDPBackend.MATH) if plain else ExitStack():
+                return watched.velocity(b, taps, x, t, inputs, conditions, left)
+        finally:
+            current_taps.reset(token)
+
+    def write(self, folder: Path, card: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16) -> Path:
+        """The network as it is now, in a folder that appears as a whole."""
+        make_folder(folder.parent)
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            write_adapter(temporary, self.settings.name, self.network, self.sizes, card, dtype)
+        return folder
+
+    def sheet(self, path: Path) -> None:
+        """A row for each prompt of the preview."""
+        from kinema.core.loop import sample
+        from kinema.guidance.cfg import plain_guidance
+        from kinema.request import Request
+
+        s, rows = self.settings, []
+        with TemporaryDirectory() as place:
+            folder = self.write(Path(place) / s.name, {})
+            for shown in s.preview:
+                request = Request(prompt=shown.prompt, seed=0, num_inference_steps=s.steps)
+                technique = dataclasses.replace(self.technique, adapter=str(folder), **shown.options)
+                rows.append(sample(self.backbone, request, [technique, *plain_guidance(self.backbone.defaults)])[0])
+        if rows:
+            labels = [f"{shown.prompt} {shown.options}" for shown in s.preview]
+            contact_sheet(path, torch.stack(rows).cpu(), labels)
 
 
-def learned(network: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters that need a gradient."""
-    return (parameter for parameter in network.parameters() if parameter.requires_grad)
-
-
-def check_targets(backbone: Any, settings: AdapterSettings) -> None:
-    """Raises: KinemaError when a target is the end of no layer's name, or the rank is above a layer's width."""
-    for name, network in takers(backbone).items():
-        kinds = nn.Linear | nn.Conv2d | nn.Conv3d
-        layers = {key: module for key, module in network.named_modules() if isinstance(module, kinds)}
-        widest = 0
-        for target in settings.targets:
-            found = [module for key, module in layers.items() if key == target or key.endswith(f".{target}")]
-            if not found:
-                ends = sorted({key.rpartition(".")[2] for key in layers if not key.rpartition(".")[2].isdigit()})
-                raise KinemaError(
-                    f"no layer of the {name} of model {backbone.name!r} ends in {target!r}; it has {', '.join(ends)}"
-                )
-            widest = max(widest, *(max(module.weight.shape[:2]) for module in found))
-        if settings.rank > widest:
-            raise KinemaError(f"rank is {settings.rank}; the layers of the {name} are {widest} wide, use at most that")
+def make_card(
+    settings: AdapterSettings, stage: AdapterStage, steps: int, clips: int, seconds: float, data: Path | None
+) -> dict[str, Any]:
+    """What a person should know of an adapter; scores are added by whoever measures."""
+    own = "clips of a user" if data is not None else f"kinema.world, curriculum {settings.clips.curriculum!r}"
+    return {
+        "name": settings.name,
+        "model": settings.model,
+        "parameters": sum(p.numel() for p in stage.network.parameters()),
+        "data": {"from": own, "clips": 0 if stage.clips is None else len(stage.clips.told)},
+        "training": {
+            "steps": steps,
+            "clips_seen": clips,
+            "seconds": round(seconds),
+            "hardware": hardware(stage.backbone.device),
+            "torch": torch.__version__,
+            "settings": asdict(settings),
+        },
+        "scores": {},
+    }

@@ -27,9 +27,10 @@ from kinema.files import make_folder, replacing
 from kinema.metrics.control.psnr import decibels
 from kinema.models.autoencoder import GROUP, AutoencoderKLKinema, cells
 from kinema.training.trainer import Report, Trainer, TrainerSettings
+from kinema.world.curricula import Curriculum
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
-from kinema.world.sample import Curriculum, Split, sample_spec
+from kinema.world.sample import Split, sample_spec
 from kinema.world.vocabulary import ACTIONS, MATERIALS
 
 HELD_OUT_SEEDS = 1_000_000_000  # seeds from here on are never trained on

@@ -114,7 +114,7 @@ class Predictor:
 
     def velocity(self, x: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
         """At x (B, C, T, H, W) and times t, (B,) or (B, T)."""
-        conditions = self._of_shape(x)
+        conditions = self.of_shape(x)
         if self.learns_text:
             text = self.backbone.text_inputs(prompts)
             if torch.is_grad_enabled() and not any(each.requires_grad for each in text.values()):
@@ -126,7 +126,8 @@ class Predictor:
         v: Tensor = self.backbone.predict(x, t, inputs, conditions)
         return v
 
-    def _of_shape(self, x: Tensor) -> Conditions:
+    def of_shape(self, x: Tensor) -> Conditions:
+        """Conditions for latents of the shape of x, whose prompt is nobody's."""
         shape = tuple(x.shape)
         if shape not in self._conditions:
             batch, _, frames, rows, columns = shape

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from kinema.metrics.judge import NONE, Judge, JudgeConfig, JudgeNet, event_word, readings, resize
 from kinema.training.degrade import degrade, shift
 from kinema.training.trainer import Report, Trainer, TrainerSettings
+from kinema.world.curricula import Curriculum, get_curriculum
 from kinema.world.motion import simulate
 from kinema.world.render import render_frames
-from kinema.world.sample import Curriculum, get_curriculum, sample_spec
+from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec, SceneState
 from kinema.world.vocabulary import DIRECTED, DIRECTIONS
 

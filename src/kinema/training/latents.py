@@ -32,7 +32,7 @@ from torch import Tensor
 from kinema.backbones.codec import Codec
 from kinema.core.footage import as_video
 from kinema.files import write_text
-from kinema.world.sample import get_curriculum
+from kinema.world.curricula import get_curriculum
 from kinema.world.spec import SceneSpec
 
 MANIFEST = "cache.json"
@@ -43,7 +43,7 @@ FORMAT = 1
 class CacheSettings:
     """What a latent cache holds and how it is filled."""
 
-    curriculum: str = "first"  # name in kinema.world.sample.CURRICULA
+    curriculum: str = "first"  # name in kinema.world.curricula.CURRICULA
     clips: int = 40_000  # clips at which the cache stops growing
     start: int = 3_000  # clips with which a training begins
     first_seed: int = 0  # clip i is the scene of seed first_seed + i

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from kinema.backbones.load import load
 from kinema.core.errors import KinemaError
-from kinema.training.adapter import Adapter, AdapterSettings, check_targets
 from kinema.training.checkpoint import checkpoints
 from kinema.training.denoising import Denoising, LearningSettings, Predictor, choose
 from kinema.training.export import load_averaged
 from kinema.training.hardware import hardware
+from kinema.training.lora_layers import LoraLayers, LoraLayersSettings, check_targets
 from kinema.training.own_clips import OwnClips, OwnClipsSettings, open_own_clips
 from kinema.training.preview import PreviewSettings
 from kinema.training.processes import join
@@ -38,7 +38,7 @@ class LoraSettings:
     trainer: TrainerSettings
     model: str = "mini"  # embedded model, model folder or hub id
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the frozen weights; None: as for generating
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    adapter: LoraLayersSettings = field(default_factory=LoraLayersSettings)
     clips: OwnClipsSettings = field(default_factory=OwnClipsSettings)
     learning: LearningSettings = field(default_factory=LearningSettings)
     preview: PreviewSettings | None = None  # None: captions of the clips
@@ -79,7 +79,7 @@ def check(settings: LoraSettings, backbone: Any) -> None:
     check_targets(backbone, settings.adapter)
 
 
-def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[Denoising, Adapter]:
+def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[Denoising, LoraLayers]:
     """The stage that trains a LoRA in a loaded model, and the LoRA.
 
     Raises: KinemaError or ValueError, one sentence, for a model that cannot be trained so.
@@ -93,7 +93,7 @@ def lora_stage(settings: LoraSettings, backbone: Any, clips: OwnClips) -> tuple[
         whole=backbone.latent_shape(1, clips.num_frames, 8, 8)[2],
         preview=settings.preview or _preview(backbone, clips),
     )
-    adapter = Adapter(backbone, settings.adapter, settings.trainer.seed)
+    adapter = LoraLayers(backbone, settings.adapter, settings.trainer.seed)
     stage.modules = adapter.modules  # of which the adapter's parameters alone need a gradient
     return stage, adapter
 
@@ -119,7 +119,7 @@ def export_lora(settings: LoraSettings, folder: Path, out: Path, device: str | N
     if not found:
         raise ValueError(f"there is no checkpoint in {folder / 'lora'}; train first")
     backbone: Any = load(settings.model, device=device, dtype=settings.dtype)
-    adapter = Adapter(backbone, settings.adapter, settings.trainer.seed)
+    adapter = LoraLayers(backbone, settings.adapter, settings.trainer.seed)
     for name, module in adapter.modules.items():
         load_averaged(module, found[-1], name)
     return adapter.save(out, {"model": settings.model, "checkpoint": found[-1].name, "settings": asdict(settings)})

@@ -33,9 +33,10 @@ class ObjectiveSettings:
     """Section `objective` of a stage."""
 
     kind: Literal["flow", "epsilon", "v"] | None = None  # None: what the network predicts
-    times: Literal["logit_normal", "uniform", "mode"] = "logit_normal"
-    mean: float = 0.0  # of the normal under logit_normal
+    times: Literal["logit_normal", "uniform", "mode", "truncated_normal"] = "logit_normal"
+    mean: float = 0.0  # of the normal under logit_normal, or of truncated_normal itself
     std: float = 1.0
+    low: float = 0.0  # lowest time of truncated_normal, 0..1
     mode_scale: float = 1.29  # of mode; 0 is uniform, above more times in the middle
     shift: float = 1.0  # of the times; above 1 is more noise
     min_snr: float | None = None  # g, for example 5; None leaves the objective's own weight
@@ -43,6 +44,8 @@ class ObjectiveSettings:
     def __post_init__(self) -> None:
         if self.std <= 0 or self.shift <= 0 or (self.min_snr is not None and self.min_snr <= 0):
             raise ValueError("std, shift and min_snr of an objective must be above 0")
+        if not 0 <= self.low < 1:
+            raise ValueError(f"low is {self.low}; use 0 up to below 1")
         if not -1.0 <= self.mode_scale <= 2 / (math.pi - 2):
             raise ValueError(f"mode_scale is {self.mode_scale}; use -1 to {2 / (math.pi - 2):.2f}")
 
@@ -68,6 +71,11 @@ class Objective:
         if s.times == "logit_normal":
             # Esser et al., "Scaling Rectified Flow Transformers", 2024, arXiv:2403.03206, section 3.1
             u = torch.sigmoid(s.mean + s.std * torch.special.ndtri(u))
+        elif s.times == "truncated_normal":
+            ends = torch.special.ndtr(
+                torch.tensor([(s.low - s.mean) / s.std, (1 - s.mean) / s.std], dtype=torch.float64)
+            )
+            u = (s.mean + s.std * torch.special.ndtri(torch.lerp(ends[0], ends[1], u.double()))).float()
         elif s.times == "mode":
             # the same, equation 20: t = 1 - u - m (cos^2(pi u / 2) - 1 + u)
             u = 1 - u - s.mode_scale * (torch.cos(math.pi / 2 * u) ** 2 - 1 + u)

@@ -62,9 +62,12 @@ def put(target: Tensor, whole: Tensor) -> None:
 
 
 def spread_like(target: Tensor, whole: Tensor) -> Tensor:
-    """`whole`, spread over the processes as `target` of the same shape is."""
+    """`whole`, spread over the processes, or laid in memory, as `target` of the same shape is.
+
+    A fused optimizer goes through weights and what it keeps of them in the order of memory.
+    """
     if not hasattr(target, "full_tensor"):
-        return whole
+        return torch.empty_like(target, dtype=whole.dtype).copy_(whole)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(target, DTensor)

@@ -7,7 +7,7 @@ mirrored half of the time, bent together with their answers, and made worse (`tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.metrics.sight import METRES, Sight, SightConfig, SightNet, resized
+from kinema.layers.picture_net import resized
+from kinema.metrics.sight import METRES, Sight, SightConfig, SightNet
 from kinema.training.degrade import degrade, wobble
+from kinema.training.frames import FrameSettings, exposed, mirrored, scenes
 from kinema.training.judge import TEST_SEED, TRAIN_SEED
-from kinema.training.trainer import Report, Trainer, TrainerSettings
-from kinema.world.motion import simulate
-from kinema.world.render import render
-from kinema.world.sample import get_curriculum, sample_spec
-from kinema.world.spec import SceneSpec, SceneState
+from kinema.training.trainer import Report, Trainer
 
 PARTS = ("mask", "overlap", "near", "near_object")  # of the loss
 BEND = 2.0  # pixels, the most by which outlines are bent
@@ -38,47 +36,16 @@ class NetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SightSettings:
+class SightSettings(FrameSettings):
     """Section `sight` of a recipe."""
 
-    trainer: TrainerSettings
     net: NetSettings = field(default_factory=NetSettings)
-    full_share: float = 0.3  # share of batches from the curriculum "full", 0..1; the others are from "first"
-    frames: int = 2  # frames of each clip, one to three frames apart
-    shapes: tuple[tuple[int, int], ...] = ((128, 128),)  # rows and columns that are rendered, one for each batch
-    empty_share: float = 0.03  # share of clips without an object, 0..1
     bent_share: float = 0.5  # share of clips that are bent, 0..1
-    worse_share: float = 0.6  # share of clips made worse, 0..1
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 1.0))
 
     def __post_init__(self) -> None:
-        if set(self.weights) != set(PARTS):
-            raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {', '.join(PARTS)}")
-        for name in ("full_share", "empty_share", "bent_share", "worse_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
-        if not self.shapes or any(min(shape) < 8 for shape in self.shapes):
-            raise ValueError(f"shapes is {self.shapes}; use rows and columns of at least 8 pixels")
-
-
-def scenes(first: int, count: int, curriculum: str, shape: tuple[int, int], split: Any = "train") -> list[SceneSpec]:
-    """Scenes of `count` seeds from `first` on, composed for a picture of this shape (rows, columns)."""
-    part = replace(get_curriculum(curriculum), height=shape[0], width=shape[1])
-    return [sample_spec(seed, part, split) for seed in range(first, first + count)]
-
-
-def frames_of(state: SceneState, keep: Tensor) -> SceneState:
-    """The state of some frames of each clip, keep (B, K)."""
-    rows = torch.arange(len(keep), device=keep.device)[:, None]
-    moving = ("centre", "rotation", "size", "colour", "opacity", "pose", "intrinsics", "world_to_camera")
-    return replace(state, **{name: getattr(state, name)[rows, keep] for name in moving})
-
-
-def exposed(specs: list[SceneSpec], keep: Tensor, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Frames (B, K, H, W, 3) uint8, which pixels are of objects (B, K, H, W) bool, nearness in 1 / METRES."""
-    state, _ = simulate(specs)
-    drawn = render(frames_of(state, keep).to(device))
-    return {"frames": drawn.frames, "mask": drawn.mask > 0, "near": METRES / drawn.depth}  # 0 in the sky
+        super().__post_init__()
+        self.check_weights(self.weights, PARTS)
 
 
 class SightStage:
@@ -94,23 +61,8 @@ class SightStage:
         self.modules: Mapping[str, nn.Module] = {"sight": self.net}
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Some frames of clips of one curriculum and shape, with the truth about them; see `exposed`."""
-        s = self.settings
-        count = s.trainer.batch_size
-
-        def lot(share: float, *shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator) < share
-
-        curriculum = "full" if lot(s.full_share) else "first"
-        shape = s.shapes[int(torch.randint(len(s.shapes), (), generator=generator))]
-        specs = scenes(TRAIN_SEED + step * count, count, curriculum, shape)
-        empty = lot(s.empty_share, count).tolist()
-        specs = [replace(x, objects=(), events=()) if e else x for x, e in zip(specs, empty, strict=True)]
-        stride = int(torch.randint(1, 4, (), generator=generator))  # near in time: what is smeared comes from before
-        last = max(1, specs[0].num_frames - (s.frames - 1) * stride)
-        keep = torch.randint(last, (count, 1), generator=generator) + stride * torch.arange(s.frames)
-        keep = keep.clamp_max(specs[0].num_frames - 1)
-        return exposed(specs, keep, self.net.out.weight.device)
+        """Frames (B, K, H, W, 3) uint8, which pixels are of objects (B, K, H, W) bool, nearness in 1 / METRES."""
+        return _facts(self.settings.batch(step, generator, self.net.out.weight.device))
 
     def loss(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Weighted sum of the PARTS; the overlap and the error of nearness are logged."""
@@ -139,8 +91,7 @@ class SightStage:
         b, k, _, height, width = x.shape
         x = torch.cat([x, batch["mask"][:, :, None].float(), batch["near"][:, :, None]], 2)
         x = torch.unflatten(resized(x.flatten(0, 1), self.config.shape(height, width)), 0, (b, k))
-        flip = torch.rand(b, generator=generator, device=device) < 0.5
-        x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
+        x = mirrored(x, generator)
         bent = (torch.rand(b, generator=generator, device=device) < s.bent_share).nonzero().flatten()
         if len(bent):
             pixels = BEND * torch.rand(len(bent), 1, 1, 1, 1, generator=generator, device=device)
@@ -156,7 +107,7 @@ class SightStage:
         columns, device = [], self.net.out.weight.device
         for curriculum in ("first", "full"):
             specs = scenes(TEST_SEED - 10, 8, curriculum, (128, 128), "all")
-            batch = exposed(specs, torch.full((8, 1), 18), device)
+            batch = _facts(exposed(specs, torch.full((8, 1), 18), device))
             x, mask, near = self.prepare(batch, torch.Generator(device).manual_seed(0))
             logit, guess = self.net(x).float().unbind(1)
             planes = (logit.sigmoid(), mask, guess, near)
@@ -164,6 +115,11 @@ class SightStage:
             columns.append(torch.cat([x.float(), *grey], 3))  # (8, 3, H, 5W)
         pixels = torch.cat(columns, 3).clamp(0, 1).permute(0, 2, 3, 1).flatten(0, 1)
         Image.fromarray(np.ascontiguousarray((pixels * 255).round().byte().cpu().numpy())).save(path)
+
+
+def _facts(drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Frames of `training.frames` with what the sight is to see in them."""
+    return {"frames": drawn["frames"], "mask": drawn["thing"] > 0, "near": METRES * drawn["near"]}
 
 
 def card_of(stage: SightStage, clips: int, steps: int, hardware: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from kinema.training.export import write_model
 from kinema.training.networks import PIPELINES, build_network, build_scheduler
 from kinema.training.reading import learn_to_read
 from kinema.training.video_settings import SECTIONS, Place, VideoSettings
-from kinema.world.sample import Curriculum, get_curriculum, sample_spec
+from kinema.world.curricula import Curriculum, get_curriculum
+from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 
 Say = Callable[[str], None]

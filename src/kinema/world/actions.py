@@ -32,6 +32,7 @@ from kinema.world.spec import EventSpec
 from kinema.world.vocabulary import COLOURS
 
 Act = Callable[[Stage, Body, EventSpec, Span, EventSpec | None], None]
+SCALED = ("roll", "slide", "walk", "bounce", "jump", "fall", "spin", "grow", "shrink")  # may have another amount than 1
 
 
 def travelled(u: Array, ramp_out: bool) -> tuple[Array, float]:
@@ -50,7 +51,7 @@ def travelled(u: Array, ramp_out: bool) -> tuple[Array, float]:
 def travel(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
     """roll, slide, walk: a straight way; wheels and figures first turn into it."""
     direction = np.array(dyn.direction_vector(event.direction, stage.spec.camera.azimuth))
-    length = dyn.travel_distance(span.duration, event.direction)
+    length = event.amount * dyn.travel_distance(span.duration, event.direction)
     f, u, r0 = span.first, span.u, current(body.rotation, span.first)
     turn = needed_turn(body, event, r0, direction)
     if turn:
@@ -115,11 +116,13 @@ def flights(stage: Stage, body: Body, span: Span, event: EventSpec, hops: Sequen
 
 
 def bounce(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
-    flights(stage, body, span, event, dyn.bounce_flights(span.duration))
+    flights(stage, body, span, event, dyn.bounce_flights(span.duration, event.amount))
 
 
 def jump(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
-    speed = min(dyn.GRAVITY * span.duration / 2, math.sqrt(2 * dyn.GRAVITY * dyn.JUMP_HEIGHT))
+    longest = dyn.GRAVITY * span.duration / 2  # a higher one would not be over when the event is
+    usual = min(longest, math.sqrt(2 * dyn.GRAVITY * dyn.JUMP_HEIGHT))
+    speed = min(longest, math.sqrt(event.amount) * usual)
     flights(stage, body, span, event, [(speed, 2 * speed / dyn.GRAVITY)])
     if body.spec.kind == "figure":  # arms up while in the air
         body.pose[span.first :, :2] = (2.4 * np.clip(body.lift[span.first :] / 0.3, 0, 1))[:, None]
@@ -128,7 +131,7 @@ def jump(stage: Stage, body: Body, event: EventSpec, span: Span, following: Even
 def fall(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
     """Hangs in the air until its start, drops, and comes to rest in ever smaller hops."""
     f, size = span.first, float(body.size[0])
-    height = dyn.fall_height(size, span.duration)
+    height = event.amount * dyn.fall_height(size, span.duration)
     down = math.sqrt(2 * height / dyn.GRAVITY)
     speed = dyn.GRAVITY * down
     body.lift[:f] = height
@@ -152,8 +155,8 @@ def shifted(event: EventSpec, seconds: float) -> EventSpec:
 
 
 def spin(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
-    """Whole turns about the vertical axis."""
-    f, turns = span.first, max(1, round(dyn.SPIN_RATE * span.duration))
+    """Whole turns about the vertical axis, times its amount."""
+    f, turns = span.first, event.amount * max(1, round(dyn.SPIN_RATE * span.duration))
     way, _ = travelled(span.u, ramp_out=True)
     body.rotation[f:] = rotate((0.0, 0.0, 1.0), 2 * math.pi * turns * way) @ current(body.rotation, f)
 
@@ -161,7 +164,7 @@ def spin(stage: Stage, body: Body, event: EventSpec, span: Span, following: Even
 def resize(factor: float) -> Callable[..., None]:
     def act(stage: Stage, body: Body, event: EventSpec, span: Span, following: EventSpec | None) -> None:
         f = span.first
-        body.size[f:] = current(body.size, f) * factor**span.u
+        body.size[f:] = current(body.size, f) * (factor**event.amount) ** span.u
 
     return act
 

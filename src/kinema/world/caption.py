@@ -40,7 +40,8 @@ def caption(spec: SceneSpec, seed: int, style: Style = "short") -> str:
     """Describe a scene in English; the same scene, seed and style give the same words.
 
     "short" is one sentence (sometimes two) that always names kind, colour, ground and the events in order, and
-    mostly the sky and the camera. "dense" is a paragraph that names everything.
+    mostly the sky and the camera. "dense" is a paragraph that names everything. Of a camera with legs neither speaks:
+    there are no words for all that it does.
 
     Raises:
         ValueError: when the style is unknown.
@@ -71,6 +72,8 @@ def timed_caption(spec: SceneSpec) -> str:
     if not parts:
         return f"{noun_phrase(spec.objects[0], None, 'a')} {place}"
     parts[0] += f" {place}"
+    if spec.camera.legs:
+        return " | ".join(parts)
     third, _, where = ("stays", "", "still") if spec.camera.move == "still" else CAMERA_PHRASES[spec.camera.move][0]
     parts[-1] += f", the camera {third} {where}".rstrip()
     return " | ".join(parts)
@@ -123,9 +126,9 @@ def dense(spec: SceneSpec, rng: random.Random) -> str:
         lead = "" if len(spec.events) == 1 else ("first " if i == 0 else rng.choice(("then ", "after that ", "next ")))
         sentences.append(f"{lead}{who} {verb(spec, event, rng)}")
         previous = event.subject
-    if spec.camera.move == "still":
+    if spec.camera.move == "still" and not spec.camera.legs:
         sentences.append(rng.choice(STILL_PHRASES))
-    else:
+    elif not spec.camera.legs:
         third, _, where = rng.choice(CAMERA_PHRASES[spec.camera.move])
         sentences.append(f"the camera {rng.choice(('', 'slowly '))}{third} {where}".strip())
     return ". ".join(sentences)
@@ -193,6 +196,8 @@ def relation_phrase(spec: SceneSpec, rng: random.Random) -> str:
 def with_camera(spec: SceneSpec, rng: random.Random, text: str) -> str:
     """Adds the camera before or after the sentence, or leaves it out."""
     move = spec.camera.move
+    if spec.camera.legs:
+        return text
     if move == "still":
         if rng.random() >= NAME_STILL:
             return text

@@ -65,15 +65,16 @@ def fall_height(half_extent: float, duration: float) -> float:
     return min(FALL_TOP - 0.75 * half_extent, 0.5 * GRAVITY * (0.95 * duration) ** 2)
 
 
-def bounce_flights(duration: float) -> list[tuple[float, float]]:
+def bounce_flights(duration: float, amount: float = 1.0) -> list[tuple[float, float]]:
     """Take-off speed (m/s) and flight time (s) of each hop of a bounce that ends when its event ends.
 
     n hops with speeds v, e v, e^2 v ... last 2 v / g * (1 - e^n) / (1 - e); n is the smallest number from 2 on
-    that keeps the first hop within BOUNCE_HEIGHT.
+    that keeps the first hop within `amount` times BOUNCE_HEIGHT.
     """
+    highest = amount * BOUNCE_HEIGHT
     for n in range(2, 100):
         speed = duration * GRAVITY / 2 * (1 - RESTITUTION) / (1 - RESTITUTION**n)
-        if speed**2 / (2 * GRAVITY) <= BOUNCE_HEIGHT or RESTITUTION**n < 0.01:
+        if speed**2 / (2 * GRAVITY) <= highest or RESTITUTION**n < 0.01:
             break
-    speed = min(speed, math.sqrt(2 * GRAVITY * BOUNCE_HEIGHT))
+    speed = min(speed, math.sqrt(2 * GRAVITY * highest))
     return [(speed * RESTITUTION**k, 2 * speed * RESTITUTION**k / GRAVITY) for k in range(n)]

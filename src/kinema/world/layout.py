@@ -6,9 +6,11 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
-from kinema.world.cameras import DOLLY, FOCAL, LOOK_AT, ORBIT, PAN, RISE, TILT, ZOOM
+from kinema.core.camera import DOLLY, FOCAL, LOOK_AT, ORBIT, PAN, RISE, TILT, ZOOM
+from kinema.world.cameras import path_of
 from kinema.world.dynamics import (
     GROW,
     SHRINK,
@@ -21,6 +23,7 @@ from kinema.world.vocabulary import SIZES
 GAP = 0.2  # metres that are kept between the surfaces of two objects
 NEAR, FAR = -1.9, 2.4  # how near to and far from the camera objects may go, metres along the view
 TAN_HALF_FOV = 0.3  # a little inside the field of view of the cameras
+LOOKS = 24  # equal parts of the clip between which a camera with legs is asked what it sees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +46,38 @@ class Layout:
         c, s = math.cos(self.azimuth), math.sin(self.azimuth)
         return round(right * c - depth * s, 4), round(right * s + depth * c, 4)
 
+    def kept(self, right: float, depth: float, radius: float, span: tuple[float, float]) -> float:
+        """The smallest margin of a ball that rests from one time to another.
+
+        A named move goes one way, so its ends tell; a camera with legs is followed all the way.
+        """
+        if not self.camera.legs:
+            return min(self.margin(right, depth, radius, time) for time in span)
+        first, last = (time / self.duration * LOOKS if self.duration else 0.0 for time in span)
+        looks = self.looks[math.floor(first) : math.ceil(last) + 1]
+        return min(self.seen(right, depth, radius, *look) for look in looks)
+
+    @cached_property
+    def looks(self) -> list[tuple[float, list[list[float]]]]:
+        """Focal length over the frame height and pose of the camera at `LOOKS` + 1 even times."""
+        zoomed, poses = path_of(self.camera, LOOKS + 1)
+        return list(zip((FOCAL * zoomed).tolist(), poses.tolist(), strict=True))
+
+    def seen(self, right: float, depth: float, radius: float, focal: float, pose: list[list[float]]) -> float:
+        """As `margin`, for an exact pose."""
+        point = (*self.to_world(right, depth), radius, 1.0)
+        across, down, level = (sum(a * b for a, b in zip(row, point, strict=True)) for row in pose[:3])
+        if level <= 0.5:
+            return -1.0
+        return min(
+            0.5 * self.aspect - focal * (abs(across) + radius / 3) / level,
+            0.5 - focal * (abs(down) + radius / 3) / level,
+        )
+
     def margin(self, right: float, depth: float, radius: float, time: float) -> float:
         """How far inside the picture a resting ball is at a time, over the picture height; negative: outside.
 
-        The same camera as `cameras.camera_path`, without its soft onset. A third of the ball may be cut off.
+        The same camera as `cameras.camera_path`, without soft onset and legs. A third of the ball may be cut off.
         """
         camera = self.camera
         word, _, side = camera.move.partition(" ")
@@ -90,13 +121,13 @@ def sweep(index: int, thing: ObjectSpec, events: Sequence[EventSpec], duration: 
             continue
         if event.direction:
             stops = any(e.action == "stop" and e.subject == index for e in events[i + 1 : i + 2])
-            length = travel_distance(event.end - event.start, event.direction) * (1.6 if stops else 1.0)
+            length = event.amount * travel_distance(event.end - event.start, event.direction) * (1.6 if stops else 1.0)
             dx, dy = direction_vector(event.direction, 0.0)
             x, y = x + dx * length, y + dy * length
             times.append((since, event.start))
             points.append((x, y))
             since = event.end
-        scale *= {"grow": GROW, "shrink": SHRINK}.get(event.action, 1.0)
+        scale *= {"grow": GROW, "shrink": SHRINK}.get(event.action, 1.0) ** event.amount
         largest = max(largest, scale)
     times.append((since, duration))
     high = any(e.action == "fall" and e.subject == index for e in events)
@@ -147,10 +178,10 @@ def place_one(
             first = last = (first + last) / 2
         y = rng.uniform(first, last)
         middle = -(low_x + high_x) / 2
-        width = 0.5 if alone else 1.8
+        width = 0.5 if alone and not layout.camera.legs else 1.8
         x = middle + rng.uniform(-width, width)
         moved = [(x + px, y + py) for px, py in path]
-        margin = min(layout.margin(*at, radius, t) for at, span in zip(moved, times, strict=True) for t in span)
+        margin = min(layout.kept(*at, radius, span) for at, span in zip(moved, times, strict=True))
         if margin > best_margin and all(apart(moved, radius, o, sweeps[j].radius) for j, o in placed.items()):
             best, best_margin = moved, margin
             if margin >= 0:

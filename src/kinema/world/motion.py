@@ -12,13 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from kinema.world.actions import ACTIONS
+from kinema.world.actions import ACTIONS, SCALED
 from kinema.world.bodies import Contact, Span, Stage, make_body
 from kinema.world.spec import EventSpec, SceneSpec, SceneState
 from kinema.world.textures import texture_of
 from kinema.world.vocabulary import COLOURS, GROUNDS, KINDS, MATERIALS, SKIES
 
 __all__ = ["Contact", "simulate"]
+
+MOST = 4.0  # largest amount of an event, times its usual size
 
 
 def simulate(specs: list[SceneSpec]) -> tuple[SceneState, list[list[Contact]]]:
@@ -65,6 +67,8 @@ def check_event(stage: Stage, event: EventSpec) -> None:
         raise ValueError(f"action is {event.action!r}; use one of {', '.join(ACTIONS)}")
     if event.end <= event.start or event.start < 0:
         raise ValueError(f"{name} lasts from {event.start} to {event.end} s; use 0 <= start < end")
+    if not 0 <= event.amount <= MOST or (event.amount != 1 and event.action not in SCALED):
+        raise ValueError(f"{name} has amount {event.amount}; use 0 to {MOST:g} for {', '.join(SCALED)}, else 1")
     if not 0 <= event.subject < count:
         raise ValueError(f"{name} has subject {event.subject}; use 0 to {count - 1}")
     body = stage.bodies[event.subject]

@@ -1,7 +1,7 @@
 """From a seed to a scene: which objects stand where, what happens to them, how the camera moves.
 
-A `Curriculum` says which part of the world may be drawn; `sample_spec` draws one scene from it. Everything
-comes from one `random.Random(seed)`, whose stream Python keeps stable, so a seed means the same scene on any
+A `Curriculum` (`world/curricula.py`) says which part of the world may be drawn; `sample_spec` draws one scene from it.
+Everything comes from one `random.Random(seed)`, whose stream Python keeps stable, so a seed means the same scene on any
 machine.
 """
 
@@ -10,30 +10,26 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from typing import Literal, TypeVar
 
+from kinema.core.camera import LOWEST_EYE, RISE, CameraLeg
+from kinema.world.curricula import PRIMITIVES, Curriculum, get_curriculum
 from kinema.world.layout import Layout, place
 from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
 from kinema.world.textures import DRAWINGS
 from kinema.world.vocabulary import (
-    ACTIONS,
-    CAMERAS,
     COLOURS,
     DIRECTED,
     DIRECTIONS,
     GROUNDS,
     KINDS,
-    MATERIALS,
-    SIZES,
-    SKIES,
 )
 
 Split = Literal["train", "held_out", "all"]
 T = TypeVar("T")
 
-PRIMITIVES = ("ball", "cube", "cylinder", "cone", "ring")
-ROLLERS = ("ball", "cylinder", "ring")
 # Round about the vertical axis: turning them shows only when they carry a pattern.
 ROUND = ("ball", "cylinder", "cone")
 FLAT = ("picture", "letter")
@@ -44,79 +40,10 @@ LETTERS = "ABCDEFGHJKLMNPRSTUVXYZ"
 JUMP_SECONDS = (1.1, 1.35)
 FALL_SECONDS = (1.5, 2.1)
 MIN_EVENT_SECONDS = 0.5
+LEG_AMOUNT = (0.3, 1.4)  # sizes of camera legs, times the usual size
 # How often an action is drawn, 1 unless given: directed ones count for their directions, and what needs two objects
 # and much room is drawn more often because it often does not fit.
 WEIGHTS = {"roll": 2.5, "slide": 2.5, "walk": 2.5, "stop": 3.0, "circle": 4.0, "push": 6.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curriculum:
-    """The part of the world that scenes are drawn from."""
-
-    kinds: tuple[str, ...] = PRIMITIVES
-    colours: tuple[str, ...] = tuple(COLOURS)
-    materials: tuple[str, ...] = ("matte",)
-    sizes: tuple[str, ...] = tuple(SIZES)
-    grounds: tuple[str, ...] = GROUNDS
-    skies: tuple[str, ...] = SKIES
-    actions: tuple[str, ...] = ("roll", "slide", "bounce", "jump", "grow", "shrink", "fall")
-    rollers: tuple[str, ...] = ROLLERS  # kinds that roll; the others slide
-    cameras: tuple[str, ...] = CAMERAS
-    still_probability: float = 0.4  # share of clips whose camera does not move, 0..1
-    object_weights: tuple[float, ...] = (1.0,)  # weights of 1, 2, 3 ... objects
-    event_weights: tuple[float, ...] = (0.65, 0.35)  # weights of 1, 2, 3 ... events in a row
-    num_frames: int = 25
-    height: int = 128  # pixels
-    width: int = 128  # pixels
-    fps: float = 8.0
-
-    def __post_init__(self) -> None:
-        tables = {
-            "kinds": (self.kinds, KINDS),
-            "colours": (self.colours, tuple(COLOURS)),
-            "materials": (self.materials, MATERIALS),
-            "sizes": (self.sizes, tuple(SIZES)),
-            "grounds": (self.grounds, GROUNDS),
-            "skies": (self.skies, SKIES),
-            "actions": (self.actions, ACTIONS),
-            "cameras": (self.cameras, CAMERAS),
-        }
-        for name, (words, known) in tables.items():
-            unknown = [word for word in words if word not in known]
-            if unknown or not words:
-                raise ValueError(f"{name} has {unknown or 'nothing'}; use some of {', '.join(known)}")
-        if self.num_frames < 1 or self.fps <= 0 or min(self.height, self.width) < 8:
-            raise ValueError(
-                f"num_frames {self.num_frames}, fps {self.fps}, size {self.height}x{self.width}: "
-                "use at least 1 frame, a positive fps and at least 8 pixels a side"
-            )
-
-    @property
-    def max_objects(self) -> int:
-        return len(self.object_weights)
-
-    @property
-    def duration(self) -> float:
-        """Time of the last frame, seconds."""
-        return (self.num_frames - 1) / self.fps
-
-
-FIRST = Curriculum(
-    rollers=("ball", "ring"),  # a rolling cylinder seen from its end is a disc, and easily taken for a ball
-    # A dolly looks much like a zoom, a rise like a tilt: they wait for a longer training.
-    cameras=tuple(move for move in CAMERAS if move.split()[0] not in ("dolly", "rise")),
-)
-CURRICULA: dict[str, Curriculum] = {
-    "first": FIRST,
-    "pairs": replace(FIRST, object_weights=(0.7, 0.3)),
-    "full": Curriculum(
-        kinds=KINDS,
-        materials=MATERIALS,
-        actions=ACTIONS,
-        object_weights=(0.5, 0.35, 0.15),
-        event_weights=(0.45, 0.35, 0.13, 0.07),
-    ),
-}
 
 
 def is_held_out(kind: str, colour: str, ground: str) -> bool:
@@ -146,10 +73,14 @@ def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split 
     rng = random.Random(seed)
     ground, sky = pick(rng, cur.grounds), pick(rng, cur.skies)
     camera = sample_camera(rng, cur)
+    may_be_static = bool(camera.legs) or (cur.static_probability > 0 and not cur.leg_weights)
+    static = may_be_static and rng.random() < cur.static_probability
     count = 1 + weighted(rng, cur.object_weights)
     for attempt in range(200):
+        if camera.legs and attempt:  # what lost the objects from sight
+            camera = replace(camera, legs=draw_legs(rng, cur, camera.height))
         objects = [draw_object(rng, cur, ground, split, first=i == 0) for i in range(count)]
-        events = draw_events(rng, cur, objects, ground, split)
+        events = [] if static else draw_events(rng, cur, objects, ground, split)
         objects = fit_words(rng, cur, objects, events)
         camera = calm(camera, events)
         layout = Layout(camera=camera, aspect=cur.width / cur.height, duration=cur.duration)
@@ -160,7 +91,7 @@ def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split 
             return SceneSpec(
                 seed=seed,
                 objects=tuple(placed),
-                events=tuple(events),
+                events=tuple(draw_amounts(rng, cur, events)),
                 camera=camera,
                 ground=ground,
                 sky=sky,
@@ -173,25 +104,36 @@ def sample_spec(seed: int, curriculum: Curriculum | str = "first", split: Split 
     raise ValueError(f"no scene of seed {seed} fits into the picture; use fewer objects or events")
 
 
-def get_curriculum(curriculum: Curriculum | str) -> Curriculum:
-    """A curriculum by name, or the one given."""
-    if isinstance(curriculum, Curriculum):
-        return curriculum
-    if curriculum not in CURRICULA:
-        raise ValueError(f"curriculum is {curriculum!r}; use one of {', '.join(CURRICULA)}")
-    return CURRICULA[curriculum]
-
-
 def sample_camera(rng: random.Random, cur: Curriculum) -> CameraSpec:
     moving = [move for move in cur.cameras if move != "still"]
     still = "still" in cur.cameras and (not moving or rng.random() < cur.still_probability)
-    return CameraSpec(
-        move="still" if still else pick(rng, moving),
+    camera = CameraSpec(
+        move="still" if still or cur.leg_weights else pick(rng, moving),
         distance=round(rng.uniform(6.0, 7.5), 3),
         height=round(rng.uniform(1.6, 2.6), 3),
         azimuth=round(rng.uniform(-0.3, 0.3), 3) if cur.max_objects > 1 else 0.0,
         amount=round(rng.uniform(0.85, 1.15), 3),
     )
+    return camera if still or not cur.leg_weights else replace(camera, legs=draw_legs(rng, cur, camera.height))
+
+
+def draw_legs(rng: random.Random, cur: Curriculum, height: float) -> tuple[CameraLeg, ...]:
+    """Different moves of a camera that starts at this height: all at once, or one after the other."""
+    moves: dict[str, str] = {}  # word -> the move that stands for both its sides
+    for move in cur.cameras:
+        if move != "still":
+            moves.setdefault(move.split()[0], move)
+    chosen = rng.sample(list(moves), min(1 + weighted(rng, cur.leg_weights), len(moves)))
+    count, at_once = len(chosen), rng.random() < 0.5
+    cuts = [0.0, *(round((i + rng.uniform(-0.2, 0.2)) / count, 3) for i in range(1, count)), 1.0]
+    legs = []
+    for i, word in enumerate(chosen):
+        amount = round(rng.choice((-1, 1)) * rng.uniform(*LEG_AMOUNT), 3)
+        if word == "rise":  # down to the lowest eye and no further, so that the path stays smooth
+            amount = max(amount, round((LOWEST_EYE - height) / RISE, 3))
+        start, end = (0.0, 1.0) if at_once else (cuts[i], cuts[i + 1])
+        legs.append(CameraLeg(move=moves[word], amount=amount, start=start, end=end))
+    return tuple(legs)
 
 
 def calm(camera: CameraSpec, events: Sequence[EventSpec]) -> CameraSpec:
@@ -290,17 +232,28 @@ def draw_events(
                 action=action, start=0.0, end=1.0, subject=subject, direction=direction, target=target, colour=colour
             )
         )
-    spans = split_time(rng, cur.duration, [plan.action for plan in plans])
-    return [replace(plan, start=start, end=end) for plan, (start, end) in zip(plans, spans, strict=True)]
+    spans = split_time(rng, cur.duration, [plan.action for plan in plans], cur.uneven)
+    most = cur.amounts[1]  # there must be room for it: where a thing stands then does not tell how far it goes
+    return [replace(plan, start=start, end=end, amount=most) for plan, (start, end) in zip(plans, spans, strict=True)]
 
 
-def split_time(rng: random.Random, duration: float, actions: Sequence[str]) -> list[tuple[float, float]]:
-    """Exact start and end of each event: equal shares of the clip with small random margins between them."""
-    share = duration / max(len(actions), 1)
+def draw_amounts(rng: random.Random, cur: Curriculum, events: Sequence[EventSpec]) -> list[EventSpec]:
+    """The events of a scene in which there is room for all of them at their most, each with an amount of its own."""
+    if cur.amounts[0] == cur.amounts[1]:
+        return list(events)
+    return [replace(event, amount=round(rng.uniform(*cur.amounts), 3)) for event in events]
+
+
+def split_time(
+    rng: random.Random, duration: float, actions: Sequence[str], uneven: float = 1.0
+) -> list[tuple[float, float]]:
+    """Exact start and end of each event: shares of the clip with small random margins between them."""
+    edges = share_time(rng, duration, len(actions), uneven)
     spans = []
     for i, action in enumerate(actions):
-        start = i * share + rng.uniform(0.0, 0.05) * share
-        end = (i + 1) * share - rng.uniform(0.0, 0.05) * share
+        share = edges[i + 1] - edges[i] if uneven > 1 else duration / len(actions)
+        start = edges[i] + rng.uniform(0.0, 0.05) * share
+        end = edges[i + 1] - rng.uniform(0.0, 0.05) * share
         natural = {"jump": JUMP_SECONDS, "fall": FALL_SECONDS}.get(action)
         if natural is not None:
             length = min(rng.uniform(*natural), end - start)
@@ -309,11 +262,21 @@ def split_time(rng: random.Random, duration: float, actions: Sequence[str]) -> l
             start += room * rng.random() * (0.15 if action == "fall" else 1.0)
             end = start + length
         if i + 1 < len(actions) and actions[i + 1] == "stop":
-            end = (i + 1) * share
+            end = edges[i + 1]
         if action == "stop":
-            start = i * share
+            start = edges[i]
         spans.append((round(start, 3), round(end, 3)))
     return spans
+
+
+def share_time(rng: random.Random, duration: float, count: int, uneven: float = 1.0) -> list[float]:
+    """Where the shares of `count` events begin, and the end; the longest has at most `uneven` times the shortest."""
+    for _ in range(100 if uneven > 1 else 0):
+        weights = [uneven ** rng.betavariate(0.5, 0.5) for _ in range(count)]  # short and long more than between
+        edges = [0.0, *(duration * sum(weights[: i + 1]) / sum(weights) for i in range(count))]
+        if min((b - a for a, b in pairwise(edges)), default=0.0) >= MIN_EVENT_SECONDS:
+            return edges
+    return [i * (duration / max(count, 1)) for i in range(count + 1)]
 
 
 def fit_words(

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinema.core.camera import CameraLeg
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectSpec:
@@ -39,6 +41,7 @@ class EventSpec:
     direction: str = ""  # one of vocabulary.DIRECTIONS for a directed action, else empty
     target: int | None = None  # index of the other object of "circle" and "push"
     colour: str = ""  # the new colour of "change colour"
+    amount: float = 1.0  # how far or high it goes, times its usual way; of the actions in actions.SCALED
 
     @property
     def label(self) -> str:
@@ -48,13 +51,14 @@ class EventSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSpec:
-    """How the camera stands and moves over the whole clip."""
+    """How the camera stands, its move over the whole clip, and those in parts of it."""
 
     move: str = "still"  # one of vocabulary.CAMERAS
     distance: float = 6.5  # metres from the point looked at
     height: float = 2.2  # metres above the ground
     azimuth: float = 0.0  # radians about z; 0 looks along +y
     amount: float = 1.0  # size of the move, times its usual size
+    legs: tuple[CameraLeg, ...] = ()  # more moves, each in its part of the clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,9 @@ class SceneSpec:
     def from_dict(cls, data: dict[str, Any]) -> SceneSpec:
         objects = tuple(ObjectSpec(**{**o, "position": tuple(o["position"])}) for o in data["objects"])
         events = tuple(EventSpec(**e) for e in data["events"])
-        return cls(**{**data, "objects": objects, "events": events, "camera": CameraSpec(**data["camera"])})
+        legs = tuple(CameraLeg(**leg) for leg in data["camera"].get("legs", ()))
+        camera = CameraSpec(**{**data["camera"], "legs": legs})
+        return cls(**{**data, "objects": objects, "events": events, "camera": camera})
 
 
 @dataclass

@@ -39,6 +39,7 @@ class Case:
     reference: np.ndarray | None = None  # (T, H, W, 3) uint8, for metrics that compare with a given clip
     spec: SceneSpec | None = None  # the scene that the text describes, where it is known
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # technique -> more fields: a clip, ...
+    texts: Mapping[str, str] = field(default_factory=dict)  # arm -> a prompt of its own; it is judged by `text`
 
 
 Own = Callable[["Backbone", Case, int, int | None], Numbers]  # of a model, a case, its seed and steps

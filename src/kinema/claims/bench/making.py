@@ -33,7 +33,8 @@ def make(
         return None, {**clock.costs, "memory": memory(), **numbers}
     request = Request(
         **{
-            **dict(prompt=case.text, seed=seed, num_inference_steps=steps, model=backbone.name),
+            **dict(prompt=case.texts.get(arm.name, case.text), seed=seed),
+            **dict(num_inference_steps=steps, model=backbone.name),
             **claim.request,
             **case.request,
             **arm.request,

@@ -17,7 +17,8 @@ from kinema.claims.bench.making import in_turn, make, measured, steps_for_equal_
 from kinema.claims.bench.verdict import Row, summary
 from kinema.core.errors import KinemaError
 from kinema.files import reason, write_text
-from kinema.recipe import hash_weights
+from kinema.recipe import hash_folder, hash_weights
+from kinema.request import Part
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -95,6 +96,11 @@ def setting(claim: Claim, backbone: Backbone, seed: int, steps: int, quick: bool
         "arms": arms,
         "measures": sorted({comparison.label for comparison in claim.comparisons}),
     }
+    parts = [Part.parse(text) for arm in claim.arms for text in arm.techniques]
+    folders = {part.name: backbone.folder.path / "adapters" / part.name for part in parts}
+    trained = {name: hash_folder(folder) for name, folder in folders.items() if folder.is_dir()}
+    if trained:
+        told["adapters"] = trained
     found: dict[str, Any] = json.loads(json.dumps(told, default=str))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 from kinema.claims.bench.claim import COSTS, Arm, Case, Claim, Comparison, Numbers, Own
 from kinema.claims.bench.scenes import drawn
 from kinema.world.caption import caption
-from kinema.world.sample import CURRICULA
+from kinema.world.curricula import CURRICULA
 from kinema.world.spec import SceneSpec
 from kinema.world.vocabulary import DIRECTED, DIRECTIONS
 

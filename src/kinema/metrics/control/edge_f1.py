@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.layers.edges import edges
 from kinema.metrics.metric import metric
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing, same_size
-
-LOW, HIGH = 40, 120  # Canny's thresholds, grey levels of the 3x3 Sobel gradient
-
-
-def edges(frames: np.ndarray) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 -> (T, H, W) bool, Canny edges of the grey picture."""
-    cv2 = opencv()
-    return np.stack([cv2.Canny(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), LOW, HIGH) > 0 for f in frames])
 
 
 def f1(found: np.ndarray, true: np.ndarray) -> float:

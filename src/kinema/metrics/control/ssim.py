@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.metric import metric
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing, same_size
 
 WINDOW, SIGMA = 11, 1.5  # pixels, side and width of the Gaussian window; smaller pictures are continued by their edge

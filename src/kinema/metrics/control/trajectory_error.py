@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from kinema.core.errors import KinemaError
+from kinema.core.optional import library
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.metric import metric
 from kinema.metrics.objects import objects
-from kinema.metrics.optional import library
 from kinema.metrics.viewing import Viewing, same_length
 
 LOST = 1.0  # distance, shares of the picture, that an object counts which is not there at all

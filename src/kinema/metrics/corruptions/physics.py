@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.corruptions.corruption import corruption
 from kinema.metrics.extractors.extractor import load_extractor
 from kinema.metrics.objects import SURE
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 RIM = 2  # pixels around an object that go with it when it is cut out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.corruptions.corruption import corruption
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.corruptions.corruption import corruption
 from kinema.metrics.corruptions.motion import shuffle
 from kinema.metrics.corruptions.picture import blur
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.corruptions.corruption import corruption
 from kinema.metrics.corruptions.picture import to_bytes
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 CHUNK = 8  # frames from seam to seam

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.corruptions.corruption import corruption
 from kinema.metrics.corruptions.picture import to_bytes
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 

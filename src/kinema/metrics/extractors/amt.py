@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Extractor, Unreachable, extractor
-from kinema.metrics.extractors.pixels import device
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.layers.pixels import device
+from kinema.metrics.extractors.extractor import Extractor, extractor
 from kinema.metrics.extractors.torchscript import program
 
 STEP = 16  # both sides become a multiple of so many pixels

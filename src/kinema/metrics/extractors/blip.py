@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kinema.layers.hub import Source
+from kinema.layers.pixels import CHUNK
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import CHUNK
 
 LONGEST = 30  # tokens of a caption
 

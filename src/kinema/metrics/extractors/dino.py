@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from kinema.layers.hub import Source
+from kinema.layers.pixels import by_chunks
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import by_chunks
 
 KINDS = {
     "vit": "ViTModel",

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
+from kinema.layers.pixels import by_chunks, device, resized
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.pixels import by_chunks, device, resized
 
 CHUNK = 4  # frames in one pass: twice as fast on a CPU as 16, whose maps do not fit into its cache
 EMBEDDED = Path(__file__).parents[2] / "weights" / "efficientnet"

@@ -37,10 +37,6 @@ class Box:
     score: float
 
 
-class Unreachable(KinemaError):
-    """The weights are neither on this machine nor to be fetched."""
-
-
 class Extractor(ABC):
     """Features of clips. A subclass overrides what it can give and names it in `gives`.
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from kinema.core.errors import KinemaError
+from kinema.core.optional import opencv
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.optional import opencv
 
 
 @extractor("farneback", gives=("flow",))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinema.layers.pixels import device, first, resized
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.pixels import device, first, resized
 from kinema.metrics.extractors.torchscript import on_hub, program
 
 FILE = "i3d_torchscript.pt"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinema.layers.pixels import by_chunks, device, log_mean
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.pixels import by_chunks, device, log_mean
 from kinema.metrics.extractors.torchscript import on_web, program
 
 FILE = "inception-2015-12-05.pt"

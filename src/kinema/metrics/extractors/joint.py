@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinema.layers.hub import Source
+from kinema.layers.pixels import by_chunks, device
 from kinema.metrics.extractors.extractor import Extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import by_chunks, device
 
 
 class Joint(Extractor):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
+from kinema.layers.hub import Source
+from kinema.layers.pixels import by_chunks, device
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import by_chunks, device
 from kinema.metrics.extractors.tensors import tensors
 
 BEST = 10.0  # of the scale

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Extractor, Unreachable, extractor
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.metrics.extractors.extractor import Extractor, extractor
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of red, green and blue in -1..1
 # AlexNet: name of the weights, stride and padding of each convolution; and whether a 3x3 pool of stride 2 is before it

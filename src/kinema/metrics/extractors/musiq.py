@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Extractor, Unreachable, extractor
-from kinema.metrics.extractors.pixels import device
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.layers.pixels import device
+from kinema.metrics.extractors.extractor import Extractor, extractor
 from kinema.metrics.extractors.tensors import tensors
 
 PATCH = 32  # pixels

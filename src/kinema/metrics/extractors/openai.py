@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Extractor, Unreachable, extractor
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.metrics.extractors.extractor import Extractor, extractor
 from kinema.metrics.questions import Question, shown_frames, spoken
 
 ASKED = "Answer with one word, yes or no."

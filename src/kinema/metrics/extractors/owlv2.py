@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from kinema.layers.hub import Source
+from kinema.layers.pixels import device
 from kinema.metrics.extractors.extractor import Box, Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import device
 
 SURE = 0.2  # least sigmoid that counts as found; ours, the model's page takes 0.1
 WORDS = 16  # tokens of a phrase that the model was trained with

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Extractor, Unreachable, extractor
-from kinema.metrics.optional import library
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.core.optional import library
+from kinema.metrics.extractors.extractor import Extractor, extractor
 
 LEAST = 128  # pixels a side: its coarsest map needs 2 cells of 64
 UPDATES = 20  # as often as VBench lets it improve its guess

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.hub import fetch, local
+from kinema.layers.hub import fetch, local
 
 
 def file_of(name: str, model: str, filename: str) -> Path:

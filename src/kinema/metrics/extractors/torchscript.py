@@ -15,8 +15,8 @@ import torch
 
 from kinema.core.errors import KinemaError
 from kinema.files import reason, sha256
-from kinema.metrics.extractors.hub import fetch, line, local, unreachable
-from kinema.metrics.extractors.pixels import device
+from kinema.layers.hub import fetch, line, local, unreachable
+from kinema.layers.pixels import device
 
 
 def program(name: str, model: str, file: str, known: Callable[[], Path] | None, digest: str) -> Any:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
+from kinema.core.optional import library
+from kinema.layers.pixels import device
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.pixels import device
 from kinema.metrics.extractors.tensors import file_of, tensors
-from kinema.metrics.optional import library
 
 HEAD = 64  # numbers of an attention head
 MERGES = 49152 - 256 - 2  # of CLIP's list that are used

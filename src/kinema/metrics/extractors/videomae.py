@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinema.layers.hub import Source
+from kinema.layers.pixels import spread
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import spread
 
 
 @extractor("videomae", gives=("clip", "logits"), usual="MCG-NJU/videomae-base-finetuned-kinetics")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
+from kinema.layers.hub import Source
+from kinema.layers.pixels import device
 from kinema.metrics.extractors.extractor import Extractor, extractor
-from kinema.metrics.extractors.hub import Source
-from kinema.metrics.extractors.pixels import device
 from kinema.metrics.questions import Question, shown_frames, spoken
 
 ASKED = "Answer with Yes or No."

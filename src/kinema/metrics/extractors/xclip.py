@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kinema.layers.pixels import spread
 from kinema.metrics.extractors.extractor import extractor
 from kinema.metrics.extractors.joint import Joint
-from kinema.metrics.extractors.pixels import spread
 
 
 @extractor("xclip", gives=("clip", "text"), usual="microsoft/xclip-base-patch32")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.extractors.extractor import Extractor
 from kinema.metrics.flow import flow, occlusion
 from kinema.metrics.metric import metric
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 POINTS = 48  # along the longer side, most that the fit looks at

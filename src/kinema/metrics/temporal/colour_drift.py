@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kinema.core.optional import opencv
 from kinema.metrics.ends import ends
 from kinema.metrics.metric import metric
-from kinema.metrics.optional import opencv
 from kinema.metrics.viewing import Viewing
 
 

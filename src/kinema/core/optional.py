@@ -1,4 +1,4 @@
-"""Libraries that only some metrics need: `pip install 'kinema[eval]'`."""
+"""Libraries that only some parts need: `pip install 'kinema[eval]'`."""
 
 from __future__ import annotations
 

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kinema.core.errors import KinemaError
-from kinema.metrics.extractors.extractor import Unreachable
-from kinema.metrics.extractors.pixels import device
-from kinema.metrics.optional import library
+from kinema.core.errors import KinemaError, Unreachable
+from kinema.core.optional import library
+from kinema.layers.pixels import device
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

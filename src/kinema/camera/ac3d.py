@@ -1,0 +1,50 @@
+"""Follow a camera path by a thin branch beside the first blocks, early in the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from kinema.camera.steered import CameraAdapter
+from kinema.core.adapter import AdapterNetwork, ModelFace
+from kinema.core.features import Inside
+from kinema.core.registry import technique
+from kinema.layers.beside import Branch, BranchNetwork
+
+
+class AC3DNetwork(BranchNetwork):
+    """A branch that sees rays, beside the first third of the blocks unless told otherwise."""
+
+    def __init__(self, face: ModelFace, blocks: Sequence[int], width: int = 64, heads: int = 4) -> None:
+        super().__init__(face, blocks, 6 * face.frames_per_latent, width, heads)
+
+    @classmethod
+    def sizes(cls, face: ModelFace) -> dict[str, Any]:
+        return {"blocks": list(face.widths)[: max(1, round(len(face.widths) / 3))]}
+
+    def begin(self, inside: Inside, given: Mapping[str, Tensor]) -> Branch:
+        return self.begun(inside, given["rays"])
+
+
+@technique("ac3d", paper="arXiv:2411.18673", base="an 11.5B video DiT; code on CogVideoX", neutral=dict(weight=0.0))
+@dataclass(frozen=True, kw_only=True)
+class AC3D(CameraAdapter):
+    """h_i + W_i c_i behind the first blocks, where c is a thin DiT that sees the noisy latents and the rays.
+
+    Paper: "AC3D: Analyzing and Improving 3D Camera Control in Video Diffusion Transformers", 2024, arXiv:2411.18673.
+    The base is frozen and the branch reads no text; it is trained on, and acts in, the noise levels where the camera
+    is decided, on clips of moving cameras and of still ones in front of moving things.
+    Departures: the branch is as thin as the base is small; it sees the base's tokens through a linear layer and not
+    through cross-attention; rays of the frames of a latent frame are channels of its cells, where the paper has a
+    causal convolution over time. `noise_range` is the range of noise levels of the training, which is the first 40% of
+    the steps only where these are evenly spaced. Its guidance, (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), is
+    `guidance` = 1 + w_c beside guidance_scale = 1 + w_y.
+    Shapes: rays (B, 6 k, T, H, W), k frames of a latent frame; features (B', L, D).
+    Raises: KinemaError at start, for a camera that cannot be read, or without weights for the model.
+    """
+
+    network: ClassVar[type[AdapterNetwork]] = AC3DNetwork
+    noise_range: tuple[float, float] = (1.0, 0.6)

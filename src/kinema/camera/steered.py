@@ -1,0 +1,82 @@
+"""What adapters that steer the camera share: a path becomes rays, one for each latent cell and frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kinema.core.adapter import Adapter, comes_with
+from kinema.core.camera import is_poses
+from kinema.core.errors import KinemaError
+from kinema.layers.pluecker import pluecker
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
+    from kinema.core.run import Run
+
+ADAPTERS = ("ac3d", "vd3d")  # that follow a camera, the better one first
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraAdapter(Adapter):
+    """Base of adapters that follow a camera path."""
+
+    condition: ClassVar[str] = "camera"
+
+    guidance: float = 3.0  # against the still camera that a prompt without one asks for; 1 is none
+    camera: str = "static"  # a move or several, "orbit:40deg", or a JSON file of poses; see layers/camera_path.py
+
+    @classmethod
+    def reads(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        found = super().reads(options)
+        return found | ({"camera": options["camera"]} if is_poses(options.get("camera", "")) else {})
+
+    def given(self, run: Run) -> Mapping[str, Tensor]:
+        from kinema.layers.camera_path import parse
+
+        c, b = run.conditions, run.backbone
+        _, _, frames, rows, columns = c.shape
+        height, width = rows * b.pixels_per_cell, columns * b.pixels_per_cell
+        path = parse(self.camera, c.num_frames, height, width, c.fps)
+        rays = latent_rays(path.intrinsics[None], path.world_to_camera[None], height, width, (frames, rows, columns))
+        return {"rays": rays.expand(c.shape[0], -1, -1, -1, -1)}
+
+
+def latent_rays(intrinsics: Tensor, world_to_camera: Tensor, height: int, width: int, cells: Sequence[int]) -> Tensor:
+    """Rays through the centres of latent cells, (B, 6 k, T, H, W): those of the k frames of a latent frame follow each
+    other as channels; the first latent frame stands for one frame, k times.
+
+    intrinsics (B, F, 3, 3) in pixels of height x width, world_to_camera (B, F, 4, 4) in metres; cells: T, H, W.
+    """
+    latent, rows, columns = cells
+    rays = pluecker(intrinsics, world_to_camera, (height, width), (rows, columns))  # (B, F, 6, H, W)
+    frames = rays.shape[1]
+    k = max(1, -(-(frames - 1) // max(latent - 1, 1)))
+    first = rays[:, :1].expand(-1, k, -1, -1, -1)
+    rest = rays[:, 1:]
+    short = k * (latent - 1) - rest.shape[1]
+    if short > 0:  # latent frames ahead of the clip, which some models have
+        rest = torch.cat([rays[:, :1].expand(-1, short, -1, -1, -1), rest], dim=1)
+    grouped = torch.cat([first, rest], dim=1).reshape(len(rays), latent, 6 * k, rows, columns)
+    return grouped.transpose(1, 2)
+
+
+def default(camera: str, backbone: Backbone) -> CameraAdapter:
+    """What follows a camera where nothing is named: the first of `ADAPTERS` that comes with the model.
+
+    Raises: KinemaError where none does.
+    """
+    from kinema.core.registry import find
+
+    for name in ADAPTERS:
+        adapter: CameraAdapter = find(name).cls(camera=camera)  # type: ignore[call-arg, assignment]
+        if comes_with(adapter, backbone):
+            return adapter
+    raise KinemaError(
+        f"model {backbone.name!r} comes with no adapter that follows a camera; train one with `kinema train adapter "
+        f"{ADAPTERS[0]} --model {backbone.name}` and name its folder, --technique {ADAPTERS[0]}:adapter=FOLDER"
+    )

@@ -1,0 +1,96 @@
+"""Guidance over several conditions: a list of weighted differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from kinema.core.errors import KinemaError
+from kinema.core.registry import technique
+from kinema.core.technique import Step, Technique
+from kinema.guidance.cfg import CFG
+
+if TYPE_CHECKING:
+    from kinema.core.run import Run
+
+TIME = "time"  # the one condition whose difference is taken without the text, as in Gen-1
+
+
+@technique("multi_cfg", paper="arXiv:2211.09800", base="InstructPix2Pix", neutral=dict(scale=1.0))
+@dataclass(frozen=True, kw_only=True)
+class MultiCFG(CFG):
+    """v = u + scale (c - u) + sum of (w - 1) (c - c without it) + (w_time - 1) (u - u without time).
+
+    c under everything, u under the negative prompt; each of `weights` names a condition that is left out: "camera:1.5"
+    for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model.
+    Paper: two weights are those of "InstructPix2Pix", 2022, arXiv:2211.09800. With "camera" this is AC3D's
+    (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
+    camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
+    of each latent frame alone. Departures: InstructPix2Pix nests its differences, picture before text; here each is
+    taken from everything, so that their order does not matter.
+    Shapes: all branches and the result are (B, C, T, H, W), in latent units per unit of t.
+    Raises: KinemaError at start, for weights that cannot be read, or conditions that nothing in the run has.
+    """
+
+    weights: tuple[str, ...] = ()  # "condition:weight", each once
+
+    def start(self, run: Run) -> None:
+        super().start(run)
+        if any(not math.isfinite(weight) for weight in self.others.values()):
+            raise KinemaError(f"weights of {self.name} are {', '.join(self.weights)}; use finite numbers")
+
+    @property
+    def others(self) -> Mapping[str, float]:
+        """Condition -> weight."""
+        found: dict[str, float] = {}
+        for text in self.weights:
+            condition, colon, weight = text.partition(":")
+            try:
+                value = float(weight)
+            except ValueError:
+                colon = ""
+            if not colon or not condition or condition in (*found, "text"):
+                raise KinemaError(
+                    f"{text!r} in weights of {self.name} is no condition:weight; name each condition once, as in "
+                    "camera:1.5, and the text's weight as scale"
+                )
+            found[condition] = value
+        return found
+
+    def dropped(self) -> Mapping[str, frozenset[str]]:
+        text = frozenset({"text"})
+        left = {f"no_{name}": text | {name} if name == TIME else frozenset({name}) for name in self.others}
+        return {"cond": frozenset(), "uncond": text, **left}
+
+    def needs(self, step: Step) -> Sequence[str]:
+        asked = [f"no_{name}" for name, weight in self.others.items() if weight != 1]
+        negative = self.at(step) != 1 or f"no_{TIME}" in asked
+        return ["cond", *(["uncond"] if negative else []), *asked]
+
+    def guide(self, step: Step, cond: Tensor, **branches: Tensor) -> Tensor:  # type: ignore[override]
+        uncond = branches.get("uncond", cond)
+        v = cond if self.at(step) == 1 else uncond + self.at(step) * (cond - uncond)
+        for name, weight in self.others.items():
+            if f"no_{name}" in branches:
+                v = v + (weight - 1) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
+        return v
+
+
+def joined(plain: Sequence[Technique], weights: Mapping[str, float]) -> list[Technique]:
+    """The guidance of a model (see `plain_guidance`) with weights for more conditions.
+
+    Raises: KinemaError for a model whose guidance is of another kind.
+    """
+    if not weights:
+        return list(plain)
+    told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
+    if not plain:
+        return [MultiCFG(scale=1.0, weights=told)]
+    text = plain[0]
+    if type(text) is not CFG:
+        raise KinemaError(f"the guidance of this model is {text.name}, which takes no weight of {', '.join(weights)}")
+    return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told)]
