@@ -3,17 +3,13 @@
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
-
-import real_videos
-
 import adapters
+import real_videos
 from kinema.backbones.load import load
 from kinema.cli import generate, options, run
 from kinema.cli.edit import FIELDS

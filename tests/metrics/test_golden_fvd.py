@@ -19,8 +19,9 @@ import pytest
 import torch
 from cd_fvd import FRAMES, I3DPort, as_videomae, example, same, statistics
 
+from kinema.layers import pixels
 from kinema.metrics.distribution.frechet import frechet_distance
-from kinema.metrics.extractors import i3d, pixels
+from kinema.metrics.extractors import i3d
 from kinema.metrics.extractors.extractor import load_extractor
 from kinema.metrics.moments import Moments
 

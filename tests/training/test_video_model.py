@@ -117,7 +117,7 @@ def test_training_calls_the_network_as_sampling_does(run):
     with torch.no_grad():
         with stage._computing(3):
             ours = stage.student.velocity(x, t, prompts)
-        conditions = stage.student._of_shape(x)
+        conditions = stage.student.of_shape(x)
         conditions.exact = True
         conditions.texts = {False: stage.backbone.encode_texts(prompts)}
         theirs = stage.backbone.velocity(x, t, conditions)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from kinema.camera.steered import CameraAdapter
+from kinema.camera.steered import CameraAdapter, told, told_channels
 from kinema.core.adapter import AdapterNetwork, ModelFace
 from kinema.core.features import Inside
 from kinema.core.registry import technique
@@ -19,14 +19,14 @@ class AC3DNetwork(BranchNetwork):
     """A branch that sees rays, beside the first third of the blocks unless told otherwise."""
 
     def __init__(self, face: ModelFace, blocks: Sequence[int], width: int = 64, heads: int = 4) -> None:
-        super().__init__(face, blocks, 6 * face.frames_per_latent, width, heads)
+        super().__init__(face, blocks, told_channels(face), width, heads)
 
     @classmethod
     def sizes(cls, face: ModelFace) -> dict[str, Any]:
         return {"blocks": list(face.widths)[: max(1, round(len(face.widths) / 3))]}
 
     def begin(self, inside: Inside, given: Mapping[str, Tensor]) -> Branch:
-        return self.begun(inside, given["rays"])
+        return self.begun(inside, told(given["rays"]))
 
 
 @technique("ac3d", paper="arXiv:2411.18673", base="an 11.5B video DiT; code on CogVideoX", neutral=dict(weight=0.0))

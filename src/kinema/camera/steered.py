@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from kinema.core.adapter import Adapter, comes_with
+from kinema.core.adapter import Adapter, ModelFace, comes_with
 from kinema.core.camera import is_poses
 from kinema.core.errors import KinemaError
 from kinema.layers.pluecker import pluecker
@@ -63,6 +63,25 @@ def latent_rays(intrinsics: Tensor, world_to_camera: Tensor, height: int, width:
         rest = torch.cat([rays[:, :1].expand(-1, short, -1, -1, -1), rest], dim=1)
     grouped = torch.cat([first, rest], dim=1).reshape(len(rays), latent, 6 * k, rows, columns)
     return grouped.transpose(1, 2)
+
+
+def told(rays: Tensor) -> Tensor:
+    """Rays as networks read them: where the first frame's look, and by how much each frame's have changed since.
+
+    The differences between a moving and a still camera are small beside the rays themselves, and a network that has
+    to find them in the rays learns late; that each number is about one wide is what it learns fast from.
+    Shapes: rays (B, 6 k, T, H, W) -> (B, 6 k + 3, T, H, W).
+    """
+    first = rays[:, :6, :1]
+    changes = rays.unflatten(1, (-1, 6)) - first[:, None]
+    gains = torch.tensor([1.0] * 3 + [5.0] * 3, device=rays.device)  # of moments in metres, and of directions
+    changes = (changes * gains[:, None, None, None]).flatten(1, 2)
+    return torch.cat([changes, first[:, 3:].expand(-1, -1, rays.shape[2], -1, -1)], dim=1)
+
+
+def told_channels(face: ModelFace) -> int:
+    """Channels of what `told` gives for a model."""
+    return 6 * face.frames_per_latent + 3
 
 
 def default(camera: str, backbone: Backbone) -> CameraAdapter:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinema.camera.steered import CameraAdapter
+from kinema.camera.steered import CameraAdapter, told, told_channels
 from kinema.core.adapter import AdapterNetwork, ModelFace
 from kinema.core.features import Inside, Place
 from kinema.core.registry import technique
@@ -52,9 +52,7 @@ class VD3DNetwork(AdapterNetwork):
         super().__init__(face, tuple(blocks))
         self.patch = face.patch if face.patch[1] > 1 else (face.patch[0], 2, 2)
         cells = self.patch[0] * self.patch[1] * self.patch[2]
-        self.embed = nn.Sequential(
-            nn.Linear(6 * face.frames_per_latent * cells, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.embed = nn.Sequential(nn.Linear(told_channels(face) * cells, width), nn.GELU(), nn.Linear(width, width))
         self.ray_blocks = nn.ModuleDict({str(i): RayBlock(face.widths[i], width, heads) for i in self.blocks})
         self.head_width = width // heads
 
@@ -63,7 +61,7 @@ class VD3DNetwork(AdapterNetwork):
         return {"blocks": list(face.widths)}
 
     def begin(self, inside: Inside, given: Mapping[str, Tensor]) -> _Seen:
-        rays = inside.of(given["rays"], dim=2).float()
+        rays = inside.of(told(given["rays"]), dim=2).float()
         return _Seen(counted(rays.shape, self.patch), self.embed(patches(rays, self.patch)))
 
     def residual(self, seen: _Seen, place: Place, h: Tensor) -> Tensor:
