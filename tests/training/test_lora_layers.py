@@ -3,10 +3,10 @@
 import json
 
 import pytest
-import real_videos
 import torch
 from safetensors import safe_open
 
+import real_videos
 import tiny
 from backbones.families import cases
 from kinema.backbones.load import load

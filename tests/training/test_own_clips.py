@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-import real_videos
 import torch
 from PIL import Image
 from safetensors import safe_open
 
+import real_videos
 import tiny
 from backbones.families import cases
 from kinema.backbones.load import load

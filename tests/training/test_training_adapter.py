@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import real_videos
 import torch
 from safetensors.torch import load_file
 
 import adapters
+import real_videos
 from backbones.families import cases
 from kinema.backbones.load import load
 from kinema.core.adapter import CARD, WEIGHTS
