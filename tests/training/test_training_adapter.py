@@ -1,6 +1,7 @@
 """Training adapters: on any model, resumed as if unbroken, from the world or own clips, leaving the model as it is."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ import adapters
 import real_videos
 from backbones.families import cases
 from kinema.backbones.load import load
-from kinema.core.adapter import CARD, WEIGHTS
+from kinema.core.adapter import CARD, WEIGHTS, write_adapter
 from kinema.core.errors import KinemaError
-from kinema.training.adapter import AdapterSettings, ControlLearning, kind, train_adapter
+from kinema.training.adapter import AdapterSettings, AdapterStage, ControlLearning, fresh, kind, train_adapter
 from kinema.training.controlled import ControlledSettings
 from kinema.training.recipe import RECIPES, load_section
 from kinema.training.trainer import TrainerSettings
@@ -81,9 +82,23 @@ def test_resumed_is_unbroken(folder, tmp_path):
     assert all(torch.equal(u, broken[key]) for key, u in whole.items())
 
 
-def test_the_model_is_left_as_it_is(folder, tmp_path):
-    from kinema.training.adapter import AdapterStage, fresh
+def test_a_training_goes_on_from_an_adapter_that_is_there(folder, tmp_path):
+    model = folder("kinema_mini")
+    begun = replace(settings("vd3d", model), start=str(tmp_path / "vd3d"))
+    backbone = load(model, device="cpu", dtype="float32")
+    network, sizes = adapters.network(kind("vd3d"), backbone)
+    (tmp_path / "vd3d").mkdir()
+    write_adapter(tmp_path / "vd3d", "vd3d", network, sizes, card={}, dtype=torch.float32)
+    found, _ = fresh(begun, backbone)
+    assert all(torch.equal(u, found.state_dict()[key]) for key, u in network.state_dict().items())
+    assert all(p.requires_grad for p in found.parameters())
+    with pytest.raises(ValueError, match="has other sizes"):
+        fresh(replace(begun, network={"width": 64}), backbone)
+    with pytest.raises(KinemaError, match="comes with no adapter 'vd3d'"):
+        fresh(replace(begun, start="own"), backbone)
 
+
+def test_the_model_is_left_as_it_is(folder, tmp_path):
     backbone = load(folder("kinema_mini"), device="cpu", dtype="float32")
     before = fingerprint(backbone)
     told = settings("gen1", folder("kinema_mini"))

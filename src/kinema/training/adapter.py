@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kinema.backbones import watched
 from kinema.backbones.load import load
-from kinema.core.adapter import Adapter, AdapterNetwork, ModelFace, Opened, write_adapter
+from kinema.core.adapter import Adapter, AdapterNetwork, ModelFace, Opened, read_adapter, write_adapter
 from kinema.core.attention import Taps, current_taps
 from kinema.core.errors import KinemaError
 from kinema.core.registry import find, techniques
@@ -52,6 +52,7 @@ from kinema.training.signals import SIGNALS
 from kinema.training.trainer import Report, Trainer, TrainerSettings
 
 Say = Callable[[str], None]
+OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,7 @@ class AdapterSettings:
     model: str = "mini"  # embedded model, model folder or hub id
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the frozen weights; None: as for generating
     network: dict[str, Any] = field(default_factory=dict)  # its sizes, where they are not the usual ones
+    start: str | None = None  # folder of an adapter to go on from, "own": the one that comes with the model; None: anew
     clips: ControlledSettings = field(default_factory=ControlledSettings)
     captions: CaptionSettings = field(default_factory=CaptionSettings)
     learning: ControlLearning = field(default_factory=ControlLearning)
@@ -134,16 +136,26 @@ def train_adapter(
 
 
 def fresh(settings: AdapterSettings, backbone: Any) -> tuple[AdapterNetwork, dict[str, Any]]:
-    """A new network for a model, and its sizes. Raises: ValueError for sizes that cannot be."""
+    """The network that a training begins with, and its sizes.
+
+    Raises: ValueError for sizes that cannot be; KinemaError for an adapter to start from that is none for the model.
+    """
     text = backbone.encode_texts([""])["text"].shape[-1] if backbone.reads_text else 0
     cls, face = kind(settings.name), dataclasses.replace(ModelFace.of(backbone), text=int(text))
     sizes = {**cls.network.sizes(face), **settings.network}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.trainer.seed)
         try:
-            return cls.network(face, **sizes).to(backbone.device), sizes
+            network = cls.network(face, **sizes).to(backbone.device)
         except TypeError as error:
             raise ValueError(f"network of adapter {settings.name!r}: {error}") from error
+    if settings.start is not None:
+        given = read_adapter(cls(adapter=None if settings.start == OWN else settings.start), backbone)
+        try:
+            network.load_state_dict(given.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"start: the adapter in {settings.start!r} has other sizes than {sizes}") from error
+    return network, sizes
 
 
 def export_adapter(settings: AdapterSettings, folder: Path, out: Path, device: str | None = None) -> Path:
