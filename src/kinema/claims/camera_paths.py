@@ -6,24 +6,29 @@ ground (`kinema.metrics.camera`) is too little in clips that an autoencoder has 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from kinema.claims.bench.claim import Case
+from kinema.claims.bench.claim import COSTS, Case, Numbers
+from kinema.core.camera import relative
+from kinema.core.footage import as_video
 from kinema.layers.camera_path import HEIGHT, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
+from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.prompts import read_prompts
 from kinema.world.words import CAMERA_PHRASES, GROUND_PHRASES, SKY_PHRASES
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
-    from kinema.metrics.viewing import Viewing
+    from kinema.world.spec import SceneSpec
 
 # Move -> its sizes, from and to, and their unit. None of the paths drawn was trained on.
 SIZES = {
@@ -101,6 +106,29 @@ def stands_wrong(clip: Viewing, case: Case) -> float:
     would be a camera that never moves), and sees no dolly.
     """
     return float(errors(clip, case)[1].mean())
+
+
+def filmed(spec: SceneSpec, camera: str) -> np.ndarray:
+    """A rendered scene (T, H, W, 3) uint8 whose camera follows a path exactly, from where it stands at first."""
+    from kinema.world.motion import simulate
+    from kinema.world.render import render_frames
+
+    state, _ = simulate([spec])
+    path = parse(camera, spec.num_frames, spec.height, spec.width, spec.fps)
+    poses = relative(path.world_to_camera[None]).to(state.world_to_camera) @ state.world_to_camera[:, :1]
+    state = dataclasses.replace(state, intrinsics=path.intrinsics[None].to(state.intrinsics), world_to_camera=poses)
+    return render_frames(state)[0].numpy()
+
+
+def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
+    """What the camera reader says where the path was followed exactly and only the autoencoder stands between."""
+    assert case.spec is not None
+    d = backbone.defaults
+    spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
+    frames = torch.from_numpy(filmed(spec, case.options["ac3d"]["camera"]))[None]
+    seen = backbone.decode(backbone.encode(as_video(frames)))[0].numpy()
+    clip = Viewing(seen, spec.fps)
+    return {**dict.fromkeys(COSTS), "turned_wrong": turned_wrong(clip, case), "stands_wrong": stands_wrong(clip, case)}
 
 
 READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong}

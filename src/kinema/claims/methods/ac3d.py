@@ -1,13 +1,14 @@
 """AC3D: a camera that follows a path, by less, and without what it costs."""
 
 from kinema.claims.bench.claim import Arm, Claim, Comparison
-from kinema.claims.camera_paths import READERS, steered
+from kinema.claims.camera_paths import READERS, read_exactly, steered
 
 CLAIM = Claim(
     name="ac3d",
     says="as precise as conditioning everywhere with a third of the parameters, and clips as good and as lively",
     paper="translation error 0.358, rotation error 0.035; VD3D on the same model 0.421 and 0.056; FID 5.34 and 6.88",
     arms=(
+        Arm(name="filmed exactly", own=read_exactly),
         Arm(name="words"),
         Arm(name="nothing"),
         Arm(name="vd3d", techniques=("vd3d",)),

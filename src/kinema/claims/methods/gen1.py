@@ -5,7 +5,7 @@ from kinema.claims.edits import edited
 from kinema.claims.long_clips import bar
 
 FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-SCALES = (0.5, 1.0, 1.5, 2.0)
+SCALES = (0.5, 1.0, 2.0)
 
 
 def _rises(measure: str, names: list[str], better: str) -> tuple[Comparison, ...]:
