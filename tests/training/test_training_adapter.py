@@ -84,7 +84,7 @@ def test_resumed_is_unbroken(folder, tmp_path):
 
 def test_a_training_goes_on_from_an_adapter_that_is_there(folder, tmp_path):
     model = folder("kinema_mini")
-    begun = replace(settings("vd3d", model), start=str(tmp_path / "vd3d"))
+    begun = replace(settings("vd3d", model), start_from=str(tmp_path / "vd3d"))
     backbone = load(model, device="cpu", dtype="float32")
     network, sizes = adapters.network(kind("vd3d"), backbone)
     (tmp_path / "vd3d").mkdir()
@@ -92,10 +92,10 @@ def test_a_training_goes_on_from_an_adapter_that_is_there(folder, tmp_path):
     found, _ = fresh(begun, backbone)
     assert all(torch.equal(u, found.state_dict()[key]) for key, u in network.state_dict().items())
     assert all(p.requires_grad for p in found.parameters())
-    with pytest.raises(ValueError, match="has other sizes"):
+    with pytest.raises(ValueError, match="other sizes"):
         fresh(replace(begun, network={"width": 64}), backbone)
     with pytest.raises(KinemaError, match="comes with no adapter 'vd3d'"):
-        fresh(replace(begun, start="own"), backbone)
+        fresh(replace(begun, start_from="own"), backbone)
 
 
 def test_the_model_is_left_as_it_is(folder, tmp_path):

@@ -90,7 +90,9 @@ class AdapterSettings:
     model: str = "mini"  # embedded model, model folder or hub id
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the frozen weights; None: as for generating
     network: dict[str, Any] = field(default_factory=dict)  # its sizes, where they are not the usual ones
-    start: str | None = None  # folder of an adapter to go on from, "own": the one that comes with the model; None: anew
+    start_from: str | None = (
+        None  # folder of an adapter to go on from, "own": the one that comes with the model; None: anew
+    )
     clips: ControlledSettings = field(default_factory=ControlledSettings)
     captions: CaptionSettings = field(default_factory=CaptionSettings)
     learning: ControlLearning = field(default_factory=ControlLearning)
@@ -149,12 +151,14 @@ def fresh(settings: AdapterSettings, backbone: Any) -> tuple[AdapterNetwork, dic
             network = cls.network(face, **sizes).to(backbone.device)
         except TypeError as error:
             raise ValueError(f"network of adapter {settings.name!r}: {error}") from error
-    if settings.start is not None:
-        given = read_adapter(cls(adapter=None if settings.start == OWN else settings.start), backbone)
+    if settings.start_from is not None:
+        given = read_adapter(cls(adapter=None if settings.start_from == OWN else settings.start_from), backbone)
         try:
             network.load_state_dict(given.state_dict())
         except RuntimeError as error:
-            raise ValueError(f"start: the adapter in {settings.start!r} has other sizes than {sizes}") from error
+            raise ValueError(
+                f"start_from: the adapter in {settings.start_from!r} has other sizes than {sizes}"
+            ) from error
     return network, sizes
 
 
