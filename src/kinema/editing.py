@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 METHOD = "gen1"
-NEUTRAL = "a video"  # stands where a picture tells the content; the model does not read it
+# Stands where a picture tells the content. The model reads the picture's tokens in its place, of which a short prompt
+# would leave some masked.
+NEUTRAL = "a video of what can be seen in a picture, and of nothing else than that"
 
 
 def edit(

@@ -1,6 +1,7 @@
 """A camera that is asked for: what its networks are told, and the same on the command line."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ import torch
 import adapters
 from kinema import recipe
 from kinema.backbones.load import load
+from kinema.camera.ac3d import AC3D
 from kinema.camera.steered import latent_rays, told
 from kinema.cli import run
+from kinema.core.chunks import Chunk
+from kinema.core.rollout import placed
 from kinema.layers.camera_path import parse
 
 SMALL = ["--num-inference-steps", "3", "--height", "32", "--width", "32", "--num-frames", "9", "--seed", "3", "--json"]
@@ -17,7 +21,7 @@ SMALL = ["--num-inference-steps", "3", "--height", "32", "--width", "32", "--num
 
 def rays(camera):
     path = parse(camera, 9, 32, 32, 8.0)
-    return latent_rays(path.intrinsics[None], path.world_to_camera[None], 32, 32, (3, 2, 2))
+    return latent_rays(path.intrinsics[None], path.world_to_camera[None], 32, 32, (3, 2, 2), 4)
 
 
 def test_a_camera_is_told_by_what_changes():
@@ -34,6 +38,22 @@ def test_a_camera_is_told_by_what_changes():
 def test_directions_count_five_times():
     turned = rays("pan left:20deg")
     assert torch.allclose(told(turned)[:, 21:24], 5 * (turned[:, 21:24] - turned[:, 3:6, :1]), atol=1e-6)
+
+
+def test_a_part_of_a_long_video_sees_its_part_of_the_path():
+    conditions = SimpleNamespace(shape=(1, 4, 3, 2, 2), num_frames=9, fps=8.0)
+    backbone = SimpleNamespace(pixels_per_cell=16, frames_per_latent=4)
+    run = SimpleNamespace(conditions=conditions, backbone=backbone, chunk=Chunk(request=None, first=8, frames=17))
+    path = parse("pan left:40deg", 17, 32, 32, 8.0)
+    whole = (path.intrinsics[None], path.world_to_camera[None])
+    expected = latent_rays(*(u[:, 8:] for u in whole), 32, 32, (3, 2, 2), 4)
+    assert torch.equal(AC3D(camera="pan left:40deg").given(run)["rays"], expected)
+    assert not torch.allclose(expected, rays("pan left:40deg"))
+
+
+def test_chunks_know_where_they_are():
+    chunks = [Chunk(request=None, overlap=n, shown=shown) for n, shown in ((0, 9), (5, 4), (5, 4))]
+    assert [(c.index, c.first, c.frames) for c in placed(chunks)] == [(0, 0, 17), (1, 4, 17), (2, 8, 17)]
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_it_goes_on_where_it_was_and_begins_anew_when_something_changed(tiny, tm
     monkeypatch.setattr(bench, "make", lambda *given: (made.append(given[2].name), kept(*given))[1])
     first = measure(LEAP, tiny, path, prompts=1)
     assert made == ["plain", "plain", "method", "plain", "method", "fewer"]  # once to warm, twice to time, then all
-    assert first.rows[0]["seed"] == 7 and 1 <= first.steps["fewer"] <= 5
+    assert first.rows[0]["seed"] == 7 and first.steps["fewer"] >= 1  # as many as the clock says
     told = []
     second = measure(LEAP, tiny, path, prompts=2, tell=lambda done, count, failed: told.append((done, count)))
     assert made[6:] == ["method", "fewer", "plain"] and told == [(3, 6), (4, 6), (5, 6), (6, 6)]

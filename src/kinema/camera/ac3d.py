@@ -37,7 +37,9 @@ class AC3D(CameraAdapter):
     Paper: "AC3D: Analyzing and Improving 3D Camera Control in Video Diffusion Transformers", 2024, arXiv:2411.18673.
     The base is frozen and the branch reads no text; it is trained on, and acts in, the noise levels where the camera
     is decided, on clips of moving cameras and of still ones in front of moving things.
-    Departures: the branch is as thin as the base is small; it sees the base's tokens through a linear layer and not
+    Departures: rays are told by how they have changed since the first frame, and once where that one looks
+    (`camera/steered.py`); noise levels of the training are around 0.9 and not 0.8, as mini decides its camera early.
+    The branch is as thin as the base is small; it sees the base's tokens through a linear layer and not
     through cross-attention; rays of the frames of a latent frame are channels of its cells, where the paper has a
     causal convolution over time. `noise_range` is the range of noise levels of the training, which is the first 40% of
     the steps only where these are evenly spaced. Its guidance, (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), is

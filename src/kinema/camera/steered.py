@@ -38,15 +38,19 @@ class CameraAdapter(Adapter):
     def given(self, run: Run) -> Mapping[str, Tensor]:
         from kinema.layers.camera_path import parse
 
-        c, b = run.conditions, run.backbone
-        _, _, frames, rows, columns = c.shape
-        height, width = rows * b.pixels_per_cell, columns * b.pixels_per_cell
-        path = parse(self.camera, c.num_frames, height, width, c.fps)
-        rays = latent_rays(path.intrinsics[None], path.world_to_camera[None], height, width, (frames, rows, columns))
+        c, b, chunk = run.conditions, run.backbone, run.chunk
+        height, width = (n * b.pixels_per_cell for n in c.shape[3:])
+        whole = max(chunk.frames or 0, c.num_frames)
+        path = parse(self.camera, whole, height, width, c.fps)
+        part = torch.arange(chunk.first, chunk.first + c.num_frames).clamp(0, whole - 1)
+        intrinsics, poses = path.intrinsics[None, part], path.world_to_camera[None, part]
+        rays = latent_rays(intrinsics, poses, height, width, c.shape[2:], b.frames_per_latent)
         return {"rays": rays.expand(c.shape[0], -1, -1, -1, -1)}
 
 
-def latent_rays(intrinsics: Tensor, world_to_camera: Tensor, height: int, width: int, cells: Sequence[int]) -> Tensor:
+def latent_rays(
+    intrinsics: Tensor, world_to_camera: Tensor, height: int, width: int, cells: Sequence[int], k: int
+) -> Tensor:
     """Rays through the centres of latent cells, (B, 6 k, T, H, W): those of the k frames of a latent frame follow each
     other as channels; the first latent frame stands for one frame, k times.
 
@@ -54,8 +58,6 @@ def latent_rays(intrinsics: Tensor, world_to_camera: Tensor, height: int, width:
     """
     latent, rows, columns = cells
     rays = pluecker(intrinsics, world_to_camera, (height, width), (rows, columns))  # (B, F, 6, H, W)
-    frames = rays.shape[1]
-    k = max(1, -(-(frames - 1) // max(latent - 1, 1)))
     first = rays[:, :1].expand(-1, k, -1, -1, -1)
     rest = rays[:, 1:]
     short = k * (latent - 1) - rest.shape[1]

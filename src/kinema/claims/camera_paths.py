@@ -120,7 +120,16 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
     frames = torch.from_numpy(filmed(spec, case.options["ac3d"]["camera"]))[None]
     seen = backbone.decode(backbone.encode(as_video(frames)))[0].numpy()
     clip = Viewing(seen, spec.fps)
-    return {**dict.fromkeys(COSTS), "turned_wrong": turned_wrong(clip, case), "stands_wrong": stands_wrong(clip, case)}
+    return {**dict.fromkeys(COSTS), **{name: read(clip, case) for name, read in READERS.items()}}
 
 
-READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong}
+def zooms_wrong(clip: Viewing, case: Case) -> float:
+    """Mean over frames of how far the zoom that kinema's camera reader sees is from the one asked for, as the logarithm
+    of the factor between them; 0 for most paths where a camera never moves, as few of them zoom.
+    """
+    path = parse(case.options["ac3d"]["camera"], len(clip), clip.height, clip.width, clip.fps)
+    focal = path.intrinsics[:, 0, 0].double().numpy()
+    return float(np.abs(np.log(seen_path(clip).zoom) - np.log(focal / focal[0])).mean())
+
+
+READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong, "zooms_wrong": zooms_wrong}

@@ -4,7 +4,7 @@
 
 AC3D, 2024, arXiv:2411.18673, section 4.2: a ridge regression from the features behind each block to the camera of the
 clip, at several noise levels. Where poses become readable the model has decided on them, so that what steers the camera
-belongs in front of that. Features of a latent frame are averaged over a grid of 2x2 areas; a pose is the rotation
+belongs in no later blocks. Features of a latent frame are averaged over a grid of 2x2 areas; a pose is the rotation
 vector, the place in metres and the log of the focal length, each relative to the first frame. Told is the share of
 their variance on held-out clips that is explained, R^2, mean over the numbers.
 """
@@ -105,7 +105,6 @@ def read(backbone: Any, clips: int, levels: tuple[float, ...] = LEVELS) -> tuple
         specs = [sample_spec(FIRST_SEED + i, part) for i in range(first, min(first + BATCH, clips))]
         state, _ = simulate(specs)
         x0 = backbone.encode(as_video(render_frames(state)))
-        told.append(poses(state.world_to_camera, state.intrinsics, x0.shape[2]))
         conditions = predictor.of_shape(x0)
         words = backbone.encode_texts([caption(spec, spec.seed) for spec in specs], conditions)
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(first))
@@ -116,6 +115,8 @@ def read(backbone: Any, clips: int, levels: tuple[float, ...] = LEVELS) -> tuple
                 watched.velocity(backbone, taps, x, level, inputs, conditions, [frozenset()])
             for block, h in run.heard.items():
                 found.setdefault((level, block), []).append(h.flatten(2).cpu())
+        frames = next(iter(run.heard.values())).shape[1]  # a token may be of several latent frames
+        told.append(poses(state.world_to_camera, state.intrinsics, frames))
     return {key: torch.cat(parts) for key, parts in found.items()}, torch.cat(told)
 
 
@@ -131,7 +132,8 @@ def explained(features: Tensor, told: Tensor, train: float = 0.75) -> float:
     seen = (features.double() - mean) @ main[:COMPONENTS].mT
     seen = torch.cat([seen[:, 1:], seen[:, :1].expand(-1, seen.shape[1] - 1, -1)], -1)
     a, b, y, z = (u.flatten(0, 1) for u in (seen[:cut], seen[cut:], told[:cut, 1:], told[cut:, 1:]))
-    middle = y.mean(0)
+    middle, origin = y.mean(0), a.mean(0)
+    a, b = a - origin, b - origin
     gram = a.mT @ a
     weights = torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), a.mT @ (y - middle))
     off, whole = (z - middle - b @ weights).square().sum(0), (z - middle).square().sum(0)
@@ -142,6 +144,12 @@ def table(found: dict[Any, Tensor], told: Tensor) -> np.ndarray:
     """(levels, blocks) R^2."""
     levels, blocks = sorted({level for level, _ in found}, reverse=True), sorted({block for _, block in found})
     return np.array([[explained(found[level, block], told) for block in blocks] for level in levels])
+
+
+def readable(scores: np.ndarray) -> int:
+    """The first block behind which the camera is read nearly (95%) as well as anywhere, in the mean of the levels."""
+    mean = scores.mean(0)
+    return int(np.argmax(mean >= 0.95 * mean.max()))
 
 
 def main(
@@ -157,6 +165,8 @@ def main(
     print("noise level  " + "".join(f"{block:>7}" for block in range(scores.shape[1])))
     for level, row in zip(sorted({level for level, _ in found}, reverse=True), scores, strict=True):
         print(f"{level:<13g}" + "".join(f"{score:7.2f}" for score in row))
+    block = readable(scores)
+    print(f"readable behind block {block}: steer it up to there, adapter.network.blocks={list(range(block + 1))}")
 
 
 if __name__ == "__main__":

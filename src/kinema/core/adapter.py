@@ -191,7 +191,8 @@ def read_adapter(adapter: Adapter, backbone: Backbone) -> AdapterNetwork:
         network = adapter.network(face, **sizes)
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise KinemaError(f"the adapter in {folder} is damaged: {str(error).splitlines()[0]}") from error
+        what = "is damaged, or of another version of kinema"
+        raise KinemaError(f"the adapter in {folder} {what}: {str(error).splitlines()[0]}") from error
     return network.to(backbone.device, torch.float32).eval().requires_grad_(False)
 
 

@@ -25,8 +25,10 @@ class Chunk:
     opening: Footage | None = None  # of the first chunk: what the video begins with, ahead of everything that is made
     finish: Finish | None = None  # of the first chunk: what the frames of the whole video become when they are written
     notes: Any = field(default=None, compare=False, repr=False)  # of the technique that planned it
-    index: int = 0  # its place, and how many there are; the rollout knows
+    index: int = 0  # its place, and how many there are; the rollout knows, and so it does what follows
     count: int = 1
+    first: int = 0  # the frame of what is made, those that a video begins with not counted, which its own first one is
+    frames: int | None = None  # how many are made in all; None for one chunk whose model says it
 
 
 def seed_of(seed: int | None, index: int) -> int | None:

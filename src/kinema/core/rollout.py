@@ -221,8 +221,16 @@ def planned(
             raise KinemaError(
                 f"{owner.name} makes {frames} frames in {len(chunks)} chunks; num_frames is {r.num_frames}"
             )
-    count = len(each[0])
-    return [tuple(replace(c, index=i, count=count) for c in batch) for i, batch in enumerate(zip(*each, strict=True))]
+    return [tuple(batch) for batch in zip(*map(placed, each), strict=True)]
+
+
+def placed(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """The chunks of a video, each told which one it is."""
+    frames = sum(c.shown or 0 for c in chunks) or None
+    made = 0
+    for i, chunk in enumerate(chunks):
+        yield replace(chunk, index=i, count=len(chunks), first=made - chunk.overlap, frames=frames)
+        made += chunk.shown or 0
 
 
 @contextmanager

@@ -127,7 +127,8 @@ class MinT(Adapter):
     "no cuts" is a zero in the paper, too. Between events, where the paper has no formula, and ahead of the first and
     behind the last, t~ stays at the border. Queries and keys have RMS norms and begin with a part that is alike in all
     tokens, so that the attention begins by looking at what is near. The text is padded as the model reads it: CogVideoX
-    reads its padding. Only these layers are trained.
+    reads its padding. Only these layers are trained. Events are the user's
+    own: the paper's language model that plans them from one prompt is no part of this.
     Shapes: texts (B, P, D), those of all events one behind the other; real (B, P); progress t~/L (B, T); features
     (B', L, D).
     Raises: KinemaError at start, without a prompt, for events that overlap, or without weights for the model.

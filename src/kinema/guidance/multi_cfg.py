@@ -67,7 +67,7 @@ class MultiCFG(CFG):
         return {"cond": frozenset(), "uncond": text, **left}
 
     def needs(self, step: Step) -> Sequence[str]:
-        asked = [f"no_{name}" for name, weight in self.others.items() if weight != 1]
+        asked = [f"no_{name}" for name, weight in self.others.items() if weight != 1 and _acts(name, step)]
         negative = self.at(step) != 1 or f"no_{TIME}" in asked
         return ["cond", *(["uncond"] if negative else []), *asked]
 
@@ -78,6 +78,12 @@ class MultiCFG(CFG):
             if f"no_{name}" in branches:
                 v = v + (weight - 1) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
         return v
+
+
+def _acts(condition: str, step: Step) -> bool:
+    """Whether a condition changes anything at a step: where nobody who brings it acts, its difference is nothing."""
+    bring = () if step.run is None else tuple(t for t in step.run.techniques if condition in t.provides)
+    return not bring or any(t.active(step) for t in bring)
 
 
 def joined(plain: Sequence[Technique], weights: Mapping[str, float]) -> list[Technique]:

@@ -38,9 +38,9 @@ class ControlVideo(Technique):
     """Noise sqrt(s) one + sqrt(1 - s) own; attention of a frame to all; x0 smoothed, x' = (1 - t') x0~ + t' noise.
 
     Smoother: the clean estimate is decoded, and at the first level every odd frame, at the next every even one, becomes
-    what lies halfway between its neighbours; a frame at an end stands for the neighbour that it lacks. The noise that
-    the model saw stays. Hierarchical sampler: key frames, every (W - 1)-th and the last with W = sqrt(T) rounded down,
-    see each other; all other frames see the two key frames around them, and nothing else.
+    what lies halfway between its neighbours; a frame at an end stands for the neighbour that it lacks, but an odd last
+    one stays. The noise that the model saw stays. Hierarchical sampler: key frames, every (W - 1)-th and the last with
+    W = sqrt(T) rounded down, see each other; all other frames see the two key frames around them, and nothing else.
     It stands over an adapter that keeps a structure, as `gen1` does.
     Paper: "ControlVideo: Training-free Controllable Text-to-Video Generation", 2023, arXiv:2305.13077, and its authors'
     code for what it leaves open (which frames come first, neighbours at the ends).
@@ -86,7 +86,8 @@ class ControlVideo(Technique):
         if sorted(self.smooth, reverse=True) != list(self.smooth) or not all(0 < level < 1 for level in self.smooth):
             raise KinemaError(f"smooth of {self.name} is {self.smooth}; use noise levels below 1, the highest first")
         for number, level in enumerate(self.smooth):
-            left = range(max(found, default=-1) + 1, len(levels) - len(self.smooth) + number + 1)
+            later = range(max(found, default=-1) + 1, len(levels) - len(self.smooth) + number + 1)
+            left = [i for i in later if self.active(run.schedule[i])]
             if not left:
                 raise KinemaError(f"{len(levels)} steps are too few for the levels of {self.name}, {self.smooth}")
             found[min(left, key=lambda i: abs(levels[i] - level))] = 1 - number % 2

@@ -89,8 +89,11 @@ class Gen1(Adapter):
     Departures: the paper trains the whole network, with the structure as more channels of its input; here the model
     is frozen and a branch beside it learns. Pictures are coded by the model's own autoencoder, without their places,
     and not by CLIP. The paper makes clips of 8 frames, and says nothing of longer ones. Where a latent frame stands
-    for several frames, a single one of them is the "picture" of that term.
-    Shapes: structure (B, C, T, H, W), as the autoencoder codes it; level (B,) in 0 (exact) to 7.
+    for several frames, a single one of them is the "picture" of that term. Depth is the true one in the training on
+    rendered clips, and otherwise seen by a network of kinema's own, where the paper has MiDaS. Edges, grey and flow
+    are put where depth is: the training is on depth alone, and what they give is what the branch makes of them. At
+    fidelity 0 the roughest masses are still told. Of a model that pools its text, the pooled text stays the prompt's.
+    Shapes: structure (B, C, T, H, W), as the autoencoder codes it; level (B,), 0 (exact) to 1.
     Raises: KinemaError at start, without a clip, for one that cannot be read, or without weights for the model.
     """
 
@@ -132,6 +135,10 @@ class Gen1(Adapter):
                 f"fidelity of {self.name} is {self.fidelity:g}, temporal_scale {self.temporal_scale:g}; "
                 "use 0 to 1, and 0 or more"
             )
+        if self.content is not None and not run.backbone.reads_text:
+            raise KinemaError(
+                f"model {run.backbone.name!r} reads no text, where {self.name} puts pictures; leave content out"
+            )
         level = level_of(self.fidelity)
         count = run.conditions.shape[0]
         latents = structure_latents(run, self.source, self.cuts, self.structure, self.depth, level)
@@ -148,8 +155,6 @@ class Gen1(Adapter):
             return text
         network, given = opened.network, opened.given
         assert isinstance(network, Gen1Network)
-        if network.content is None:
-            raise KinemaError(f"this adapter of {self.name} reads no pictures; leave content out")
         told = network.told(inside.of(given["picture"]), text.shape[1]).to(text.dtype)
         pictured = inside.keeps("text")
         if "pictured" in given:  # in training some clips are told in words

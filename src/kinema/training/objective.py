@@ -42,6 +42,10 @@ class ObjectiveSettings:
     min_snr: float | None = None  # g, for example 5; None leaves the objective's own weight
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.mean) or not math.isfinite(self.std):
+            raise ValueError(f"mean and std of an objective are {self.mean} and {self.std}; use finite numbers")
+        if self.times == "truncated_normal" and not self.low <= self.mean <= 1:
+            raise ValueError(f"mean is {self.mean}; use a time from low, {self.low}, to 1 with truncated_normal")
         if self.std <= 0 or self.shift <= 0 or (self.min_snr is not None and self.min_snr <= 0):
             raise ValueError("std, shift and min_snr of an objective must be above 0")
         if not 0 <= self.low < 1:

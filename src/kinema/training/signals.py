@@ -19,6 +19,7 @@ from kinema.camera.steered import latent_rays
 from kinema.core.errors import KinemaError
 from kinema.core.footage import as_video
 from kinema.events import mint
+from kinema.layers.camera_path import HEIGHT
 from kinema.layers.pace import pace
 from kinema.layers.structure import LEVELS, detail, structure, structure_of_depth
 from kinema.structure.source import structure_video
@@ -78,11 +79,18 @@ class Camera(Signal):
             found = [_followed(clip, material.fps) for clip in material.frames]
             intrinsics, poses = (torch.stack(each) for each in zip(*found, strict=True))
         cells = backbone.latent_shape(count, frames, height, width)[2:]
-        return {"rays": latent_rays(intrinsics.float(), poses.float(), height, width, cells).half()}
+        return {
+            "rays": latent_rays(
+                intrinsics.float(), poses.float(), height, width, cells, backbone.frames_per_latent
+            ).half()
+        }
 
 
 def _followed(frames: Tensor, fps: float) -> tuple[Tensor, Tensor]:
-    """Intrinsics (F, 3, 3) and poses (F, 4, 4) of a clip (F, H, W, 3), lengths in heights of its camera."""
+    """Intrinsics (F, 3, 3) and poses (F, 4, 4) of a clip (F, H, W, 3), in metres if its camera is as high as `HEIGHT`.
+
+    The focal length of the first frame, which nothing tells, is taken for that of the world's cameras.
+    """
     from kinema.metrics.camera import camera_path
     from kinema.metrics.viewing import Viewing
 
@@ -93,7 +101,9 @@ def _followed(frames: Tensor, fps: float) -> tuple[Tensor, Tensor]:
     intrinsics = torch.eye(3).repeat(len(frames), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = torch.from_numpy(path.focal)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = width / 2, height / 2
-    return intrinsics, torch.from_numpy(path.world_to_camera)
+    poses = torch.from_numpy(path.world_to_camera).clone()
+    poses[:, :3, 3] *= HEIGHT
+    return intrinsics, poses
 
 
 class Structure(Signal):

@@ -24,7 +24,12 @@ CLAIM = Claim(
         Comparison(measure="t2v_alignment", arm="ac3d", against="nothing", slack=0.02),
         Comparison(measure="camera_motion_residual", arm="ac3d", against="nothing", better="higher", share=0.1),
     ),
-    parts=(Comparison(measure="dynamic_degree", arm="ac3d", against="nothing", better="higher", share=0.1),),
+    parts=(
+        Comparison(measure="turned_wrong", arm="ac3d", against="nothing", better="lower"),
+        Comparison(measure="stands_wrong", arm="ac3d", against="nothing", better="lower"),
+        Comparison(measure="zooms_wrong", arm="ac3d", against="words", better="lower"),
+        Comparison(measure="dynamic_degree", arm="ac3d", against="nothing", better="higher", share=0.1),
+    ),
     cases=steered,
     measures=READERS,
     steps=20,
