@@ -79,11 +79,8 @@ class Camera(Signal):
             found = [_followed(clip, material.fps) for clip in material.frames]
             intrinsics, poses = (torch.stack(each) for each in zip(*found, strict=True))
         cells = backbone.latent_shape(count, frames, height, width)[2:]
-        return {
-            "rays": latent_rays(
-                intrinsics.float(), poses.float(), height, width, cells, backbone.frames_per_latent
-            ).half()
-        }
+        k = backbone.frames_per_latent
+        return {"rays": latent_rays(intrinsics.float(), poses.float(), height, width, cells, k).half()}
 
 
 def _followed(frames: Tensor, fps: float) -> tuple[Tensor, Tensor]:
