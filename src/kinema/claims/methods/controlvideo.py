@@ -11,8 +11,6 @@ CLAIM = Claim(
         Arm(name="gen1", techniques=("gen1",)),
         Arm(name="controlvideo", techniques=("controlvideo", "gen1")),
         Arm(name="paper's levels", techniques=("controlvideo:smooth=[0.52,0.51]", "gen1")),
-        Arm(name="shared noise", techniques=("controlvideo:smooth=[],shared=0.2", "gen1")),
-        Arm(name="one noise", techniques=("controlvideo:smooth=[],shared=1.0", "gen1")),
         Arm(name="key frames", techniques=("controlvideo:smooth=[],hierarchical=true,own=false", "gen1")),
     ),
     baseline="gen1",
@@ -28,7 +26,7 @@ CLAIM = Claim(
         Comparison(measure="dynamic_degree", arm="controlvideo", against="gen1", better="higher"),
         *(
             Comparison(measure=measure, arm=arm, against="gen1")
-            for arm in ("paper's levels", "shared noise", "one noise", "key frames")
+            for arm in ("paper's levels", "key frames")
             for measure in ("flicker", "mask_iou")
         ),
     ),

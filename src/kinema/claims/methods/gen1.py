@@ -5,7 +5,7 @@ from kinema.claims.edits import edited
 from kinema.claims.long_clips import bar
 
 FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-SCALES = (0.5, 1.0, 2.0)
+SCALES = (0.5, 2.0)  # beside 1, which the arm "gen1" has
 
 
 def _rises(measure: str, names: list[str], better: str) -> tuple[Comparison, ...]:
@@ -15,7 +15,7 @@ def _rises(measure: str, names: list[str], better: str) -> tuple[Comparison, ...
 
 
 LEVELS = [f"fidelity {fidelity:g}" for fidelity in FIDELITIES]
-WEIGHTS = [f"time {scale:g}" for scale in SCALES]
+WEIGHTS = ["time 0.5", "gen1", "time 2"]
 
 CLAIM = Claim(
     name="gen1",
