@@ -75,7 +75,7 @@ def told(rays: Tensor) -> Tensor:
     Shapes: rays (B, 6 k, T, H, W) -> (B, 6 k + 3, T, H, W).
     """
     first = rays[:, :6, :1]
-    changes = rays.unflatten(1, (-1, 6)) - first[:, None]
+    changes = rays.reshape(len(rays), -1, 6, *rays.shape[2:]) - first[:, None]
     gains = torch.tensor([1.0] * 3 + [5.0] * 3, device=rays.device)  # of moments in metres, and of directions
     changes = (changes * gains[:, None, None, None]).flatten(1, 2)
     return torch.cat([changes, first[:, 3:].expand(-1, -1, rays.shape[2], -1, -1)], dim=1)

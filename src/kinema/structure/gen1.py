@@ -135,7 +135,7 @@ class Gen1(Adapter):
                 f"fidelity of {self.name} is {self.fidelity:g}, temporal_scale {self.temporal_scale:g}; "
                 "use 0 to 1, and 0 or more"
             )
-        if self.content is not None and not run.backbone.reads_text:
+        if self.content is not None and "text" not in run.backbone.droppable:
             raise KinemaError(
                 f"model {run.backbone.name!r} reads no text, where {self.name} puts pictures; leave content out"
             )
