@@ -38,7 +38,7 @@ CLAIM = Claim(
     arms=(
         Arm(name="one text"),
         Arm(name="talc", techniques=("talc",)),
-        Arm(name="mint", techniques=("mint:guidance=3.0",)),
+        Arm(name="mint", techniques=("mint:guidance=5.0",)),
     ),
     baseline="one text",
     method="mint",
