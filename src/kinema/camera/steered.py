@@ -27,7 +27,7 @@ class CameraAdapter(Adapter):
 
     condition: ClassVar[str] = "camera"
 
-    guidance: float = 5.0  # against the still camera that a prompt without one asks for; 1 is none
+    guidance: float = 3.0  # against the still camera that a prompt without one asks for; 1 is none
     camera: str = "static"  # a move or several, "orbit:40deg", or a JSON file of poses; see layers/camera_path.py
 
     @classmethod

@@ -86,3 +86,5 @@ class VD3D(CameraAdapter):
     """
 
     network: ClassVar[type[AdapterNetwork]] = VD3DNetwork
+
+    guidance: float = 5.0
