@@ -99,14 +99,14 @@ def test_one_frame_and_other_sizes():
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("", "has 0 characters"),
+        ("", "nothing says how the camera moves"),
         ("pan left," * 500, "has 4500 characters"),
         ("orbt:40deg", "did you mean 'orbit'?"),
         ("wiggle", "use one of static, pan, tilt, zoom, dolly, orbit, rise"),
         ("pan up", "use pan left or pan right"),
         ("pan left:2m", "is given in deg, not in 'm'; for example pan:22deg"),
         ("pan left:deg", "cannot be read; write it as in"),
-        ("pan left,", "the camera move '' cannot be read"),
+        ("pan left,", "says no move before or behind a ','"),
         ("pan left:nan", "cannot be read"),
         ("zoom in:0x", "the camera zooms by 0x; use 0.2x to 8x"),
         ("zoom in:4x + zoom in:4x", "zoom comes to 16x in all"),

@@ -84,8 +84,10 @@ def parse(text: str, num_frames: int, height: int, width: int, fps: float) -> Ca
     Raises:
         KinemaError: one sentence, for what cannot be read, or a camera that cannot go there.
     """
-    if not text.strip() or len(text) > LONGEST:
-        raise KinemaError(f"the camera has {len(text)} characters; use 1 to {LONGEST}: {WRITTEN}")
+    if not text.strip():
+        raise KinemaError(f"nothing says how the camera moves; {WRITTEN}")
+    if len(text) > LONGEST:
+        raise KinemaError(f"the camera has {len(text)} characters; use at most {LONGEST}: {WRITTEN}")
     if is_poses(text):
         from kinema.layers.camera_file import read_poses
 
@@ -108,6 +110,8 @@ def legs_of(text: str, num_frames: int, fps: float) -> list[CameraLeg]:
     for i, (moment, times) in enumerate(zip(moments, timed, strict=True)):
         start, end = span(times[1], times[2], num_frames, fps) if times else (i / len(moments), (i + 1) / len(moments))
         for move in (times[3] if times else moment).split("+"):
+            if not move.strip():
+                raise KinemaError(f"the camera {text!r} says no move before or behind a ',' or '+'; {WRITTEN}")
             if move.strip() in STATIC:
                 continue
             name, amount = read_move(move.strip())

@@ -130,11 +130,10 @@ class Gen1(Adapter):
 
         if self.structure not in KINDS:
             raise KinemaError(f"structure of {self.name} is {self.structure!r}; use one of {', '.join(KINDS)}")
-        if not 0 <= self.fidelity <= 1 or self.temporal_scale < 0:
-            raise KinemaError(
-                f"fidelity of {self.name} is {self.fidelity:g}, temporal_scale {self.temporal_scale:g}; "
-                "use 0 to 1, and 0 or more"
-            )
+        if not 0 <= self.fidelity <= 1:
+            raise KinemaError(f"fidelity of {self.name} is {self.fidelity:g}; use 0 (free) to 1 (exact)")
+        if self.temporal_scale < 0:
+            raise KinemaError(f"temporal_scale of {self.name} is {self.temporal_scale:g}; use 0 or more")
         if self.content is not None and "text" not in run.backbone.droppable:
             raise KinemaError(
                 f"model {run.backbone.name!r} reads no text, where {self.name} puts pictures; leave content out"
