@@ -338,11 +338,9 @@ def _steered(request: Request, techniques: list[Technique], backbone: Backbone) 
     if request.camera is None:
         return techniques
     following = [i for i, t in enumerate(techniques) if hasattr(t, "camera")]
-    other = next(
-        (t.camera for t in techniques if getattr(t, "camera", "static") not in ("static", request.camera)), None
-    )
-    if other is not None:
-        raise KinemaError(f"the camera is {request.camera!r}, and a technique has {other!r}; say one of them")
+    told_already = {getattr(techniques[i], "camera", "static") for i in following} - {"static", request.camera}
+    if told_already:
+        raise KinemaError(f"camera is {request.camera!r}, and a technique's {min(told_already)!r}; say one of them")
     if following:
         told: Any = {"camera": request.camera}
         return [dataclasses.replace(t, **told) if i in following else t for i, t in enumerate(techniques)]

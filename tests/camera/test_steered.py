@@ -87,6 +87,7 @@ def test_what_cannot_be_steered_is_told_in_one_sentence(here, model, tiny_folder
     for words, says in [
         (["sideways", *own], "there is no camera move 'sideways'"),
         (["none.json", *own], "none.json"),
+        (["pan left", "--technique", "ac3d:camera=rise", *own], "camera is 'pan left', and a technique's 'rise'"),
         (["pan left", *bare], "comes with no adapter that follows a camera; train one with `kinema train adapter"),
     ]:
         assert run(["generate", "a red ball", *SMALL, "--camera", *words]) == 2
