@@ -83,7 +83,7 @@ def main() -> None:
     for name in told.sheets or SHEETS:
         labels, clips = zip(*SHEETS[name](), strict=True)
         with replacing(told.out / f"control-{name}.png") as temporary:
-            rows_sheet(clips, labels, columns=9, cell=88).save(temporary)
+            rows_sheet(clips, labels, columns=9, cell=88).quantize(256).save(temporary, optimize=True)
 
 
 if __name__ == "__main__":
