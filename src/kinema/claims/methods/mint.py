@@ -55,7 +55,7 @@ CLAIM = Claim(
     cases=unequal,
     measures={name: READERS[name] for name in ("jumps", "facts")},
     notes={
-        "mini": "The border between two events of unequal lengths moves only a part of the way that is asked for, and of "
-        "some events nothing can be read. The adapter saw 86,400 clips.",
+        "mini": "The border between two events of unequal lengths moves only a part of the way that is asked for, and "
+        "of some events nothing can be read. The adapter saw 86,400 clips.",
     },
 )
