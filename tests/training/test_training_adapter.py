@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from shutil import copytree, ignore_patterns
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_resumed_is_unbroken(folder, tmp_path):
 
 
 def test_a_training_goes_on_from_an_adapter_that_is_there(folder, tmp_path):
-    model = folder("kinema_mini")
+    model = copytree(folder("kinema_mini"), tmp_path / "plain", ignore=ignore_patterns("adapters"))
     begun = replace(settings("vd3d", model), start_from=str(tmp_path / "vd3d"))
     backbone = load(model, device="cpu", dtype="float32")
     network, sizes = adapters.network(kind("vd3d"), backbone)

@@ -44,8 +44,8 @@ CLAIM = Claim(
     ),
     cases=edited,
     notes={
-        "mini": "From fidelity 0.75 on nothing more is gained: what is left of the error is the branch's, not the detail "
-        "that it is shown. A temporal scale of 2 makes motion smaller and adds flicker of its own.",
+        "mini": "From fidelity 0.75 on nothing more is gained: what is left of the error is the branch's, not that of "
+        "the detail that it is shown. A temporal scale of 2 makes motion smaller and adds flicker of its own.",
     },
     steps=20,
 )
