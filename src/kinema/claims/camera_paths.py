@@ -133,3 +133,9 @@ def zooms_wrong(clip: Viewing, case: Case) -> float:
 
 
 READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong, "zooms_wrong": zooms_wrong}
+NOTES = {
+    "mini": "A prompt that names no camera means a still one to mini, and guidance by the prompt pulls there; more "
+    "weight for the camera follows the path further and shows less of what the prompt says. Words alone turn the "
+    "camera rightly in single moves, and wrongly in two. Both adapters saw few clips, and still became better when "
+    "their training ended.",
+}

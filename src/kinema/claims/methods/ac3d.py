@@ -1,7 +1,7 @@
 """AC3D: a camera that follows a path, by less, and without what it costs."""
 
 from kinema.claims.bench.claim import Arm, Claim, Comparison
-from kinema.claims.camera_paths import READERS, read_exactly, steered
+from kinema.claims.camera_paths import NOTES, READERS, read_exactly, steered
 
 CLAIM = Claim(
     name="ac3d",
@@ -32,11 +32,6 @@ CLAIM = Claim(
     ),
     cases=steered,
     measures=READERS,
-    notes={
-        "mini": "A prompt that names no camera means a still one to mini, and guidance by the prompt pulls there; more "
-        "weight for the camera follows the path further and shows less of what the prompt says. Words alone turn the "
-        "camera rightly in single moves, and wrongly in two. Both adapters saw few clips, and still became better when "
-        "their training ended.",
-    },
+    notes=NOTES,
     steps=20,
 )

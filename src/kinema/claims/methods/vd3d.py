@@ -1,7 +1,7 @@
 """VD3D: a camera that follows a path."""
 
 from kinema.claims.bench.claim import Arm, Claim, Comparison
-from kinema.claims.camera_paths import READERS, steered
+from kinema.claims.camera_paths import NOTES, READERS, steered
 
 CLAIM = Claim(
     name="vd3d",
@@ -18,11 +18,6 @@ CLAIM = Claim(
     parts=(Comparison(measure="zooms_wrong", arm="vd3d", against="words", better="lower"),),
     cases=steered,
     measures=READERS,
-    notes={
-        "mini": "A prompt that names no camera means a still one to mini, and guidance by the prompt pulls there; more "
-        "weight for the camera follows the path further and shows less of what the prompt says. Words alone turn the "
-        "camera rightly in single moves, and wrongly in two. Both adapters saw few clips, and still became better when "
-        "their training ended.",
-    },
+    notes=NOTES,
     steps=20,
 )
