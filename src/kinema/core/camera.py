@@ -49,6 +49,13 @@ class CameraLeg:
     start: float = 0.0  # part of the clip, 0..1
     end: float = 1.0  # part of the clip, later than start
 
+    @property
+    def way(self) -> str:
+        """A word of `MOVES` and the side that it goes to, for example "pan right" for minus one "pan left"."""
+        word, _, side = self.move.partition(" ")
+        sides = MOVES[word]
+        return f"{word} {sides[(side == sides[1]) != (self.amount < 0)]}"
+
 
 def progress(parts: Tensor, start: float = 0.0, end: float = 1.0) -> Tensor:
     """How much of a move is done when `parts` (T,) of the clip are over: 0 to 1, quadratic onset, then constant."""

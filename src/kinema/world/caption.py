@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from kinema.world.reading import ReadCaption, parse_caption
-from kinema.world.spec import EventSpec, ObjectSpec, SceneSpec
+from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
 from kinema.world.textures import DRAWINGS
 from kinema.world.words import (
     ACTION_PHRASES,
@@ -34,14 +34,15 @@ Form = Literal["simple", "progressive", "gerund"]
 
 # How often the short style names what it may leave out.
 NAME_SIZE, NAME_MATERIAL, NAME_DAY, NAME_SKY, NAME_MOVE, NAME_STILL = 0.5, 0.7, 0.6, 0.93, 0.95, 0.2
+NAME_LEGS = 0.7  # in both styles
 
 
 def caption(spec: SceneSpec, seed: int, style: Style = "short") -> str:
     """Describe a scene in English; the same scene, seed and style give the same words.
 
     "short" is one sentence (sometimes two) that always names kind, colour, ground and the events in order, and
-    mostly the sky and the camera. "dense" is a paragraph that names everything. Of a camera with legs neither speaks:
-    there are no words for all that it does.
+    mostly the sky and the camera. "dense" is a paragraph that names everything. Of a camera with legs both mostly say
+    which way it moves, and never how far.
 
     Raises:
         ValueError: when the style is unknown.
@@ -128,9 +129,8 @@ def dense(spec: SceneSpec, rng: random.Random) -> str:
         previous = event.subject
     if spec.camera.move == "still" and not spec.camera.legs:
         sentences.append(rng.choice(STILL_PHRASES))
-    elif not spec.camera.legs:
-        third, _, where = rng.choice(CAMERA_PHRASES[spec.camera.move])
-        sentences.append(f"the camera {rng.choice(('', 'slowly '))}{third} {where}".strip())
+    elif (not spec.camera.legs or rng.random() < NAME_LEGS) and (said := camera_does(spec.camera, rng, 0.5)):
+        sentences.append(f"the camera {rng.choice(('', 'slowly '))}{said[0]}")
     return ". ".join(sentences)
 
 
@@ -195,27 +195,39 @@ def relation_phrase(spec: SceneSpec, rng: random.Random) -> str:
 
 def with_camera(spec: SceneSpec, rng: random.Random, text: str) -> str:
     """Adds the camera before or after the sentence, or leaves it out."""
-    move = spec.camera.move
-    if spec.camera.legs:
-        return text
-    if move == "still":
+    camera = spec.camera
+    if camera.move == "still" and not camera.legs:
         if rng.random() >= NAME_STILL:
             return text
         phrase = rng.choice(STILL_PHRASES)
         return f"{text}, {phrase}" if rng.random() < 0.5 else f"{text}. {phrase}"
-    if rng.random() >= NAME_MOVE:
+    if rng.random() >= (NAME_LEGS if camera.legs else NAME_MOVE) or (said := camera_does(camera, rng, 0.6)) is None:
         return text
-    third, ing, where = choose(rng, CAMERA_PHRASES[move], 0.6)
+    does, doing = said
     order = rng.random()
     if order < 0.35:
-        return f"{text} while the camera {third} {where}".strip()
+        return f"{text} while the camera {does}"
     if order < 0.55:
-        return f"{text}, the camera {third} {where}".strip()
+        return f"{text}, the camera {does}"
     if order < 0.75:
-        return f"{text}. the camera {third} {where}".strip()
+        return f"{text}. the camera {does}"
     if order < 0.87:
-        return f"{text}, camera {ing} {where}".strip()
-    return f"the camera {third} {where}".strip() + f". {text}"
+        return f"{text}, camera {doing}"
+    return f"the camera {does}. {text}"
+
+
+def camera_does(camera: CameraSpec, rng: random.Random, plain: float) -> tuple[str, str] | None:
+    """What a camera that moves "does", and what it is "doing"; None where there is no word for a move of it.
+
+    plain: how often it is said in the plainest words, 0..1.
+    """
+    moves = [leg.way.replace("rise up", "rise") for leg in camera.legs] or [camera.move]
+    if not set(moves) <= set(CAMERA_PHRASES):  # down from where it stands
+        return None
+    said = [choose(rng, CAMERA_PHRASES[move], plain) for move in moves]
+    joint = " and " if all(leg.start == 0 for leg in camera.legs) else ", then "
+    does, doing = (joint.join(f"{words[i]} {words[2]}".strip() for words in said) for i in (0, 1))
+    return does, doing
 
 
 def noun_phrase(thing: ObjectSpec, rng: random.Random | None, article: str, full: bool = False) -> str:
