@@ -18,6 +18,7 @@ from kinema.claims.edits import edited
 from kinema.claims.methods.livephoto import photos
 from kinema.editing import edit
 from kinema.files import replacing
+from kinema.layers.camera_path import in_words
 from kinema.pipeline import run_request
 from kinema.request import Part, Request
 from kinema.video import rows_sheet
@@ -45,8 +46,9 @@ def camera() -> Iterator[Row]:
     for case, path in zip(steered(len(CAMERAS), load("mini")), CAMERAS, strict=True):
         assert case.spec is not None
         yield f"asked: {path}", filmed(case.spec, path)
+        text = f"{case.text}, {in_words(path, case.spec.num_frames, case.spec.fps)}"
         for name in ("ac3d", "vd3d"):
-            yield f"{name}: {case.text}", made(case.text, Part(name=name, options={"camera": path}))
+            yield f"{name}: {text}", made(text, Part(name=name, options={"camera": path}))
 
 
 def editing() -> Iterator[Row]:

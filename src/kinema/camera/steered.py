@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
     from kinema.core.run import Run
 
+log = logging.getLogger("kinema")
 ADAPTERS = ("ac3d", "vd3d")  # that follow a camera, the better one first
 
 
@@ -34,6 +36,16 @@ class CameraAdapter(Adapter):
     def reads(cls, options: Mapping[str, Any]) -> dict[str, str]:
         found = super().reads(options)
         return found | ({"camera": options["camera"]} if is_poses(options.get("camera", "")) else {})
+
+    def start(self, run: Run) -> None:
+        from kinema.layers.camera_path import in_words
+
+        super().start(run)
+        if not self.weight or not run.backbone.reads_text or run.chunk.first:
+            return
+        said = in_words(self.camera, max(run.chunk.frames or 0, run.conditions.num_frames), run.conditions.fps)
+        if said and not any("camera" in request.asked for request in run.requests):
+            log.warning(f"the prompt says nothing of the camera, which is followed better where it does: ', {said}'")
 
     def given(self, run: Run) -> Mapping[str, Tensor]:
         from kinema.layers.camera_path import parse

@@ -18,14 +18,14 @@ import torch
 from kinema.claims.bench.claim import COSTS, Case, Numbers
 from kinema.claims.bench.scenes import drawn
 from kinema.core.footage import as_video
-from kinema.layers.camera_path import DISTANCE, HEIGHT, legs_of, parse
+from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.prompts import read_prompts
 from kinema.world.spec import CameraSpec, SceneSpec
-from kinema.world.words import CAMERA_PHRASES, GROUND_PHRASES, SKY_PHRASES
+from kinema.world.words import GROUND_PHRASES, SKY_PHRASES
 
 if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
@@ -44,35 +44,33 @@ SIDES |= {"rise": ("", "")}
 TWO = 0.4  # share of the paths that have two moves, half of these at once
 
 
-def drawn_path(rng: random.Random) -> tuple[str, str]:
-    """A path as `--camera` takes it, and the same in words of a prompt."""
-    moves, words = [], []
+def drawn_path(rng: random.Random) -> str:
+    """A path as `--camera` takes it."""
+    moves = []
     together = [move for move in SIZES if move != "orbit"]
     for move in rng.sample(together, 2) if rng.random() < TWO else rng.sample(list(SIZES), 1):
         low, high, unit = SIZES[move]
         side = rng.choice(SIDES[move])
         moves.append(f"{move} {side}".strip() + f":{rng.uniform(low, high):.2f}{unit}")
-        third, _, where = CAMERA_PHRASES[f"{move} {side}".strip()][0]
-        words.append(f"{third} {where}".strip())
-    if len(moves) == 1:
-        return moves[0], f"the camera {words[0]}"
-    if rng.random() < 0.5:
-        return " + ".join(moves), f"the camera {words[0]} and {words[1]}"
-    return ", then ".join(moves), f"the camera {words[0]}, then {words[1]}"
+    return moves[0] if len(moves) == 1 else (" + " if rng.random() < 0.5 else ", then ").join(moves)
 
 
 def steered(count: int, backbone: Backbone) -> list[Case]:
-    """Held-out combinations that stand there or do one thing, each with a path of its own."""
-    cases = []
+    """Held-out combinations that stand there or do one thing, each with a path of its own.
+
+    The prompt says the path in words, as `in_words` does, but for the arm "nothing"; all are judged without them.
+    """
+    cases, d = [], backbone.defaults
     for number, prompt in enumerate(read_prompts("adherence", count)):
         rng = random.Random(1000 + number)
         spec = prompt.spec
         thing, place = noun_phrase(spec.objects[0], None, "a"), GROUND_PHRASES[spec.ground][0]
         does = rng.choice(("bounces", "grows", "jumps", "shrinks"))
         text = f"{thing} {does} {place} {SKY_PHRASES[spec.sky][0]}"
-        camera, said = drawn_path(rng)
+        camera = drawn_path(rng)
         followed = {name: {"camera": camera} for name in ("ac3d", "vd3d")}
-        cases.append(Case(text=text, spec=spec, options=followed, texts={"words": f"{text}, {said}"}))
+        said = dict.fromkeys(("words", *followed), f"{text}, {in_words(camera, d.num_frames, d.fps)}")
+        cases.append(Case(text=text, spec=spec, options=followed, texts=said))
     return cases
 
 

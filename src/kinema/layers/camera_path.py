@@ -51,6 +51,7 @@ SIZES: dict[str, tuple[str, float, tuple[float, float]]] = {
     "orbit": ("deg", math.degrees(ORBIT), (-720.0, 720.0)),
     "rise": ("m", RISE, (LOWEST_EYE - HEIGHT, 50.0)),
 }
+VERBS = {"pan": "pans", "tilt": "tilts", "zoom": "zooms", "dolly": "dollies", "orbit": "orbits", "rise": "rises"}
 USUAL_DOWN = 1.5  # metres of a "rise down" without a size: the usual one would end in the ground
 UNITS = {
     "deg": ("deg", "degree", "degrees", "°"),
@@ -117,6 +118,18 @@ def legs_of(text: str, num_frames: int, fps: float) -> list[CameraLeg]:
             name, amount = read_move(move.strip())
             legs.append(CameraLeg(move=name, amount=amount, start=start, end=end))
     return legs
+
+
+def in_words(text: str, num_frames: int, fps: float) -> str:
+    """A path as a prompt says it, without sizes and times: "the camera pans left, then tilts up"; "" for poses."""
+    legs = [] if is_poses(text) else legs_of(text, num_frames, fps)
+    said = ""
+    for before, leg in zip([None, *legs], legs, strict=False):
+        word, side = leg.way.split()
+        does = {"rise up": "rises", "rise down": "goes down"}.get(leg.way, f"{VERBS[word]} {side}")
+        joint = "the camera" if before is None else " and" if leg.start < before.end else ", then"
+        said += f"{joint} {does}"
+    return said
 
 
 def span(first: str, last: str, num_frames: int, fps: float) -> tuple[float, float]:

@@ -104,7 +104,7 @@ def parse_caption(text: str) -> ReadCaption:
 
 
 def read_camera(text: str) -> tuple[str | None, str]:
-    """The camera move, and the text without the words that named it."""
+    """The camera's first move, and the text without the words that named it and those behind it."""
     found: tuple[int, str, re.Match[str]] | None = None
     for move, pattern in CAMERA_MOVES:
         match = re.search(rf"\b(?:(?:the |a )?camera )?(?:{pattern})(?!\w)", text)
@@ -112,8 +112,20 @@ def read_camera(text: str) -> tuple[str | None, str]:
             found = (match.start(), move, match)
     if found is None:
         return None, text
-    match = found[2]
-    return found[1], f"{text[: match.start()]} {text[match.end() :]}"
+    match, rest = found[2], text[found[2].end() :]
+    while also := more_of_camera(rest):
+        rest = rest[also:]
+    return found[1], f"{text[: match.start()]} {rest}"
+
+
+def more_of_camera(text: str) -> int:
+    """How many letters at the head of a text go on about the camera, as "then tilts up" does."""
+    joint = re.match(r"(?: and| then)+ (?:the camera )?", text)
+    if joint is None:
+        return 0
+    said, implied = f"camera {text[joint.end() :]}", len("camera ")
+    goes_on = (re.match(rf"(?:camera )?(?:{pattern})(?!\w)", said) for _, pattern in CAMERA_MOVES)
+    return next((joint.end() + match.end() - implied for match in goes_on if match), 0)
 
 
 @cache
