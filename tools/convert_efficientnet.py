@@ -29,7 +29,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinema.layers.pixels import resized
-from kinema.metrics.extractors.efficientnet import EMBEDDED, Lite, LiteConfig, restored
+from kinema.layers.saved import halved, packed, unpacked
+from kinema.metrics.extractors.efficientnet import EMBEDDED, Lite, LiteConfig
 
 FINE_BLOCKS = 5  # the stem and so many blocks stay in 16 bits: rounding them costs most, and they are 2% of all
 
@@ -62,18 +63,10 @@ def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rounded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As `restored` reads them: the first layers and all biases 16 bits, the rest 8."""
-    stored = {}
-    for key, value in weights.items():
-        name, _, part = key.rpartition(".")
-        early = name == "stem" or (name.startswith("blocks.") and int(name.split(".")[1]) < FINE_BLOCKS)
-        if part == "bias" or early:
-            stored[key] = value.half()
-            continue
-        scale = (value.abs().amax((1, 2, 3)).clamp_min(1e-6) / 127).half()
-        stored[key] = (value / scale.float()[:, None, None, None]).round().clamp(-127, 127).to(torch.int8)
-        stored[f"{name}.scale"] = scale
-    return {key: value.contiguous() for key, value in stored.items()}
+    """As `unpacked` reads them: the first layers and all biases 16 bits, the rest 8."""
+    fine = [f"blocks.{i}." for i in range(FINE_BLOCKS)]
+    early = {key: value for key, value in weights.items() if key.startswith(("stem.", *fine))}
+    return {**halved(early), **packed({key: value for key, value in weights.items() if key not in early})}
 
 
 def real_frames() -> Tensor:
@@ -134,7 +127,7 @@ def main() -> None:
         "command": "python tools/convert_efficientnet.py",
         "rounding": f"stem, first {FINE_BLOCKS} blocks and biases float16; other weights 8 bits with a scale "
         "an output channel; batch normalisations folded in",
-        "closeness on 16 real frames": closeness(exact, network(restored(stored)), pixels),
+        "closeness on 16 real frames": closeness(exact, network(unpacked(stored)), pixels),
     }
     if arguments.code:
         far = difference_from_original(arguments.code, weights, exact, pixels)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from kinema.core.errors import KinemaError
 from kinema.layers.pixels import resized
-from kinema.metrics.extractors.efficientnet import EMBEDDED, Convolution, Lite, LiteConfig, restored
+from kinema.layers.saved import packed, unpacked
+from kinema.metrics.extractors.efficientnet import EMBEDDED, Convolution, Lite, LiteConfig
 from kinema.metrics.extractors.extractor import load_extractor
 
 # Every 32nd feature, by the package efficientnet_lite_pytorch 0.1.0 with the published weights before they are rounded:
@@ -52,17 +53,20 @@ def test_odd_padding_goes_to_the_right_and_the_bottom():
         assert convolution(torch.ones(1, 1, 3, 3)).tolist() == [[[[4, 4], [4, 4]]]]
 
 
-def test_rounded_weights_are_restored():
+def test_rounded_weights_are_unpacked():
     stored = {
         "a.weight": torch.tensor([[[[2]]], [[[-127]]]], dtype=torch.int8),
         "a.scale": torch.tensor([0.5, 2.0]),
         "a.bias": torch.tensor([1.5, 0.25], dtype=torch.float16),
         "b.weight": torch.tensor([[[[3.0]]]], dtype=torch.float16),
     }
-    found = restored(stored)
+    found = unpacked(stored)
     assert found["a.weight"].tolist() == [[[[1.0]]], [[[-254.0]]]]
     assert found["a.bias"].tolist() == [1.5, 0.25] and found["b.weight"].tolist() == [[[[3.0]]]]
     assert set(found) == {"a.weight", "a.bias", "b.weight"}
+    state = {"a.weight": torch.randn(8, 3, 2, 2), "a.bias": torch.randn(8), "norm.weight": torch.randn(8)}
+    again = unpacked(packed(state))
+    assert all((again[name] - value).abs().max() < 0.02 for name, value in state.items()) and set(again) == set(state)
 
 
 def test_squeezing_keeps_a_plain_frame_plain():
@@ -75,7 +79,7 @@ def test_what_ships_is_small_and_near_the_original():
     assert (EMBEDDED / "model.safetensors").stat().st_size < 3 * 2**20
     assert card["license"] == "Apache-2.0" and card["closeness on 16 real frames"]["least cosine of features"] > 0.99
     assert card["largest difference of features from the published code, before rounding"] < 1e-4
-    assert sum(w.numel() for w in restored(load_file(EMBEDDED / "model.safetensors")).values()) == sum(
+    assert sum(w.numel() for w in unpacked(load_file(EMBEDDED / "model.safetensors")).values()) == sum(
         w.numel() for w in Lite(LiteConfig()).parameters()
     )
 

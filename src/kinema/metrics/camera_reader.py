@@ -236,8 +236,8 @@ class CameraReader:
         return cls(net, own_encoder(), card)
 
     def save(self, path: str | Path) -> None:
-        """Writes config.json, model.safetensors (float16) and card.json into a folder, each whole or not at all."""
-        write_network(path, self.net, self.net.config, self.card)
+        """Writes config.json, model.safetensors (int8) and card.json into a folder, each whole or not at all."""
+        write_network(path, self.net, self.net.config, self.card, int8=True)
 
     @torch.inference_mode()
     def numbers(self, frames: Any) -> np.ndarray:

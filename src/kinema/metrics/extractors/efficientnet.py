@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
 from kinema.layers.pixels import by_chunks, device, resized
+from kinema.layers.saved import unpacked
 from kinema.metrics.extractors.extractor import Extractor, extractor
 
 CHUNK = 4  # frames in one pass: twice as fast on a CPU as 16, whose maps do not fit into its cache
@@ -97,22 +97,6 @@ class Lite(nn.Module):
         return found
 
 
-def restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in float32 from what the file holds.
-
-    NAME.weight (O, ...) with NAME.scale (O,) is quantised: int8 times the scale of its output channel.
-    """
-    weights = {}
-    for key, value in stored.items():
-        name, _, part = key.rpartition(".")
-        if part == "scale":
-            continue
-        if part == "weight" and f"{name}.scale" in stored:
-            value = value.float() * stored[f"{name}.scale"].float()[:, None, None, None]
-        weights[key] = value.float()
-    return weights
-
-
 @extractor("efficientnet", gives=("frames",))
 class EfficientNet(Extractor):
     """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: Google 2020), trained on ImageNet; 320 numbers.
@@ -148,7 +132,7 @@ def load(folder: Path, name: str) -> tuple[LiteConfig, Lite]:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = LiteConfig(**values | {"stages": tuple(tuple(stage) for stage in values["stages"])})
         network = Lite(config)
-        network.load_state_dict(restored(load_file(folder / "model.safetensors")))
+        network.load_state_dict(unpacked(load_file(folder / "model.safetensors")))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise KinemaError(
             f"extractor {name}: {folder} cannot be read; give a folder with config.json and model.safetensors, "
