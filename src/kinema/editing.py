@@ -26,7 +26,7 @@ def edit(
     *,
     content: str | os.PathLike[str] | Any | None = None,
     structure: str = "depth",
-    fidelity: float = 0.7,
+    fidelity: float = 0.8,
     temporal_scale: float = 1.0,
     depth: str = "",
     weight: float = 1.0,

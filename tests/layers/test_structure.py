@@ -87,7 +87,7 @@ def test_a_level_is_a_part_of_the_height_at_every_resolution(height: int) -> Non
 
 
 def test_fidelity_goes_from_free_to_exact() -> None:
-    assert [level_of(f) for f in (1, 0.75, 0)] == [0, 3.5, 7]
+    assert [level_of(f) for f in (1, 0.875, 0)] == [0, 3.5, 7]
     for bad in (-0.1, 1.5, float("nan")):
         with pytest.raises(KinemaError, match="use 0 \\(free\\) to 1 \\(exact\\)"):
             level_of(bad)

@@ -41,10 +41,11 @@ class CameraAdapter(Adapter):
         from kinema.layers.camera_path import in_words
 
         super().start(run)
-        if not self.weight or not run.backbone.reads_text or run.chunk.first:
+        prompts = [request.asked.lower() for request in run.requests]
+        if not self.weight or run.chunk.first or not all(prompts) or any("camera" in prompt for prompt in prompts):
             return
         said = in_words(self.camera, max(run.chunk.frames or 0, run.conditions.num_frames), run.conditions.fps)
-        if said and not any("camera" in request.asked for request in run.requests):
+        if said:
             log.warning(f"the prompt says nothing of the camera, which is followed better where it does: ', {said}'")
 
     def given(self, run: Run) -> Mapping[str, Tensor]:

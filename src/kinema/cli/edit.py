@@ -32,7 +32,7 @@ def edit(
     video: str = typer.Argument(..., metavar="VIDEO", help="What is edited: a video, a gif or a folder of pictures."),
     prompt: str = typer.Argument(None, metavar="PROMPT", help="What it shows then; left out with --content."),
     content: str = typer.Option(None, metavar="PICTURE", help="What it shows then, in the place of a prompt."),
-    fidelity: float = typer.Option(None, metavar="SHARE", help="How exactly its structure is kept, 0 to 1: 0.7."),
+    fidelity: float = typer.Option(None, metavar="SHARE", help="How exactly its structure is kept, 0 to 1: 0.8."),
     structure: str = typer.Option(None, metavar="KIND", help="What is kept: depth (default), edges, grey or flow."),
     depth: str = typer.Option(
         None, metavar="MODEL", help="What sees depth: kinema's own, or depth_anything@MODEL of transformers."

@@ -6,7 +6,6 @@ depth, of which detail is taken away on purpose; edges, light and flow go the sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -147,14 +146,14 @@ def _gaussian(count: int, sigma: float) -> Tensor:
 
 
 def level_of(fidelity: float) -> float:
-    """The level of detail for a fidelity of 0 (free) to 1 (exact): 7 sqrt(1 - fidelity).
+    """The level of detail for a fidelity of 0 (free) to 1 (exact): 7 cbrt(1 - fidelity).
 
-    Half of the levels blur by less than what a video model's latent cells hold, and share a quarter of the fidelities.
+    Half of the levels blur by less than what a video model's latent cells hold, and share an eighth of the fidelities.
     Raises: KinemaError outside of that.
     """
     if not 0 <= fidelity <= 1:
         raise KinemaError(f"the fidelity is {fidelity}; use 0 (free) to 1 (exact)")
-    return LEVELS * math.sqrt(1 - fidelity)
+    return LEVELS * (1 - fidelity) ** (1 / 3)
 
 
 def nearness(frames: np.ndarray, by: str = "") -> np.ndarray:

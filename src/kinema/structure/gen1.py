@@ -108,7 +108,7 @@ class Gen1(Adapter):
     as_source: bool = False  # size, rate and sound of the video are the clip's
     structure: str = "depth"  # what is kept of it: depth, edges, grey or flow
     depth: str = ""  # what sees depth: kinema's own network, or depth_anything@MODEL of transformers
-    fidelity: float = 0.7  # how exactly it is kept, 1 exact to 0 free
+    fidelity: float = 0.8  # how exactly it is kept, 1 exact to 0 free
     content: str | None = None  # a picture in the place of the prompt
     temporal_scale: float = 1.0  # weight of how frames hang together, 0 or more; 1 is none
 
