@@ -81,6 +81,14 @@ def test_a_video_is_steered_and_made_again(words, here, model, capsys):
     assert recipe.read("plain.mp4")["frames"] != recipe.read("out.mp4")["frames"]
 
 
+def test_a_prompt_is_told_what_helps(here, model, caplog):
+    asked = [*SMALL, "--camera", "pan left", "--model", str(model.folder.path), "--out", "out.mp4"]
+    for prompt, told in (("a red ball", True), ("a red ball, the camera pans left", False)):
+        assert run(["generate", prompt, *asked]) == 0
+        assert ("follows its path better with ', the camera pans left'" in caplog.text) == told
+        caplog.clear()
+
+
 def test_what_cannot_be_steered_is_told_in_one_sentence(here, model, tiny_folder, capsys):
     bare, own = ["--model", str(tiny_folder("wan21_t2v"))], ["--model", str(model.folder.path)]
     capsys.readouterr()  # of the models that are built

@@ -9,7 +9,7 @@ import torch
 
 from kinema.core.camera import FOCAL, LOOK_AT, CameraLeg
 from kinema.core.errors import KinemaError
-from kinema.layers.camera_path import DISTANCE, HEIGHT, parse
+from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, parse
 from kinema.world.cameras import camera_path
 from kinema.world.spec import CameraSpec, SceneSpec
 
@@ -128,3 +128,18 @@ def test_refuses(text, says):
 def test_times_of_a_picture_are_refused():
     with pytest.raises(KinemaError, match="the video is 0.125s long"):
         path("0-0.1s pan left", frames=1)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("orbit:40deg", "the camera orbits left"),
+        ("pan left:-20deg + zoom in:1.3x", "the camera pans right and zooms in"),
+        ("tilt up, then rise:-1m", "the camera tilts up, then goes down"),
+        ("0-1s dolly in:2m, 0.5-2s zoom out", "the camera dollies in and zooms out"),
+        ("static", ""),
+        ("poses.json", ""),
+    ],
+)
+def test_a_path_in_words(text, words):
+    assert in_words(text, 25, 8.0) == words

@@ -46,7 +46,7 @@ class CameraAdapter(Adapter):
             return
         said = in_words(self.camera, max(run.chunk.frames or 0, run.conditions.num_frames), run.conditions.fps)
         if said:
-            log.warning(f"the prompt says nothing of the camera, which is followed better where it does: ', {said}'")
+            log.warning(f"the prompt does not name the camera, which follows its path better with ', {said}'")
 
     def given(self, run: Run) -> Mapping[str, Tensor]:
         from kinema.layers.camera_path import parse
