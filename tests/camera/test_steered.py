@@ -83,9 +83,9 @@ def test_a_video_is_steered_and_made_again(words, here, model, capsys):
 
 def test_a_prompt_is_told_what_helps(here, model, caplog):
     asked = [*SMALL, "--camera", "pan left", "--model", str(model.folder.path), "--out", "out.mp4"]
-    for prompt, told in (("a red ball", True), ("a red ball, the camera pans left", False)):
+    for prompt, helped in (("a red ball", True), ("a red ball, the camera pans left", False)):
         assert run(["generate", prompt, *asked]) == 0
-        assert ("follows its path better with ', the camera pans left'" in caplog.text) == told
+        assert ("follows its path better with ', the camera pans left'" in caplog.text) == helped
         caplog.clear()
 
 
