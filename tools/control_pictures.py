@@ -26,7 +26,7 @@ from kinema.video import rows_sheet
 Row = tuple[str, np.ndarray]  # a label and a clip (T, H, W, 3) uint8
 
 CAMERAS = ("orbit left:50deg", "pan right:20deg", "tilt up:12deg", "zoom in:1.7x, then pan left:15deg")
-FIDELITIES = (0.25, 0.5, 0.7, 1.0)
+FIDELITIES = (0.2, 0.5, 0.8, 1.0)
 INTENSITIES = (0, 3, 6, 10)
 TIMELINES = (
     "0-0.8s: a red ball bounces on the grass | 0.8-3.1s: it rolls to the left",
