@@ -21,10 +21,11 @@ from kinema.core.footage import as_video
 from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
+from kinema.metrics.metric import metrics
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.prompts import read_prompts
-from kinema.world.spec import CameraSpec, SceneSpec
+from kinema.world.spec import CameraSpec, EventSpec, SceneSpec
 from kinema.world.words import GROUND_PHRASES, SKY_PHRASES
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SIZES = {
 }
 SIDES = {"pan": ("left", "right"), "tilt": ("up", "down"), "zoom": ("in", "out"), "orbit": ("left", "right")}
 SIDES |= {"rise": ("", "")}
+DOES = {"bounce": (0.1, 2.9), "grow": (0.1, 2.9), "jump": (0.8, 2.0), "shrink": (0.1, 2.9)}  # and when, seconds
 TWO = 0.4  # share of the paths that have two moves, half of these at once
 
 
@@ -63,10 +65,15 @@ def steered(count: int, backbone: Backbone) -> list[Case]:
     cases, d = [], backbone.defaults
     for number, prompt in enumerate(read_prompts("adherence", count)):
         rng = random.Random(1000 + number)
-        spec = prompt.spec
-        thing, place = noun_phrase(spec.objects[0], None, "a"), GROUND_PHRASES[spec.ground][0]
-        does = rng.choice(("bounces", "grows", "jumps", "shrinks"))
-        text = f"{thing} {does} {place} {SKY_PHRASES[spec.sky][0]}"
+        does = rng.choice(list(DOES))
+        start, end = DOES[does]
+        spec = dataclasses.replace(
+            prompt.spec,
+            objects=(dataclasses.replace(prompt.spec.objects[0], position=(0.0, 0.0), size="medium"),),
+            events=(EventSpec(action=does, start=start, end=end),),
+        )
+        thing, place = noun_phrase(prompt.spec.objects[0], None, "a"), GROUND_PHRASES[spec.ground][0]
+        text = f"{thing} {does}s {place} {SKY_PHRASES[spec.sky][0]}"
         camera = drawn_path(rng)
         followed = {name: {"camera": camera} for name in ("ac3d", "vd3d")}
         said = dict.fromkeys(("words", *followed), f"{text}, {in_words(camera, d.num_frames, d.fps)}")
@@ -111,14 +118,18 @@ def filmed(spec: SceneSpec, camera: str) -> np.ndarray:
 
 
 def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
-    """What the camera reader says where the path was followed exactly and only the autoencoder stands between."""
+    """What is read where the path was followed exactly and only the autoencoder stands between.
+
+    Some of what a prompt names leaves the picture on the way, so that the judge does not find it either.
+    """
     assert case.spec is not None
     d = backbone.defaults
     spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
     frames = torch.from_numpy(filmed(spec, case.options["ac3d"]["camera"]))[None]
     seen = backbone.decode(backbone.encode(as_video(frames)))[0].numpy()
-    clip = Viewing(seen, spec.fps)
-    return {**dict.fromkeys(COSTS), **{name: read(clip, case) for name, read in READERS.items()}}
+    clip = Viewing(seen, spec.fps, prompt=case.text)
+    judged = {name: metrics()[name](clip) for name in JUDGED}
+    return {**dict.fromkeys(COSTS), **judged, **{name: read(clip, case) for name, read in READERS.items()}}
 
 
 def zooms_wrong(clip: Viewing, case: Case) -> float:
@@ -130,6 +141,7 @@ def zooms_wrong(clip: Viewing, case: Case) -> float:
     return float(np.abs(np.log(seen_path(clip).zoom) - np.log(focal / focal[0])).mean())
 
 
+JUDGED = ("t2v_alignment", "camera_motion_residual", "dynamic_degree")
 READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong, "zooms_wrong": zooms_wrong}
 NOTES = {
     "mini": "A prompt that names no camera means a still one to mini, and guidance by the prompt pulls there; more "
