@@ -21,7 +21,7 @@ from kinema.core.footage import as_video
 from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
-from kinema.metrics.metric import metrics
+from kinema.metrics.metric import Metric, metrics
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.prompts import read_prompts
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
 
 # Move -> its sizes, from and to, and their unit. None of the paths drawn was trained on. Only what the reader can read
-# is asked for: dollies it does not see, and of an orbit and a turn in one clip it takes the one for the other.
+# is asked for: of dollies it sees half, and of an orbit and a turn in one clip it takes the one for the other.
 SIZES = {
     "pan": (10.0, 26.0, "deg"),
     "tilt": (7.0, 16.0, "deg"),
@@ -128,7 +128,7 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
     frames = torch.from_numpy(filmed(spec, case.options["ac3d"]["camera"]))[None]
     seen = backbone.decode(backbone.encode(as_video(frames)))[0].numpy()
     clip = Viewing(seen, spec.fps, prompt=case.text)
-    judged = {name: metrics()[name](clip) for name in JUDGED}
+    judged = {name: metric(clip) for name, metric in metrics().items() if name in JUDGED and isinstance(metric, Metric)}
     return {**dict.fromkeys(COSTS), **judged, **{name: read(clip, case) for name, read in READERS.items()}}
 
 

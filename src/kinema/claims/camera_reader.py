@@ -39,7 +39,7 @@ from kinema.world.spec import SceneSpec
 CURRICULUM = "cameras"
 SEEN = ("rendered", "decoded", "decoded, noise 0.2")  # ways in which a clip is shown
 NOISE = 0.2  # of the latents, which have a standard deviation of 1
-BARS = {"turned": 3.0, "orbit": 8.0}  # mean degrees in what is decoded: of all clips, and of those with an orbit
+BARS = {"turned": 2.0, "orbit": 7.0}  # mean degrees in what is decoded: of all clips, and of those with an orbit
 BATCH = 10
 
 Read = Callable[[Viewing, np.ndarray], np.ndarray | None]  # a clip and true focal lengths (T,) -> poses (T, 4, 4)
