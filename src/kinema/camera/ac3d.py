@@ -51,4 +51,3 @@ class AC3D(CameraAdapter):
 
     network: ClassVar[type[AdapterNetwork]] = AC3DNetwork
     noise_range: tuple[float, float] = (1.0, 0.1)
-    guidance: float = 4.5
