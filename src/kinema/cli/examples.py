@@ -7,7 +7,7 @@ TWO = '"a red ball rolls to the left on the grass, then a red ball jumps on the 
 PLACED = "red ball: 0 0.3 0.5 0.8 @ 0-1.5s; red ball: 0.5 0.3 1 0.8 @ 1.5-3s"
 
 EXAMPLES = {
-    "ac3d": f"generate {ROLLS} --camera orbit:40deg --technique ac3d:guidance=4",
+    "ac3d": f"generate {ROLLS} --camera orbit:40deg --technique ac3d:guidance=3",
     "adaptive_guidance": f"generate {ROLLS} --technique adaptive_guidance:threshold=0.98",
     "anchor_memory": f"generate {TWO} --num-frames 49 --technique anchor_memory --technique gen_l_video",
     "apg": f"generate {ROLLS} --technique apg:scale=6",
