@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kinema.backbones.protocol import Backbone
 
 # Move -> its sizes, from and to, and their unit. None of the paths drawn was trained on. Only what the reader can read
-# is asked for: of dollies it sees half, and of an orbit and a turn in one clip it takes the one for the other.
+# is asked for: of dollies it sees half, and of an orbit with a turn at the same time less than there is.
 SIZES = {
     "pan": (10.0, 26.0, "deg"),
     "tilt": (7.0, 16.0, "deg"),
@@ -58,9 +58,10 @@ def drawn_path(rng: random.Random) -> str:
 
 
 def steered(count: int, backbone: Backbone) -> list[Case]:
-    """Held-out combinations that stand there or do one thing, each with a path of its own.
+    """Held-out combinations to which one thing happens, each with a path of its own.
 
-    The prompt says the path in words, as `in_words` does, but for the arm "nothing"; all are judged without them.
+    The prompt says the path in words, as `in_words` does, but for the arms "nothing" and "path alone"; all are judged
+    without them.
     """
     cases, d = [], backbone.defaults
     for number, prompt in enumerate(read_prompts("adherence", count)):

@@ -13,6 +13,7 @@ CLAIM = Claim(
         Arm(name="nothing"),
         Arm(name="vd3d", techniques=("vd3d",)),
         Arm(name="ac3d", techniques=("ac3d",)),
+        Arm(name="path alone", techniques=("ac3d",)),
     ),
     baseline="words",
     method="ac3d",
@@ -25,6 +26,8 @@ CLAIM = Claim(
         Comparison(measure="camera_motion_residual", arm="ac3d", against="words", better="higher", share=0.1),
     ),
     parts=(
+        Comparison(measure="turned_wrong", arm="ac3d", against="path alone", better="lower"),
+        Comparison(measure="stands_wrong", arm="ac3d", against="path alone", better="lower"),
         Comparison(measure="turned_wrong", arm="ac3d", against="nothing", better="lower"),
         Comparison(measure="stands_wrong", arm="ac3d", against="nothing", better="lower"),
         Comparison(measure="zooms_wrong", arm="ac3d", against="words", better="lower"),
