@@ -10,7 +10,7 @@ import adapters
 from kinema import recipe
 from kinema.backbones.load import load
 from kinema.camera.ac3d import AC3D
-from kinema.camera.steered import latent_rays, told
+from kinema.camera.steered import latent_rays, speaks, told
 from kinema.cli import run
 from kinema.core.chunks import Chunk
 from kinema.core.rollout import placed
@@ -87,6 +87,14 @@ def test_a_prompt_is_told_what_helps(here, model, caplog):
         assert run(["generate", prompt, *asked]) == 0
         assert ("follows its path better with ', the camera pans left'" in caplog.text) == helped
         caplog.clear()
+
+
+@pytest.mark.parametrize(
+    "prompt, says",
+    [("a ball rolls towards the camera", False), ("a ball. Camera pans left", True), ("crane shot of a ball", True)],
+)
+def test_what_speaks_of_the_camera(prompt, says):
+    assert speaks(prompt) == says and speaks("")
 
 
 def test_what_cannot_be_steered_is_told_in_one_sentence(here, model, tiny_folder, capsys):

@@ -135,7 +135,9 @@ def test_times_of_a_picture_are_refused():
     [
         ("orbit:40deg", "the camera orbits left"),
         ("pan left:-20deg + zoom in:1.3x", "the camera pans right and zooms in"),
-        ("tilt up, then rise:-1m", "the camera tilts up, then goes down"),
+        ("1-2s pan left, 0-1s rise", "the camera rises, then pans left"),
+        ("zoom in:1x, then pan left", "the camera pans left"),
+        ("tilt up, then rise:-1m", ""),
         ("0-1s dolly in:2m, 0.5-2s zoom out", "the camera dollies in and zooms out"),
         ("static", ""),
         ("poses.json", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,8 +42,7 @@ class CameraAdapter(Adapter):
         from kinema.layers.camera_path import in_words
 
         super().start(run)
-        prompts = [request.asked.lower() for request in run.requests]
-        if not self.weight or run.chunk.first or not all(prompts) or any("camera" in prompt for prompt in prompts):
+        if not self.weight or run.rehearsed or run.chunk.first or all(speaks(r.asked) for r in run.requests):
             return
         said = in_words(self.camera, max(run.chunk.frames or 0, run.conditions.num_frames), run.conditions.fps)
         if said:
@@ -59,6 +59,12 @@ class CameraAdapter(Adapter):
         intrinsics, poses = path.intrinsics[None, part], path.world_to_camera[None, part]
         rays = latent_rays(intrinsics, poses, height, width, c.shape[2:], b.frames_per_latent)
         return {"rays": rays.expand(c.shape[0], -1, -1, -1, -1)}
+
+
+def speaks(prompt: str) -> bool:
+    """Whether a prompt says something of the camera, and not only of what goes towards it; or nothing at all."""
+    plain = re.sub(r"\b(?:towards?|away from|at|to|facing|near) (?:the )?camera\b", "", prompt.lower())
+    return not plain or re.search(r"\bcamera|\bshot\b|\borbit", plain) is not None
 
 
 def latent_rays(

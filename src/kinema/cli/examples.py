@@ -31,7 +31,7 @@ EXAMPLES = {
     "frame_cfg:last=3",
     "freelong": f"generate {ROLLS} --num-frames 97 --technique freelong",
     "freenoise": f"generate {ROLLS} --num-frames 97 --technique freenoise",
-    "gen1": 'generate "a blue cube on the snow" --technique gen1:source=ball.mp4,fidelity=0.8',
+    "gen1": 'generate "a blue cube on the snow" --technique gen1:source=ball.mp4,fidelity=0.5',
     "gen_l_video": f"generate {TWO} --num-frames 49 --technique gen_l_video:stride=4",
     "image_cfg": f"generate {ROLLS} --model zai-org/CogVideoX-5b-I2V --image ball.png --technique "
     "image_cfg:image_scale=1.5",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -55,6 +56,13 @@ class CameraLeg:
         word, _, side = self.move.partition(" ")
         sides = MOVES[word]
         return f"{word} {sides[(side == sides[1]) != (self.amount < 0)]}"
+
+
+def in_turn(legs: Iterable[CameraLeg]) -> list[tuple[str, CameraLeg]]:
+    """Legs that move at all in the order of time, each with what joins it to the one before in words."""
+    moving = sorted((leg for leg in legs if leg.amount), key=lambda leg: leg.start)
+    joints = [" and " if leg.start < before.end else ", then " for before, leg in pairwise(moving)]
+    return list(zip(["", *joints], moving, strict=False))
 
 
 def progress(parts: Tensor, start: float = 0.0, end: float = 1.0) -> Tensor:

@@ -30,6 +30,7 @@ from kinema.core.camera import (
     TILT,
     ZOOM,
     CameraLeg,
+    in_turn,
     intrinsics_of,
     is_poses,
     moved,
@@ -121,15 +122,16 @@ def legs_of(text: str, num_frames: int, fps: float) -> list[CameraLeg]:
 
 
 def in_words(text: str, num_frames: int, fps: float) -> str:
-    """A path as a prompt says it, without sizes and times: "the camera pans left, then tilts up"; "" for poses."""
-    legs = [] if is_poses(text) else legs_of(text, num_frames, fps)
-    said = ""
-    for before, leg in zip([None, *legs], legs, strict=False):
-        word, side = leg.way.split()
-        does = {"rise up": "rises", "rise down": "goes down"}.get(leg.way, f"{VERBS[word]} {side}")
-        joint = "the camera" if before is None else " and" if leg.start < before.end else ", then"
-        said += f"{joint} {does}"
-    return said
+    """A path as a prompt says it, without sizes and times: "the camera pans left, then tilts up".
+
+    "" for poses, for a camera that stays, and for one that goes down, for which no caption has words.
+    """
+    legs = [] if is_poses(text) else in_turn(legs_of(text, num_frames, fps))
+    ways = [(joint, leg.way.split()) for joint, leg in legs]
+    if ["rise", "down"] in (way for _, way in ways) or not ways:
+        return ""
+    does = (joint + (VERBS[word] if word == "rise" else f"{VERBS[word]} {side}") for joint, (word, side) in ways)
+    return "the camera " + "".join(does)
 
 
 def span(first: str, last: str, num_frames: int, fps: float) -> tuple[float, float]:

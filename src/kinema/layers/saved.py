@@ -41,7 +41,7 @@ def read_network(
         network.load_state_dict(unpacked(load_file(folder / "model.safetensors")))
         card = folder / "card.json"
         told = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise KinemaError(f"{name} in {folder} is damaged, or its files are of two trainings") from error
     return network, told
 

@@ -6,6 +6,7 @@ depth, of which detail is taken away on purpose; edges, light and flow go the sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -153,7 +154,7 @@ def level_of(fidelity: float) -> float:
     """
     if not 0 <= fidelity <= 1:
         raise KinemaError(f"the fidelity is {fidelity}; use 0 (free) to 1 (exact)")
-    return LEVELS * (1 - fidelity) ** (1 / 3)
+    return LEVELS * math.pow(1 - fidelity, 1 / 3)
 
 
 def nearness(frames: np.ndarray, by: str = "") -> np.ndarray:

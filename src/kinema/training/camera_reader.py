@@ -307,7 +307,7 @@ def train_camera_reader(
         parts = " and ".join(f"{n} of curriculum {name!r} with seeds from {first}" for n, name, first in caches)
         card = {
             "what": "where the camera of a clip of kinema.world stands and turns, and its focal length",
-            "data": f"rendered clips only, training split: {parts}",
+            "data": f"rendered clips, some after the autoencoder, training split: {parts}",
             "clips": report.clips,
             "steps": report.step,
             "hardware": hardware,

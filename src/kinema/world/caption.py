@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
+from kinema.core.camera import in_turn
 from kinema.world.reading import ReadCaption, parse_caption
 from kinema.world.spec import CameraSpec, EventSpec, ObjectSpec, SceneSpec
 from kinema.world.textures import DRAWINGS
@@ -221,12 +222,12 @@ def camera_does(camera: CameraSpec, rng: random.Random, plain: float) -> tuple[s
 
     plain: how often it is said in the plainest words, 0..1.
     """
-    moves = [leg.way.replace("rise up", "rise") for leg in camera.legs] or [camera.move]
-    if not set(moves) <= set(CAMERA_PHRASES):  # down from where it stands
+    moves = [(joint, leg.way.replace("rise up", "rise")) for joint, leg in in_turn(camera.legs)]
+    moves = moves or [("", camera.move)]
+    if any(move not in CAMERA_PHRASES for _, move in moves):  # down from where it stands
         return None
-    said = [choose(rng, CAMERA_PHRASES[move], plain) for move in moves]
-    joint = " and " if all(leg.start == 0 for leg in camera.legs) else ", then "
-    does, doing = (joint.join(f"{words[i]} {words[2]}".strip() for words in said) for i in (0, 1))
+    said = [(joint, choose(rng, CAMERA_PHRASES[move], plain)) for joint, move in moves]
+    does, doing = ("".join(f"{joint}{words[i]} {words[2]}".rstrip() for joint, words in said) for i in (0, 1))
     return does, doing
 
 

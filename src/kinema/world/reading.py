@@ -120,7 +120,7 @@ def read_camera(text: str) -> tuple[str | None, str]:
 
 def more_of_camera(text: str) -> int:
     """How many letters at the head of a text go on about the camera, as "then tilts up" does."""
-    joint = re.match(r"(?: and| then)+ (?:the camera )?", text)
+    joint = re.match(r"(?: and| then)+ (?:the camera )?(?:slowly |gently )?", text)
     if joint is None:
         return 0
     said, implied = f"camera {text[joint.end() :]}", len("camera ")
