@@ -63,7 +63,7 @@ def steered(count: int, backbone: Backbone) -> list[Case]:
     The prompt says the path in words, as `in_words` does, but for the arms "nothing" and "path alone"; all are judged
     without them.
     """
-    cases, d = [], backbone.defaults
+    cases = []
     for number, prompt in enumerate(read_prompts("adherence", count)):
         rng = random.Random(1000 + number)
         does = rng.choice(list(DOES))
@@ -77,7 +77,7 @@ def steered(count: int, backbone: Backbone) -> list[Case]:
         text = f"{thing} {does}s {place} {SKY_PHRASES[spec.sky][0]}"
         camera = drawn_path(rng)
         followed = {name: {"camera": camera} for name in ("ac3d", "vd3d")}
-        said = dict.fromkeys(("words", *followed), f"{text}, {in_words(camera, d.num_frames, d.fps)}")
+        said = dict.fromkeys(("words", *followed), f"{text}, {in_words(camera, spec.num_frames, spec.fps)}")
         cases.append(Case(text=text, spec=spec, options=followed, texts=said))
     return cases
 
@@ -145,8 +145,8 @@ def zooms_wrong(clip: Viewing, case: Case) -> float:
 JUDGED = ("t2v_alignment", "camera_motion_residual", "dynamic_degree")
 READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong, "zooms_wrong": zooms_wrong}
 NOTES = {
-    "mini": "A prompt that names no camera means a still one to mini, and guidance by the prompt pulls there; more "
-    "weight for the camera follows the path further and shows less of what the prompt says. Words alone turn the "
-    "camera rightly in single moves, and wrongly in two. Both adapters saw few clips, and still became better when "
-    "their training ended.",
+    "mini": "A prompt that names no camera means a still one to mini, so the path alone is followed less far than the "
+    "path and the same in words, as the arms of both adapters have it. Fast pans in half of a clip and large orbits are "
+    "made by half, and tilts too far, above all VD3D's. AC3D saw 233,000 clips, the last of them with captions that "
+    "name moves, and VD3D 60,512 without. AC3D's guidance was chosen on the first 24 paths.",
 }
