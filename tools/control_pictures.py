@@ -71,7 +71,7 @@ def photo() -> Iterator[Row]:
 
 def events() -> Iterator[Row]:
     for text in TIMELINES:
-        yield text, made(text, Part(name="mint", options={"guidance": 3.0}))
+        yield text, made(text, Part(name="mint"))
 
 
 SHEETS: dict[str, Callable[[], Iterator[Row]]] = {"camera": camera, "edit": editing, "photo": photo, "events": events}

@@ -368,7 +368,8 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
     from kinema.guidance.cfg import plain_guidance
     from kinema.guidance.multi_cfg import joined
 
-    return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights)]
+    joint = [t.condition for t in techniques if _trained(t) and t.joint and t.weight]
+    return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights, joint)]
 
 
 def _check_negative(request: Request, techniques: list[Technique], backbone: Backbone) -> None:

@@ -148,6 +148,18 @@ def test_guidance_is_a_list_of_weighted_differences():
     assert joined([CFG(scale=4.0)], {"camera": 1.5}) == [MultiCFG(scale=4.0, weights=("camera:1.5",))]
 
 
+def test_what_is_joint_with_the_text_is_left_out_with_it():
+    """v = u + (s + w - 1) (c - u), where u has neither; without guidance of the text it stands apart."""
+    c, u = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0))
+    guide = MultiCFG(scale=3.0, weights=("camera:2",), joint=("camera",))
+    assert guide.dropped() == {"cond": frozenset(), "uncond": {"text", "camera"}}
+    assert guide.needs(STEP) == ["cond", "uncond"] and guide.guide(STEP, cond=c, uncond=u).item() == 1 + 4 * (5 - 1)
+    assert MultiCFG(scale=1.0, weights=("camera:1",), joint=("camera",)).needs(STEP) == ["cond"]
+    assert joined([CFG(scale=4.0)], {}, ["camera"]) == [MultiCFG(scale=4.0, joint=("camera",))]
+    assert joined([], {"camera": 2.0}, ["camera"]) == [MultiCFG(scale=1.0, weights=("camera:2.0",))]
+    assert joined([], {}, ["camera"]) == []
+
+
 @pytest.mark.parametrize("weights", [("camera",), ("camera:x",), ("text:2",), ("camera:1", "camera:2")])
 def test_weights_that_cannot_be_read_are_refused(weights):
     with pytest.raises(KinemaError, match="is no condition:weight"):

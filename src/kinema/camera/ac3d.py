@@ -42,9 +42,10 @@ class AC3D(CameraAdapter):
     mini's is trained on down to 0.05 and acts to 0.1. `noise_range` [1.0, 0.6] is the paper's. Rays are told by how
     they have changed since the first frame, and once where that one looks (`camera/steered.py`). The branch is as thin
     as the base is small; it sees the base's tokens through a linear layer and not through cross-attention; rays of the
-    frames of a latent frame are channels of its cells, where the paper has a causal convolution over time. Its
-    guidance, (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), is `guidance` = 1 + w_c beside guidance_scale =
-    1 + w_y.
+    frames of a latent frame are channels of its cells, where the paper has a causal convolution over time. The
+    paper's guidance, (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), is joint = False and `guidance` = 1 + w_c
+    beside guidance_scale = 1 + w_y. By default text and path are joint, v(0, 0) + (s + guidance - 1)(v(y, c) -
+    v(0, 0)): as precise with mini, closer to the prompt, and one call of the model less.
     Shapes: rays (B, 6 k, T, H, W), k frames of a latent frame; features (B', L, D).
     Raises: KinemaError at start, for a camera that cannot be read, or without weights for the model.
     """

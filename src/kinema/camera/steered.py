@@ -30,7 +30,8 @@ class CameraAdapter(Adapter):
 
     condition: ClassVar[str] = "camera"
 
-    guidance: float = 4.5  # weight of the path against the camera that the prompt asks for by itself; 1 is none
+    guidance: float = 2.0
+    joint: bool = True
     camera: str = "static"  # a move or several, "orbit:40deg", or a JSON file of poses; see layers/camera_path.py
 
     @classmethod

@@ -86,5 +86,3 @@ class VD3D(CameraAdapter):
     """
 
     network: ClassVar[type[AdapterNetwork]] = VD3DNetwork
-
-    guidance: float = 5.0

@@ -114,6 +114,7 @@ class Adapter(Technique, ABC):
 
     weight: float = 1.0  # of what it adds, no unit; 0 leaves the model as it is
     guidance: float = 1.0  # weight of its condition in the guidance, no unit; 1 is none
+    joint: bool = False  # whether the text's guidance leaves its condition out too, so that it needs no call of its own
     adapter: str | None = field(default=None)  # folder of its weights; None is the one that comes with the model
 
     def __init_subclass__(cls, **named: Any) -> None:

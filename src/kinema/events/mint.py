@@ -119,8 +119,8 @@ class MinT(Adapter):
     time t in event n from s to e, and (n - 1/2) L of that event's text (ReRoPE).
 
     So a frame in an event is nearest to that event's text, however long it is, and as near to both texts at a border.
-    The prompt as a whole, without times, is read by the model itself as ever. A `guidance` of 2 to 4 holds the events
-    to their times more strictly, for one more call of the model a step.
+    The prompt as a whole, without times, is read by the model itself as ever. The text's guidance leaves out the events
+    as well; a `guidance` above 1 holds all of it more strictly.
     Paper: "Mind the Time: Temporally-Controlled Multi-Event Video Generation", 2024, arXiv:2412.05263.
     Departures: the attention stands behind each block and not inside, between its cross-attention and its perceptron,
     because that is where features are seen. There is no token for cuts: the clips of the training have none, and
@@ -137,6 +137,9 @@ class MinT(Adapter):
     network: ClassVar[type[AdapterNetwork]] = MinTNetwork
     condition: ClassVar[str] = "events"
     follows_times: ClassVar[bool] = True
+
+    guidance: float = 2.0
+    joint: bool = True
 
     def given(self, run: Run) -> Mapping[str, Tensor]:
         c, b = run.conditions, run.backbone

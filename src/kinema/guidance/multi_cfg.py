@@ -26,7 +26,8 @@ class MultiCFG(CFG):
     """v = u + scale (c - u) + sum of (w - 1) (c - c without it) + (w_time - 1) (u - u without time).
 
     c under everything, u under the negative prompt; each of `weights` names a condition that is left out: "camera:1.5"
-    for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model.
+    for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model. What is
+    `joint` is left out of u as well, and its weight is of c - u: both are then guided against neither, by one call.
     Paper: two weights are those of "InstructPix2Pix", 2022, arXiv:2211.09800. With "camera" this is AC3D's
     (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
     camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
@@ -37,11 +38,14 @@ class MultiCFG(CFG):
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
+    joint: tuple[str, ...] = ()  # conditions that are left out together with the text
 
     def start(self, run: Run) -> None:
         super().start(run)
         if any(not math.isfinite(weight) for weight in self.others.values()):
             raise KinemaError(f"weights of {self.name} are {', '.join(self.weights)}; use finite numbers")
+        if TIME in self.joint:
+            raise KinemaError(f"joint of {self.name} has {TIME!r}, whose difference is taken without the text anyway")
 
     @property
     def others(self) -> Mapping[str, float]:
@@ -63,40 +67,47 @@ class MultiCFG(CFG):
 
     def dropped(self) -> Mapping[str, frozenset[str]]:
         text = frozenset({"text"})
-        left = {f"no_{name}": text | {name} if name == TIME else frozenset({name}) for name in self.others}
-        return {"cond": frozenset(), "uncond": text, **left}
+        left = {f"no_{name}": text | {name} if name == TIME else frozenset({name}) for name in self._apart}
+        return {"cond": frozenset(), "uncond": text | set(self.joint), **left}
 
     def needs(self, step: Step) -> Sequence[str]:
-        asked = [f"no_{name}" for name, weight in self.others.items() if weight != 1 and _acts(name, step)]
-        negative = self.at(step) != 1 or f"no_{TIME}" in asked
+        asked = [f"no_{name}" for name in self._apart if self._weight(name, step)]
+        negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._weight(name, step) for name in self.joint)
         return ["cond", *(["uncond"] if negative else []), *asked]
 
     def guide(self, step: Step, cond: Tensor, **branches: Tensor) -> Tensor:  # type: ignore[override]
         uncond = branches.get("uncond", cond)
-        v = cond if self.at(step) == 1 else uncond + self.at(step) * (cond - uncond)
-        for name, weight in self.others.items():
+        scale = self.at(step) + sum(self._weight(name, step) for name in self.joint)
+        v = cond if scale == 1 else uncond + scale * (cond - uncond)
+        for name in self._apart:
             if f"no_{name}" in branches:
-                v = v + (weight - 1) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
+                v = v + self._weight(name, step) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
         return v
 
+    @property
+    def _apart(self) -> list[str]:
+        return [name for name in self.others if name not in self.joint]
 
-def _acts(condition: str, step: Step) -> bool:
-    """Whether a condition changes anything at a step: where nobody who brings it acts, its difference is nothing."""
-    bring = () if step.run is None else tuple(t for t in step.run.techniques if condition in t.provides)
-    return not bring or any(t.active(step) for t in bring)
+    def _weight(self, name: str, step: Step) -> float:
+        """w - 1; 0 where nobody who brings the condition acts, as its difference is nothing then."""
+        bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)
+        return self.others.get(name, 1.0) - 1 if not bring or any(t.active(step) for t in bring) else 0.0
 
 
-def joined(plain: Sequence[Technique], weights: Mapping[str, float]) -> list[Technique]:
-    """The guidance of a model (see `plain_guidance`) with weights for more conditions.
+def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = ()) -> list[Technique]:
+    """The guidance of a model (see `plain_guidance`) with weights for more conditions, some joint with the text.
 
+    Where the text has no guidance, nothing is joint with it.
     Raises: KinemaError for a model whose guidance is of another kind.
     """
-    if not weights:
+    if not weights and not (plain and joint):
         return list(plain)
     told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
     if not plain:
         return [MultiCFG(scale=1.0, weights=told)]
     text = plain[0]
     if type(text) is not CFG:
-        raise KinemaError(f"the guidance of this model is {text.name}, which takes no weight of {', '.join(weights)}")
-    return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told)]
+        raise KinemaError(
+            f"the guidance of this model is {text.name}, which takes no weight of {', '.join({*weights, *joint})}"
+        )
+    return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(joint))]

@@ -86,6 +86,8 @@ CURRICULA: dict[str, Curriculum] = {
     ),
     # Several events of unequal lengths, so that when they happen says more than how many there are.
     "events": replace(FIRST, still_probability=0.9, event_weights=(0.1, 0.45, 0.3, 0.15), uneven=5.0),
+    # One or two of them, as many as the judge tells: what event times are learned on.
+    "timed": replace(FIRST, event_weights=(0.25, 0.75), uneven=5.0),
     # The same words with more and less motion, before a still camera, so that one that does not move them all is told
     # apart by a number alone. Nothing falls: how high it hangs at first says all; and water flows by itself.
     "paces": replace(

@@ -14,6 +14,7 @@ CLAIM = Claim(
         Arm(name="vd3d", techniques=("vd3d",)),
         Arm(name="ac3d", techniques=("ac3d",)),
         Arm(name="path alone", techniques=("ac3d",)),
+        Arm(name="guided apart", techniques=("ac3d:joint=false,guidance=4.5",)),  # the paper's formula
     ),
     baseline="words",
     method="ac3d",
@@ -28,6 +29,8 @@ CLAIM = Claim(
     parts=(
         Comparison(measure="turned_wrong", arm="ac3d", against="path alone", better="lower"),
         Comparison(measure="stands_wrong", arm="ac3d", against="path alone", better="lower"),
+        Comparison(measure="turned_wrong", arm="ac3d", against="guided apart", better="lower", share=0.1),
+        Comparison(measure="t2v_alignment", arm="ac3d", against="guided apart", slack=0.02),
         Comparison(measure="turned_wrong", arm="ac3d", against="nothing", better="lower"),
         Comparison(measure="stands_wrong", arm="ac3d", against="nothing", better="lower"),
         Comparison(measure="zooms_wrong", arm="ac3d", against="words", better="lower"),

@@ -38,7 +38,7 @@ CLAIM = Claim(
     arms=(
         Arm(name="one text"),
         Arm(name="talc", techniques=("talc",)),
-        Arm(name="mint", techniques=("mint:guidance=5.0",)),
+        Arm(name="mint", techniques=("mint",)),
     ),
     baseline="one text",
     method="mint",
