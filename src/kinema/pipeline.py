@@ -354,21 +354,24 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
 
     A model that is told its guidance reads the weight from the request; then a technique may own a second one.
     """
-    weights = {name: weight for t in techniques if _trained(t) for name, weight in t.weights().items()}
+    trained = [t for t in techniques if _trained(t) and t.weight]
+    weights = {name: weight for t in trained for name, weight in t.weights().items()}
+    joint = [t.condition for t in trained if t.joint and t.guidance >= 1]  # below 1 it is cut out, and the text is not
     owner = next((t for t in techniques if t.overrides("guide")), None)
     if owner is not None:
         if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:
             raise KinemaError(f"guidance_scale is given and {owner.name} owns the guidance; set its own fields instead")
         if weights:
+            told = ", ".join(f"{name}:{weight:g}" for name, weight in weights.items())
+            also = f" and joint {', '.join(joint)}" if joint else ""
             raise KinemaError(
-                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; use multi_cfg with "
-                f"{', '.join(f'{name}:{weight:g}' for name, weight in weights.items())} among its weights"
+                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; set guidance=1 of what "
+                f"brings it, or leave that to multi_cfg with weights {told}{also}"
             )
         return techniques
     from kinema.guidance.cfg import plain_guidance
     from kinema.guidance.multi_cfg import joined
 
-    joint = [t.condition for t in techniques if _trained(t) and t.joint and t.weight]
     return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights, joint)]
 
 

@@ -47,7 +47,7 @@ def stages(monkeypatch):
         (["own.yaml", "--out", "own.yaml"], "cannot write own.yaml: it is a file"),
         (
             ["own.yaml", "stage2.cache.curriculum=hard"],
-            "curriculum is 'hard'; use one of first, pairs, cameras, events, paces, full",
+            "curriculum is 'hard'; use one of first, pairs, cameras, events, timed, paces, full",
         ),
         (["own.yaml", "stage2.colour=red"], "has no setting 'colour'"),
         (["own.yaml", "--stage", "stage2"], "no autoencoder"),

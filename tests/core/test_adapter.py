@@ -17,8 +17,10 @@ from kinema.core.features import Inside
 from kinema.core.loop import denoise
 from kinema.core.technique import Step
 from kinema.core.windows import Window
+from kinema.guidance.apg import APG
 from kinema.guidance.cfg import CFG
 from kinema.guidance.multi_cfg import MultiCFG, joined
+from kinema.pipeline import _guided
 from kinema.request import Request
 
 STEP = Step(index=0, count=1, t=0.5, t_next=0.0)
@@ -150,14 +152,53 @@ def test_guidance_is_a_list_of_weighted_differences():
 
 def test_what_is_joint_with_the_text_is_left_out_with_it():
     """v = u + (s + w - 1) (c - u), where u has neither; without guidance of the text it stands apart."""
-    c, u = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0))
-    guide = MultiCFG(scale=3.0, weights=("camera:2",), joint=("camera",))
-    assert guide.dropped() == {"cond": frozenset(), "uncond": {"text", "camera"}}
-    assert guide.needs(STEP) == ["cond", "uncond"] and guide.guide(STEP, cond=c, uncond=u).item() == 1 + 4 * (5 - 1)
-    assert MultiCFG(scale=1.0, weights=("camera:1",), joint=("camera",)).needs(STEP) == ["cond"]
+    c, u, time = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0, 0.5))
+    guide = MultiCFG(scale=3.0, weights=("camera:2", "time:2"), joint=("camera",))
+    assert guide.dropped()["uncond"] == {"text", "camera"} and guide.dropped()["no_time"] == {"text", "camera", "time"}
+    assert guide.needs(STEP) == ["cond", "uncond", "no_time"]
+    assert guide.guide(STEP, cond=c, uncond=u, no_time=time).item() == 1 + 4 * (5 - 1) + 1 * (1 - 0.5)
+    quiet = MultiCFG(scale=1.0, weights=("camera:1",), joint=("camera",))
+    assert quiet.needs(STEP) == ["cond"] and set(quiet.dropped()) == {"cond"}
     assert joined([CFG(scale=4.0)], {}, ["camera"]) == [MultiCFG(scale=4.0, joint=("camera",))]
     assert joined([], {"camera": 2.0}, ["camera"]) == [MultiCFG(scale=1.0, weights=("camera:2.0",))]
-    assert joined([], {}, ["camera"]) == []
+    assert joined([], {}, ["camera"]) == [] and joined([APG()], {}, ["camera"]) == [APG()]
+    with pytest.raises(KinemaError, match="takes no weight of camera; set guidance=1"):
+        joined([APG()], {"camera": 2.0}, ["camera"])
+
+
+def test_without_what_is_joint_the_model_is_plain(model, tmp_path):
+    backbone, size = model("kinema_mini")
+    request = Request(prompt="a red ball rolls", **size, seed=3)
+    part = adapter("vd3d", backbone, tmp_path / "vd3d")
+    neither = denoise(backbone, request, [part, MultiCFG(scale=0.0, joint=("camera",))])[0]
+    plain = denoise(backbone, request, [CFG(scale=0.0)])[0]
+    torch.testing.assert_close(neither, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "weights", "joint"),
+    [
+        ({}, ("camera:2.0",), ("camera",)),
+        ({"guidance": 1.0}, (), ("camera",)),
+        ({"guidance": 0.0}, ("camera:0.0",), ()),
+        ({"joint": False, "guidance": 4.5}, ("camera:4.5",), ()),
+    ],
+)
+def test_the_path_is_guided_with_the_text_unless_told_otherwise(change, weights, joint, model, tmp_path):
+    backbone, size = model("kinema_mini")
+    part = dataclasses.replace(adapter("ac3d", backbone, tmp_path / "ac3d"), **change)
+    guide = _guided(Request(prompt="a red ball rolls", **size), [part], backbone)[-1]
+    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, weights=weights, joint=joint)
+    (plain,) = _guided(Request(prompt="a", **size), [dataclasses.replace(part, weight=0.0)], backbone)[1:]
+    assert type(plain) is CFG
+
+
+@pytest.mark.parametrize("joint", [("text",), ("time",), ("camera", "camera")])
+def test_what_cannot_be_joint_is_refused(joint, model, tmp_path):
+    backbone, size = model("kinema_mini")
+    part = adapter("ac3d", backbone, tmp_path / "ac3d")
+    with pytest.raises(KinemaError, match="name conditions of adapters there, each once"):
+        denoise(backbone, Request(prompt="a", **size), [part, MultiCFG(joint=joint)])
 
 
 @pytest.mark.parametrize("weights", [("camera",), ("camera:x",), ("text:2",), ("camera:1", "camera:2")])

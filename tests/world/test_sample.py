@@ -107,7 +107,7 @@ def test_sizes_and_lengths_are_free():
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: sample_spec(0, "second"), "use one of first, pairs, cameras, events, paces, full"),
+        (lambda: sample_spec(0, "second"), "use one of first, pairs, cameras, events, timed, paces, full"),
         (lambda: sample_spec(0, "first", "test"), "use train, held_out or all"),
         (lambda: Curriculum(kinds=("dog",)), "kinds has"),
         (lambda: Curriculum(num_frames=0), "at least 1 frame"),

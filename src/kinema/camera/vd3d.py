@@ -80,7 +80,7 @@ class VD3D(CameraAdapter):
     Departures: rays are told by how they have changed since the first frame, and once where that one looks
     (`camera/steered.py`). The paper's blocks condition the patch tokens of a FIT transformer ahead of its read;
     here they stand behind the blocks of any transformer, in a narrower width, with weights of their own and not copies
-    of the base's, whose width differs. Only Z begins as zero.
+    of the base's, whose width differs. Only Z begins as zero. Text and path are guided jointly, as in kinema's AC3D.
     Shapes: rays (B, 6 k, T, H, W), k frames of a latent frame; features (B', L, D).
     Raises: KinemaError at start, for a camera that cannot be read, or without weights for the model.
     """

@@ -113,8 +113,8 @@ class Adapter(Technique, ABC):
     condition: ClassVar[str] = ""  # what a branch of the guidance may leave out
 
     weight: float = 1.0  # of what it adds, no unit; 0 leaves the model as it is
-    guidance: float = 1.0  # weight of its condition in the guidance, no unit; 1 is none
-    joint: bool = False  # whether the text's guidance leaves its condition out too, so that it needs no call of its own
+    guidance: float = 1.0  # weight of its condition in the guidance, no unit; 1 adds nothing to the text's
+    joint: bool = False  # whether the text's guidance, where it is CFG, leaves the condition out too: a call less
     adapter: str | None = field(default=None)  # folder of its weights; None is the one that comes with the model
 
     def __init_subclass__(cls, **named: Any) -> None:

@@ -120,7 +120,7 @@ class MinT(Adapter):
 
     So a frame in an event is nearest to that event's text, however long it is, and as near to both texts at a border.
     The prompt as a whole, without times, is read by the model itself as ever. The text's guidance leaves out the events
-    as well; a `guidance` above 1 holds all of it more strictly.
+    as well, so that one weight is of both.
     Paper: "Mind the Time: Temporally-Controlled Multi-Event Video Generation", 2024, arXiv:2412.05263.
     Departures: the attention stands behind each block and not inside, between its cross-attention and its perceptron,
     because that is where features are seen. There is no token for cuts: the clips of the training have none, and
@@ -138,7 +138,6 @@ class MinT(Adapter):
     condition: ClassVar[str] = "events"
     follows_times: ClassVar[bool] = True
 
-    guidance: float = 2.0
     joint: bool = True
 
     def given(self, run: Run) -> Mapping[str, Tensor]:

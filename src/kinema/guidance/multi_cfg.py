@@ -27,14 +27,16 @@ class MultiCFG(CFG):
 
     c under everything, u under the negative prompt; each of `weights` names a condition that is left out: "camera:1.5"
     for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model. What is
-    `joint` is left out of u as well, and its weight is of c - u: both are then guided against neither, by one call.
+    `joint` is left out of u as well, and its weight is of c - u: both are then guided against neither, by one call,
+    v = u + (scale + w - 1) (c - u).
     Paper: two weights are those of "InstructPix2Pix", 2022, arXiv:2211.09800. With "camera" this is AC3D's
     (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
     camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
     of each latent frame alone. Departures: InstructPix2Pix nests its differences, picture before text; here each is
     taken from everything, so that their order does not matter.
     Shapes: all branches and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for weights that cannot be read, or conditions that nothing in the run has.
+    Raises: KinemaError at start, for weights that cannot be read, for "text", "time" or a condition twice in `joint`, or
+    for conditions that nothing in the run has.
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
@@ -42,13 +44,15 @@ class MultiCFG(CFG):
 
     def start(self, run: Run) -> None:
         super().start(run)
-        if any(not math.isfinite(weight) for weight in self.others.values()):
+        if any(not math.isfinite(weight) for weight in self.weighed.values()):
             raise KinemaError(f"weights of {self.name} are {', '.join(self.weights)}; use finite numbers")
-        if TIME in self.joint:
-            raise KinemaError(f"joint of {self.name} has {TIME!r}, whose difference is taken without the text anyway")
+        if len(set(self.joint)) < len(self.joint) or {"text", TIME} & set(self.joint):
+            raise KinemaError(
+                f"joint of {self.name} is {', '.join(self.joint)}; name conditions of adapters there, each once"
+            )
 
     @property
-    def others(self) -> Mapping[str, float]:
+    def weighed(self) -> Mapping[str, float]:
         """Condition -> weight."""
         found: dict[str, float] = {}
         for text in self.weights:
@@ -66,48 +70,59 @@ class MultiCFG(CFG):
         return found
 
     def dropped(self) -> Mapping[str, frozenset[str]]:
-        text = frozenset({"text"})
-        left = {f"no_{name}": text | {name} if name == TIME else frozenset({name}) for name in self._apart}
-        return {"cond": frozenset(), "uncond": text | set(self.joint), **left}
+        negative = frozenset({"text", *self.joint})
+        found = {"cond": frozenset[str](), "uncond": negative} if self._has_negative else {"cond": frozenset[str]()}
+        return found | {f"no_{n}": negative | {n} if n == TIME else frozenset({n}) for n in self._apart}
 
     def needs(self, step: Step) -> Sequence[str]:
-        asked = [f"no_{name}" for name in self._apart if self._weight(name, step)]
-        negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._weight(name, step) for name in self.joint)
+        asked = [f"no_{name}" for name in self._apart if self._excess(name, step)]
+        negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._excess(name, step) for name in self.joint)
         return ["cond", *(["uncond"] if negative else []), *asked]
 
     def guide(self, step: Step, cond: Tensor, **branches: Tensor) -> Tensor:  # type: ignore[override]
         uncond = branches.get("uncond", cond)
-        scale = self.at(step) + sum(self._weight(name, step) for name in self.joint)
+        scale = self.at(step) + sum(self._excess(name, step) for name in self.joint)
         v = cond if scale == 1 else uncond + scale * (cond - uncond)
         for name in self._apart:
             if f"no_{name}" in branches:
-                v = v + self._weight(name, step) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
+                v = v + self._excess(name, step) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
         return v
 
     @property
     def _apart(self) -> list[str]:
-        return [name for name in self.others if name not in self.joint]
+        return [name for name in self.weighed if name not in self.joint]
 
-    def _weight(self, name: str, step: Step) -> float:
+    @property
+    def _has_negative(self) -> bool:
+        """Whether any step asks for the negative branch; where none does, a negative prompt is not read."""
+        weighs = any(self.weighed.get(name, 1.0) != 1 for name in (TIME, *self.joint))
+        return weighs or self.scale != 1 or self.low_noise_scale not in (None, 1)
+
+    def _excess(self, name: str, step: Step) -> float:
         """w - 1; 0 where nobody who brings the condition acts, as its difference is nothing then."""
         bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)
-        return self.others.get(name, 1.0) - 1 if not bring or any(t.active(step) for t in bring) else 0.0
+        return self.weighed.get(name, 1.0) - 1 if not bring or any(t.active(step) for t in bring) else 0.0
 
 
 def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = ()) -> list[Technique]:
     """The guidance of a model (see `plain_guidance`) with weights for more conditions, some joint with the text.
 
-    Where the text has no guidance, nothing is joint with it.
-    Raises: KinemaError for a model whose guidance is of another kind.
+    Where the text's guidance is none, or of another kind than CFG, nothing is joint with it.
+    Raises: KinemaError for weights in a model whose guidance is of another kind.
     """
-    if not weights and not (plain and joint):
-        return list(plain)
     told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
-    if not plain:
+    text = plain[0] if plain else None
+    if type(text) is CFG and (weights or joint):
+        return [
+            MultiCFG(
+                scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(dict.fromkeys(joint))
+            )
+        ]
+    if text is None and weights:
         return [MultiCFG(scale=1.0, weights=told)]
-    text = plain[0]
-    if type(text) is not CFG:
+    if weights:
         raise KinemaError(
-            f"the guidance of this model is {text.name}, which takes no weight of {', '.join({*weights, *joint})}"
+            f"the guidance of this model is {plain[0].name}, which takes no weight of {', '.join(weights)}; set "
+            "guidance=1 of what brings it"
         )
-    return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(joint))]
+    return list(plain)

@@ -160,7 +160,7 @@ class LivePhoto(Adapter):
     weighs words sees no frames, and the words only through the text encoder's own states. Motion tokens and gate are
     those of the authors' code for Wan 2.1, but the gate there is clamped and begins at -9, where nothing can be
     learned; here it begins at 0 and is not clamped. In the code's guidance the negative branch has no intensity; here
-    it has, and only `guidance` leaves it out. The noise begins as any noise, without a share of the inverted photo.
+    it has, unless it is `joint`. The noise begins as any noise, without a share of the inverted photo.
     Without a photo the intensity is told all the same, to a model that was not trained for it.
     Shapes: text (B', P, D), features (B', L, D).
     Raises: KinemaError at start, for an intensity that there is not, or without weights for the model.
