@@ -365,8 +365,8 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
             told = ", ".join(f"{name}:{weight:g}" for name, weight in weights.items())
             also = f" and joint {', '.join(joint)}" if joint else ""
             raise KinemaError(
-                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; set guidance=1 of what "
-                f"brings it, or leave that to multi_cfg with weights {told}{also}"
+                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; set guidance=1 of "
+                f"what brings it, or leave that to multi_cfg with weights {told}{also}"
             )
         return techniques
     from kinema.guidance.cfg import plain_guidance

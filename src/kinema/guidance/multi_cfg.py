@@ -35,8 +35,8 @@ class MultiCFG(CFG):
     of each latent frame alone. Departures: InstructPix2Pix nests its differences, picture before text; here each is
     taken from everything, so that their order does not matter.
     Shapes: all branches and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for weights that cannot be read, for "text", "time" or a condition twice in `joint`, or
-    for conditions that nothing in the run has.
+    Raises: KinemaError at start, for weights that cannot be read, for conditions that nothing in the run has, and for
+    "text", "time" or a condition twice in `joint`.
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
@@ -113,11 +113,7 @@ def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequ
     told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
     text = plain[0] if plain else None
     if type(text) is CFG and (weights or joint):
-        return [
-            MultiCFG(
-                scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(dict.fromkeys(joint))
-            )
-        ]
+        return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(joint))]
     if text is None and weights:
         return [MultiCFG(scale=1.0, weights=told)]
     if weights:

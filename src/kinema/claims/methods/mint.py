@@ -38,7 +38,8 @@ def unequal(count: int, backbone: Backbone) -> list[Case]:
         ratio = UNEVEN ** rng.uniform(-1, 1)
         border = round(SECONDS * ratio / (1 + ratio), 2)
         timeline = Timeline((Event(text=first, start=0, end=border), Event(text=second, start=border, end=SECONDS)))
-        side = next((ASIDE[name] for name in names if name in ASIDE), 0.0)
+        longer_first = names if ratio > 1 else names[::-1]
+        side = next((ASIDE[name] for name in longer_first if name in ASIDE), 0.0)
         spec = dataclasses.replace(
             prompt.spec,
             objects=(dataclasses.replace(prompt.spec.objects[0], position=(side, 0.0), size="medium"),),
