@@ -10,6 +10,7 @@ CLAIM = Claim(
     arms=(
         Arm(name="filmed exactly", own=read_exactly),
         Arm(name="words"),
+        Arm(name="words at 5", request={"guidance_scale": 5.0}),  # the text as strongly as joint guidance has it
         Arm(name="nothing"),
         Arm(name="vd3d", techniques=("vd3d",)),
         Arm(name="ac3d", techniques=("ac3d",)),
@@ -29,6 +30,8 @@ CLAIM = Claim(
     parts=(
         Comparison(measure="turned_wrong", arm="ac3d", against="path alone", better="lower"),
         Comparison(measure="stands_wrong", arm="ac3d", against="path alone", better="lower"),
+        Comparison(measure="turned_wrong", arm="ac3d", against="words at 5", better="lower"),
+        Comparison(measure="t2v_alignment", arm="ac3d", against="words at 5", slack=0.02),
         Comparison(measure="turned_wrong", arm="ac3d", against="guided apart", better="lower", share=0.1),
         Comparison(measure="t2v_alignment", arm="ac3d", against="guided apart", slack=0.02),
         Comparison(measure="turned_wrong", arm="ac3d", against="nothing", better="lower"),
