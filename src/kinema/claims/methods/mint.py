@@ -93,7 +93,7 @@ CLAIM = Claim(
     cases=unequal,
     measures={name: READERS[name] for name in MEASURED},
     notes={
-        "mini": "The border between two events of unequal lengths moves most of the way that is asked for; of some events "
-        "nothing can be read. The adapter saw 182,208 clips.",
+        "mini": "The border between two events of unequal lengths moves most of the way that is asked for; of some "
+        "events nothing can be read. The adapter saw 182,208 clips.",
     },
 )
