@@ -77,9 +77,8 @@ def steered(count: int, backbone: Backbone) -> list[Case]:
         text = f"{thing} {does}s {place} {SKY_PHRASES[spec.sky][0]}"
         camera = drawn_path(rng)
         followed = {name: {"camera": camera} for name in ("ac3d", "vd3d")}
-        said = dict.fromkeys(
-            ("words", "guided apart", *followed), f"{text}, {in_words(camera, spec.num_frames, spec.fps)}"
-        )
+        words = f"{text}, {in_words(camera, spec.num_frames, spec.fps)}"
+        said = dict.fromkeys(("words", "words at 5", "guided apart", *followed), words)
         cases.append(Case(text=text, spec=spec, options=followed, texts=said))
     return cases
 
