@@ -114,7 +114,7 @@ class Adapter(Technique, ABC):
 
     weight: float = 1.0  # of what it adds, no unit; 0 leaves the model as it is
     guidance: float = 1.0  # weight of its condition in the guidance, no unit; 1 adds nothing to the text's
-    joint: bool = False  # whether the text's guidance, where it is CFG, leaves the condition out too: a call less
+    joint: bool = False  # whether the text's guidance, if of the plain kind, leaves the condition out too: a call less
     adapter: str | None = field(default=None)  # folder of its weights; None is the one that comes with the model
 
     def __init_subclass__(cls, **named: Any) -> None:
