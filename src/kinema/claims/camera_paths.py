@@ -13,15 +13,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from kinema.claims.bench.claim import COSTS, Case, Numbers
-from kinema.claims.bench.scenes import drawn
-from kinema.core.footage import as_video
+from kinema.claims.bench.claim import Case, Numbers
+from kinema.claims.bench.scenes import drawn, read_drawn
 from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
-from kinema.metrics.metric import Metric, metrics
 from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.prompts import read_prompts
@@ -124,14 +121,8 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
 
     Some of what a prompt names leaves the picture on the way, so that the judge does not find it either.
     """
-    assert case.spec is not None
-    d = backbone.defaults
-    spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
-    frames = torch.from_numpy(filmed(spec, case.options["ac3d"]["camera"]))[None]
-    seen = backbone.decode(backbone.encode(as_video(frames)))[0].numpy()
-    clip = Viewing(seen, spec.fps, prompt=case.text)
-    judged = {name: metric(clip) for name, metric in metrics().items() if name in JUDGED and isinstance(metric, Metric)}
-    return {**dict.fromkeys(COSTS), **judged, **{name: read(clip, case) for name, read in READERS.items()}}
+    camera = case.options["ac3d"]["camera"]
+    return read_drawn(backbone, case, lambda spec: filmed(spec, camera), JUDGED, READERS)
 
 
 def zooms_wrong(clip: Viewing, case: Case) -> float:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from kinema.claims.bench.claim import COSTS, Case, Numbers
+from kinema.core.footage import as_video
+from kinema.metrics.metric import Metric, metrics
+from kinema.metrics.viewing import Viewing
 from kinema.world.caption import noun_phrase
 from kinema.world.look import GROUND_LOOKS, SKY_LOOKS
 from kinema.world.motion import simulate
@@ -15,6 +23,9 @@ from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 from kinema.world.vocabulary import COLOURS, DIRECTED, DIRECTIONS
 from kinema.world.words import GROUND_PHRASES, SKY_PHRASES
+
+if TYPE_CHECKING:
+    from kinema.backbones.protocol import Backbone
 
 FIRST_SEED = 4_000_000_000  # of these scenes, none of which was trained on
 
@@ -67,3 +78,23 @@ def elsewhere(specs: tuple[SceneSpec, ...], number: int) -> SceneSpec:
     return next(
         o for o in others if o.objects[0].kind != here.objects[0].kind and o.objects[0].colour != here.objects[0].colour
     )
+
+
+def read_drawn(
+    backbone: Backbone,
+    case: Case,
+    film: Callable[[SceneSpec], np.ndarray],
+    judged: Collection[str],
+    readers: Mapping[str, Callable[[Viewing, Case], float | None]],
+) -> Numbers:
+    """What metrics and readers see of a case's scene where only the autoencoder stands between; it costs nothing.
+
+    film: a scene to its clip (T, H, W, 3) uint8.
+    """
+    assert case.spec is not None
+    d = backbone.defaults
+    spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
+    seen = backbone.decode(backbone.encode(as_video(torch.from_numpy(film(spec))[None])))[0].numpy()
+    clip = Viewing(seen, spec.fps, prompt=case.text)
+    found = {name: metric(clip) for name, metric in metrics().items() if name in judged and isinstance(metric, Metric)}
+    return {**dict.fromkeys(COSTS), **found, **{name: read(clip, case) for name, read in readers.items()}}

@@ -3,15 +3,10 @@
 import dataclasses
 import random
 
-import torch
-
 from kinema.backbones.protocol import Backbone
-from kinema.claims.bench.claim import COSTS, Arm, Case, Claim, Comparison, Numbers
-from kinema.claims.bench.scenes import drawn
+from kinema.claims.bench.claim import Arm, Case, Claim, Comparison, Numbers
+from kinema.claims.bench.scenes import drawn, read_drawn
 from kinema.claims.long_clips import READERS, SAYINGS, scene
-from kinema.core.footage import as_video
-from kinema.metrics.metric import Metric, metrics
-from kinema.metrics.viewing import Viewing
 from kinema.timeline import Event, Timeline, plain
 from kinema.world.prompts import read_prompts
 from kinema.world.spec import CameraSpec, EventSpec
@@ -59,13 +54,8 @@ def happens(name: str, start: float, end: float, rolls: bool) -> EventSpec:
 
 def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
     """What is read where the world does just what is asked and only the autoencoder stands between."""
-    assert case.spec is not None
-    d = backbone.defaults
-    spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
-    frames = torch.from_numpy(drawn(spec)[0])[None]
-    clip = Viewing(backbone.decode(backbone.encode(as_video(frames)))[0].numpy(), spec.fps, prompt=case.text)
-    judged = {name: metric(clip) for name, metric in metrics().items() if name in JUDGED and isinstance(metric, Metric)}
-    return {**dict.fromkeys(COSTS), **judged, **{name: READERS[name](clip, case) for name in MEASURED}}
+    readers = {name: READERS[name] for name in MEASURED}
+    return read_drawn(backbone, case, lambda spec: drawn(spec)[0], JUDGED, readers)
 
 
 CLAIM = Claim(
