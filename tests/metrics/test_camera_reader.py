@@ -199,7 +199,7 @@ def words(folder: Path) -> list[str]:
     return [
         *("train", section, "--steps", "3", "--device", "cpu", "--out", str(folder)),
         *(f"{section}.{name}={CACHE.format(of)}" for name, of in (("paths", "cameras"), ("named", "first"))),
-        f"{section}.decoded=2",
+        *(f"{section}.{name}=1" for name in ("decoded", "painted")),
         f"{section}.net={{stem: 8, width: 16, layers: 1, heads: 2}}",
         *(f"{section}.trainer.{what}" for what in ("batch_size=4", "tensorboard=false", "ema=0.5")),
     ]
@@ -216,7 +216,7 @@ def test_resumed_is_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return super().batch(step, generator)
 
     (tmp_path / "broken").mkdir()
-    for name in ("latents-paths", "latents-named", "decoded"):
+    for name in ("latents-paths", "latents-named", "decoded", "painted"):
         (tmp_path / "broken" / name).symlink_to(tmp_path / "whole" / name)
     with monkeypatch.context() as patch:
         patch.setattr(training, "CameraReaderStage", Stopped)
@@ -235,6 +235,7 @@ def test_resumed_is_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         (dict(noisy_share=2.0), "noisy_share is 2.0; use 0 to 1"),
         (dict(decoded_share=0.9), "at most 1 together"),
+        (dict(painted=0), "decoded is 700 and painted 0; use 1 or more"),
         (dict(noise=-1.0), "noise is -1.0 and light"),
         (dict(weights={"turn": 1.0}), "use exactly turn, place, zoom"),
     ],

@@ -7,15 +7,15 @@ ground (`kinema.metrics.camera`) is too little in clips that an autoencoder has 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kinema.claims.bench.claim import Case, Numbers
-from kinema.claims.bench.scenes import drawn, read_drawn
+from kinema.claims.bench.scenes import anew_by, drawn, read_drawn
 from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
@@ -80,7 +80,7 @@ def steered(count: int, backbone: Backbone) -> list[Case]:
     return cases
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def asked(camera: str, frames: int, height: int, width: int, fps: float) -> np.ndarray:
     """Poses (T, 4, 4), lengths in heights of the camera."""
     poses = parse(camera, frames, height, width, fps).world_to_camera.double().numpy().copy()
@@ -123,6 +123,13 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
     """
     camera = case.options["ac3d"]["camera"]
     return read_drawn(backbone, case, lambda spec: filmed(spec, camera), JUDGED, READERS)
+
+
+def read_painted(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
+    """As `read_exactly`, with the model's own textures and faults: see `kinema.training.painting`."""
+    camera = case.options["ac3d"]["camera"]
+    anew = anew_by(backbone, case.texts["words"], seed)
+    return read_drawn(backbone, case, lambda spec: filmed(spec, camera), JUDGED, READERS, anew)
 
 
 def zooms_wrong(clip: Viewing, case: Case) -> float:

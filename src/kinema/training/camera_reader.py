@@ -1,13 +1,15 @@
-"""Training of the camera reader (`kinema.metrics.camera_reader`) on rendered clips; never on generated video.
+"""Training of the camera reader (`kinema.metrics.camera_reader`) on rendered clips, whose cameras are known exactly.
 
-The clips are kept as the encoder that the reader looks through gives them: as they are rendered, and some of them after
-they went through the autoencoder, which takes more from fast motion than any noise. The encoder is linear, so clips are
-mirrored, reversed in time and lit otherwise as latents, by one matrix for each cell.
+The clips are kept as the encoder that the reader looks through gives them: as they are rendered; some after they went
+through the autoencoder, which takes more from fast motion than any noise; and some after `mini` painted them anew
+(`training.painting`), because what a model makes of textures is read worse by far than any rendered clip. Clips that a
+model made from nothing are never learned from. The encoder is linear, so clips are mirrored, reversed in time and lit
+otherwise as latents, by one matrix for each cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from kinema.metrics.camera_reader import (
 )
 from kinema.training.judge import TEST_SEED
 from kinema.training.latents import CacheSettings, LatentCache, fill_cache, open_cache
+from kinema.training.painting import Painter
 from kinema.training.start import load_autoencoder
 from kinema.training.trainer import Report, Trainer, TrainerSettings, seeded
 from kinema.world.cameras import path_of
@@ -44,8 +47,10 @@ from kinema.world.spec import SceneSpec
 
 PARTS = ("turn", "place", "zoom")  # of the loss: radians, heights of the first camera, log of the focal length
 FAR = 5.0  # heights; a clip that ends nearer to the ground, and so is backwards a longer way, is not reversed
-DECODED_AT_ONCE = 20  # clips of a file
+OWN = "own"
+AT_ONCE = 20  # clips of a file
 DECODED_NOISE = 0.35  # standard deviation of the most noise on latents that are decoded
+Change = Callable[[Tensor, Sequence[SceneSpec], torch.Generator], Tensor]
 SHEET = 24  # clips of a sample sheet
 
 
@@ -68,8 +73,11 @@ class CameraReaderSettings:
     paths: CacheSettings = field(default_factory=lambda: CacheSettings(curriculum="cameras", first_seed=2_000_000))
     named: CacheSettings = field(default_factory=CacheSettings)  # clips with the moves that captions name
     decoded: int = 700  # clips of `paths` that are also seen after the autoencoder
+    painted: int = 1000  # others of them that are also seen painted anew by `mini`
+    start_from: str | None = None  # folder of a reader to go on from, "own": the one that comes with kinema; None: anew
     named_share: float = 0.2  # share of clips with named moves, 0..1
-    decoded_share: float = 0.5  # share of clips that are seen after the autoencoder, 0..1
+    decoded_share: float = 0.3  # share of clips that are seen after the autoencoder, 0..1
+    painted_share: float = 0.3  # share of clips that are seen painted anew, 0..1
     mirrored_share: float = 0.5  # share of clips with left and right changed, 0..1
     reversed_share: float = 0.25  # share of clips that run backwards, 0..1
     noisy_share: float = 0.5  # share of clips with noise on their latents, 0..1
@@ -81,8 +89,10 @@ class CameraReaderSettings:
         for name, value in vars(self).items():
             if name.endswith("_share") and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; use 0 to 1")
-        if self.named_share + self.decoded_share > 1 or self.decoded < 1:
-            raise ValueError("named_share and decoded_share are at most 1 together, and decoded is 1 or more")
+        if self.named_share + self.decoded_share + self.painted_share > 1:
+            raise ValueError("named_share, decoded_share and painted_share are at most 1 together")
+        if min(self.decoded, self.painted) < 1:
+            raise ValueError(f"decoded is {self.decoded} and painted {self.painted}; use 1 or more")
         if self.noise < 0 or not 0 <= self.light < 1:
             raise ValueError(f"noise is {self.noise} and light {self.light}; use 0 or more, and 0 to below 1")
         if set(self.weights) != set(PARTS):
@@ -166,24 +176,27 @@ class Source:
         return self.cache.latents(chosen.tolist(), GROUPS), self.told[chosen]
 
 
-class Decoded:
-    """Clips of a source after the autoencoder, encoded again; some were noisy before they were decoded."""
+class Changed:
+    """Clips of a source after a change that keeps their cameras, as the reader sees them."""
 
-    def __init__(self, folder: Path, source: Source, count: int, encoder: Encoder, autoencoder: Path) -> None:
-        """Decodes what is missing in the folder."""
-        scenes = enumerate(source.cache.scene(i) for i in range(len(source.told)))
-        # Fewer still cameras, from which there is less to learn.
-        self.chosen = torch.tensor([i for i, spec in scenes if spec.camera.legs or i % 3 == 0][:count])
-        missing = [n for n in range(0, len(self.chosen), DECODED_AT_ONCE) if not _part(folder, n).exists()]
+    def __init__(self, folder: Path, source: Source, chosen: Sequence[int], ready: Callable[[], Change]) -> None:
+        """chosen: which clips of the source; ready: gives what changes latents (B, C, T, h, w) of scenes.
+
+        Changes what is missing in the folder.
+        """
+        firsts = range(0, len(chosen), AT_ONCE)
+        missing = [n for n in firsts if not _part(folder, n).exists()]
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
-            decoder = load_autoencoder(autoencoder)
-            for n in missing:
-                z = source.cache.latents(self.chosen[n : n + DECODED_AT_ONCE].tolist(), GROUPS)
-                with replacing(_part(folder, n)) as temporary:
-                    save_file({"latents": again(z, decoder, encoder, seeded(0, n, 0)).half().contiguous()}, temporary)
-        parts = [load_file(_part(folder, n))["latents"] for n in range(0, len(self.chosen), DECODED_AT_ONCE)]
-        self.latents, self.told = torch.cat(parts), source.told[self.chosen]
+            change = ready()
+        for n in missing:
+            some = chosen[n : n + AT_ONCE]
+            scenes = [source.cache.scene(i) for i in some]
+            z = change(source.cache.latents(some, GROUPS), scenes, seeded(0, n, 0))
+            with replacing(_part(folder, n)) as temporary:
+                save_file({"latents": z.half().contiguous()}, temporary)
+        self.latents = torch.cat([load_file(_part(folder, n))["latents"] for n in firsts])
+        self.told = source.told[torch.tensor(chosen)]
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Source.draw`."""
@@ -196,14 +209,18 @@ def _part(folder: Path, first: int) -> Path:
 
 
 @torch.no_grad()
-def again(z: Tensor, autoencoder: Any, encoder: Encoder, generator: torch.Generator) -> Tensor:
-    """Latents (B, C, T, h, w), half of them with noise, decoded to frames, and encoded again."""
-    much = DECODED_NOISE * torch.rand(len(z), generator=generator) * (torch.rand(len(z), generator=generator) < 0.5)
-    z = z + much[:, None, None, None, None] * torch.randn(z.shape, generator=generator)
+def again(z: Tensor, autoencoder: Any, encoder: Encoder) -> Tensor:
+    """Latents (B, C, T, h, w) decoded to frames, and encoded again."""
     with torch.autocast("cpu", torch.bfloat16):  # half the time
         video = autoencoder.decode(z * encoder.std + encoder.mean).sample.float()
     frames = (255 * (video.clamp(-1, 1) + 1) / 2).round() / 255
     return encoder(frames.transpose(1, 2))
+
+
+def noisy(z: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents (B, C, T, h, w), half of them with noise."""
+    much = DECODED_NOISE * torch.rand(len(z), generator=generator) * (torch.rand(len(z), generator=generator) < 0.5)
+    return z + much[:, None, None, None, None] * torch.randn(z.shape, generator=generator)
 
 
 class CameraReaderStage:
@@ -218,13 +235,38 @@ class CameraReaderStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.trainer.seed)
             self.net = ReaderNet(config)
+        if settings.start_from is not None:
+            begun = CameraReader.load(None if settings.start_from == OWN else settings.start_from)
+            if begun.net.config != config:
+                raise ValueError(f"start_from: the reader in {settings.start_from!r} has other sizes than net says")
+            self.net.load_state_dict(begun.net.state_dict())
         self.modules: Mapping[str, nn.Module] = {"camera_reader": self.net}
         self.remade, self.motion = Remade(self.encoder), Motion(self.encoder)
         self.paths, self.named = (
             Source(folder / f"latents-{name}", cache, autoencoder)
             for name, cache in (("paths", settings.paths), ("named", settings.named))
         )
-        self.decoded = Decoded(folder / "decoded", self.paths, settings.decoded, self.encoder, autoencoder)
+        self.decoded, self.painted = self._changed(folder, autoencoder)
+
+    def _changed(self, folder: Path, autoencoder: Path) -> tuple[Changed, Changed]:
+        """Clips of `paths` after the autoencoder, and others painted anew, with fewer of the still cameras, from which
+        there is less to learn."""
+        s, encoder = self.settings, self.encoder
+        scenes = enumerate(self.paths.cache.scene(i) for i in range(len(self.paths.told)))
+        chosen = [i for i, spec in scenes if spec.camera.legs or i % 3 == 0]
+
+        def decoding() -> Change:
+            decoder = load_autoencoder(autoencoder)
+            return lambda z, _, generator: again(noisy(z, generator), decoder, encoder)
+
+        def painting() -> Change:
+            decoder, paint = load_autoencoder(autoencoder), Painter.of("mini")
+            return lambda z, scenes, generator: again(paint(z, scenes, generator), decoder, encoder)
+
+        return (
+            Changed(folder / "decoded", self.paths, chosen[: s.decoded], decoding),
+            Changed(folder / "painted", self.paths, chosen[s.decoded :][: s.painted], painting),
+        )
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Latents of changed clips (B, C, T, h, w) with their motion, and cameras (B, FRAMES, NUMBERS)."""
@@ -233,10 +275,10 @@ class CameraReaderStage:
         def lot(share: float) -> Tensor:
             return torch.rand(count, generator=generator) < share
 
-        lots = torch.rand(count, generator=generator)
-        named, decoded = (int((lots < end).sum()) for end in (s.named_share, s.named_share + s.decoded_share))
-        sources: tuple[Source | Decoded, ...] = (self.named, self.decoded, self.paths)
-        counts = (named, decoded - named, count - decoded)
+        sources: tuple[Source | Changed, ...] = (self.named, self.decoded, self.painted, self.paths)
+        ends = torch.tensor([s.named_share, s.decoded_share, s.painted_share]).cumsum(0)
+        which = torch.bucketize(torch.rand(count, generator=generator), ends, right=True)
+        counts = torch.bincount(which, minlength=len(sources)).tolist()
         drawn = [source.draw(n, generator) for source, n in zip(sources, counts, strict=True) if n]
         z, cameras = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         back, flip = lot(s.reversed_share) & (cameras[:, 1].abs().amax((1, 2)) < FAR), lot(s.mirrored_share)
@@ -307,7 +349,8 @@ def train_camera_reader(
         parts = " and ".join(f"{n} of curriculum {name!r} with seeds from {first}" for n, name, first in caches)
         card = {
             "what": "where the camera of a clip of kinema.world stands and turns, and its focal length",
-            "data": f"rendered clips, some after the autoencoder, training split: {parts}",
+            "data": f"rendered clips, training split: {parts}; {settings.decoded} of the first also after the "
+            f"autoencoder, {settings.painted} others also painted anew by mini",
             "clips": report.clips,
             "steps": report.step,
             "hardware": hardware,

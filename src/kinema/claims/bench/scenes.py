@@ -80,21 +80,31 @@ def elsewhere(specs: tuple[SceneSpec, ...], number: int) -> SceneSpec:
     )
 
 
+def anew_by(backbone: Backbone, prompt: str, seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Paints latents (1, C, T, H, W) anew as that model would, see `kinema.training.painting`."""
+    from kinema.training.denoising import Predictor
+    from kinema.training.painting import Painter
+
+    paint, generator = Painter(Predictor(backbone)), torch.Generator().manual_seed(seed)
+    return lambda z: paint(z, [prompt], generator)
+
+
 def read_drawn(
     backbone: Backbone,
     case: Case,
     film: Callable[[SceneSpec], np.ndarray],
     judged: Collection[str],
     readers: Mapping[str, Callable[[Viewing, Case], float | None]],
+    change: Callable[[torch.Tensor], torch.Tensor] = lambda z: z,
 ) -> Numbers:
     """What metrics and readers see of a case's scene where only the autoencoder stands between; it costs nothing.
 
-    film: a scene to its clip (T, H, W, 3) uint8.
+    film: a scene to its clip (T, H, W, 3) uint8; change: what is done to its latents (1, C, T, H, W) before.
     """
     assert case.spec is not None
     d = backbone.defaults
     spec = dataclasses.replace(case.spec, num_frames=d.num_frames, height=d.height, width=d.width, fps=d.fps)
-    seen = backbone.decode(backbone.encode(as_video(torch.from_numpy(film(spec))[None])))[0].numpy()
+    seen = backbone.decode(change(backbone.encode(as_video(torch.from_numpy(film(spec))[None]))))[0].numpy()
     clip = Viewing(seen, spec.fps, prompt=case.text)
     found = {name: metric(clip) for name, metric in metrics().items() if name in judged and isinstance(metric, Metric)}
     return {**dict.fromkeys(COSTS), **found, **{name: read(clip, case) for name, read in readers.items()}}

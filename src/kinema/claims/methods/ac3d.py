@@ -1,7 +1,7 @@
 """AC3D: a camera that follows a path, by less, and without what it costs."""
 
 from kinema.claims.bench.claim import Arm, Claim, Comparison
-from kinema.claims.camera_paths import NOTES, READERS, read_exactly, steered
+from kinema.claims.camera_paths import NOTES, READERS, read_exactly, read_painted, steered
 
 CLAIM = Claim(
     name="ac3d",
@@ -9,6 +9,7 @@ CLAIM = Claim(
     paper="translation error 0.358, rotation error 0.035; VD3D on the same model 0.421 and 0.056; FID 5.34 and 6.88",
     arms=(
         Arm(name="filmed exactly", own=read_exactly),
+        Arm(name="painted anew", own=read_painted),
         Arm(name="words"),
         Arm(name="words at 5", request={"guidance_scale": 5.0}),  # the text as strongly as joint guidance has it
         Arm(name="nothing"),

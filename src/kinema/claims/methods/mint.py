@@ -5,7 +5,7 @@ import random
 
 from kinema.backbones.protocol import Backbone
 from kinema.claims.bench.claim import Arm, Case, Claim, Comparison, Numbers
-from kinema.claims.bench.scenes import drawn, read_drawn
+from kinema.claims.bench.scenes import anew_by, drawn, read_drawn
 from kinema.claims.long_clips import READERS, SAYINGS, scene
 from kinema.timeline import Event, Timeline, plain
 from kinema.world.prompts import read_prompts
@@ -58,12 +58,20 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
     return read_drawn(backbone, case, lambda spec: drawn(spec)[0], JUDGED, readers)
 
 
+def read_painted(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
+    """As `read_exactly`, with the model's own textures and faults: see `kinema.training.painting`."""
+    readers = {name: READERS[name] for name in MEASURED}
+    anew = anew_by(backbone, case.texts["one text"], seed)
+    return read_drawn(backbone, case, lambda spec: drawn(spec)[0], JUDGED, readers, anew)
+
+
 CLAIM = Claim(
     name="mint",
     says="two events begin and end at the times that are asked for, with half the error of one text and of TALC",
     paper="text alignment 2.92 against 2.37 of one text with all events and 2.68 of MEVG; no error of times is told",
     arms=(
         Arm(name="happens exactly", own=read_exactly),
+        Arm(name="painted anew", own=read_painted),
         Arm(name="one text"),
         Arm(name="talc", techniques=("talc",)),
         Arm(name="mint", techniques=("mint",)),
