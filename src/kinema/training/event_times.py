@@ -1,7 +1,9 @@
 """Training of the event times (`kinema.metrics.event_times`) on rendered clips, with the judge held as it is.
 
 The world's scenes fill their clips with events, so that a time could be guessed without looking. In most of the
-clips the events are therefore moved and shortened (`retimed`).
+clips the events are therefore moved and shortened (`retimed`). Some batches are seen as `mini` paints them anew
+(`training.painting`), whose faults hide when things begin and end more than anything else; what the judge makes of
+those is kept in the folder of the run.
 """
 
 from __future__ import annotations
@@ -9,21 +11,28 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kinema.files import replacing
 from kinema.metrics.event_times import EventTimer, TimesConfig, TimesNet, fingerprint
-from kinema.metrics.judge import Judge
+from kinema.metrics.judge import Judge, look
 from kinema.training.degrade import degrade, shift
 from kinema.training.judge import TEST_SEED, TRAIN_SEED, film, targets
+from kinema.training.painting import Painter
 from kinema.training.trainer import Report, Trainer, TrainerSettings, seeded
+from kinema.world.motion import simulate
+from kinema.world.render import render_frames
 from kinema.world.sample import MIN_EVENT_SECONDS, sample_spec
 from kinema.world.spec import SceneSpec
 
 FIRST_SEED = TRAIN_SEED + 500_000_000  # other clips than the judge was trained on, which it reads better than new ones
+AT_ONCE = 16  # clips that are painted together
 NATURAL = ("jump", "fall")  # last as long as gravity makes them
 
 
@@ -42,6 +51,8 @@ class EventTimesSettings:
     trainer: TrainerSettings
     net: NetSettings = field(default_factory=NetSettings)
     batches: int = 200  # different batches; after them the same ones come again
+    painted: int = 40  # other batches, of clips that `mini` paints anew
+    painted_share: float = 0.4  # share of the steps that learn from those, 0..1
     curriculum: str = "first"
     retimed_share: float = 0.7  # share of clips whose events are moved and shortened, 0..1
     worse_share: float = 0.4  # share of clips made worse, 0..1
@@ -50,9 +61,11 @@ class EventTimesSettings:
     judge: str | None = None  # folder of the judge; None: kinema's own
 
     def __post_init__(self) -> None:
-        for name in ("retimed_share", "worse_share", "stutter_share"):
+        for name in ("retimed_share", "worse_share", "stutter_share", "painted_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 1")
+        if min(self.batches, self.painted) < 1:
+            raise ValueError(f"batches is {self.batches} and painted {self.painted}; use 1 or more")
 
 
 def retimed(spec: SceneSpec, rng: random.Random) -> SceneSpec:
@@ -91,8 +104,8 @@ def times(specs: Sequence[SceneSpec], slots: int) -> Tensor:
 class EventTimesStage:
     """What the trainer needs to know about the event times."""
 
-    def __init__(self, settings: EventTimesSettings, device: str = "cpu") -> None:
-        self.settings = settings
+    def __init__(self, settings: EventTimesSettings, folder: Path, device: str = "cpu") -> None:
+        self.settings, self.folder = settings, folder / "painted"
         self.judge = Judge.load(settings.judge, device)
         read = self.judge.config
         config = TimesConfig(
@@ -106,22 +119,47 @@ class EventTimesStage:
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """What the judge makes of rendered clips, and the times of the events that it read rightly."""
-        number = step % self.settings.batches
+        s = self.settings
+        anew = float(torch.rand(1, generator=generator)) < s.painted_share
+        number = s.batches + step % s.painted if anew else step % s.batches
         if number not in self.known:
-            self.known[number] = self.make(number)
+            self.known[number] = self.painted(number) if anew else self.make(number)
         return self.known[number]
 
     def make(self, number: int) -> dict[str, Tensor]:
         """Draws a batch and shows it to the judge."""
+        s = self.settings
+        specs, generator = self.scenes(number)
+        return self.read(specs, generator, s.worse_share, s.stutter_share)
+
+    def painted(self, number: int) -> dict[str, Tensor]:
+        """The same of clips painted anew, from the folder if it is there."""
+        path = self.folder / f"batch-{number:05d}.safetensors"
+        if not path.exists():
+            specs, generator = self.scenes(number)
+            frames = render_frames(simulate(specs)[0])
+            config = self.judge.config
+            parts = [slice(n, n + AT_ONCE) for n in range(0, len(specs), AT_ONCE)]
+            anew = torch.cat([self.painter.frames(frames[part], specs[part], generator) for part in parts])
+            x = torch.stack([look(clip, config.size, config.frames) for clip in anew])
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                save_file(self.answers(x.to(self.judge.device), specs), temporary)
+        return {name: u.to(self.judge.device) for name, u in load_file(path).items()}
+
+    @cached_property
+    def painter(self) -> Painter:
+        return Painter.of("mini")
+
+    def scenes(self, number: int) -> tuple[list[SceneSpec], torch.Generator]:
+        """Of a batch, and where all its other numbers come from."""
         s, count = self.settings, self.settings.trainer.batch_size
         generator = seeded(s.trainer.seed, FIRST_SEED, number)
         seeds = range(FIRST_SEED + number * count, FIRST_SEED + (number + 1) * count)
         specs = [sample_spec(seed, s.curriculum, "train") for seed in seeds]
         moved = (torch.rand(count, generator=generator) < s.retimed_share).tolist()
-        specs = [retimed(x, random.Random(x.seed)) if m else x for x, m in zip(specs, moved, strict=True)]
-        return self.read(specs, generator, s.worse_share, s.stutter_share)
+        return [retimed(x, random.Random(x.seed)) if m else x for x, m in zip(specs, moved, strict=True)], generator
 
-    @torch.no_grad()
     def read(
         self, specs: Sequence[SceneSpec], generator: torch.Generator, worse: float, stutter: float
     ) -> dict[str, Tensor]:
@@ -130,8 +168,12 @@ class EventTimesStage:
         frames, _ = film(specs, config.frames, config.size, device, (stutter, generator))
         pixels = torch.randint(-reach, reach + 1, (len(specs), 2), generator=generator)
         x = shift(frames.permute(0, 1, 4, 2, 3), pixels).float() / 255
-        x = degrade(x, torch.Generator(device).manual_seed(generator.initial_seed()), worse)
-        seen = self.judge.net(x)
+        return self.answers(degrade(x, torch.Generator(device).manual_seed(generator.initial_seed()), worse), specs)
+
+    @torch.no_grad()
+    def answers(self, x: Tensor, specs: Sequence[SceneSpec]) -> dict[str, Tensor]:
+        """The judge's tokens of clips (B, T, 3, H, W) in 0..1 with the right answers."""
+        config, seen = self.judge.config, self.judge.net(x)
         right = seen["event"].argmax(-1).cpu() == targets(specs, config)["event"]
         asked = torch.where(right[..., None], times(specs, config.event_slots), torch.nan)
         return {**{name: seen[name] for name in ("token", "happening", "event")}, "times": asked}
@@ -171,13 +213,14 @@ def train_event_times(
 
     They go to `out`, or to the folder `event_times` of `folder`. An interrupted training writes none.
     """
-    stage = EventTimesStage(settings, device)
+    stage = EventTimesStage(settings, folder, device)
 
     def write(report: Report) -> None:
         card = {
             "what": "start and end of the events that kinema's judge reads in clips of kinema.world",
-            "data": f"rendered clips only, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}",
-            "clips": min(report.step, settings.batches) * settings.trainer.batch_size,
+            "data": f"rendered clips, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}; "
+            f"{settings.painted * settings.trainer.batch_size} of them painted anew by mini",
+            "clips": min(report.step, settings.batches + settings.painted) * settings.trainer.batch_size,
             "steps": report.step,
             "hardware": hardware,
             "parameters": sum(p.numel() for p in stage.net.parameters()),
