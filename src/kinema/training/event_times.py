@@ -142,9 +142,10 @@ class EventTimesStage:
             parts = [slice(n, n + AT_ONCE) for n in range(0, len(specs), AT_ONCE)]
             anew = torch.cat([self.painter.frames(frames[part], specs[part], generator) for part in parts])
             x = torch.stack([look(clip, config.size, config.frames) for clip in anew])
+            found = self.answers(x.to(self.judge.device), specs)
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                save_file(self.answers(x.to(self.judge.device), specs), temporary)
+                save_file({name: u.contiguous() for name, u in found.items()}, temporary)
         return {name: u.to(self.judge.device) for name, u in load_file(path).items()}
 
     @cached_property
