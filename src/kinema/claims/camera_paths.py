@@ -96,8 +96,8 @@ def errors(clip: Viewing, case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 def turned_wrong(clip: Viewing, case: Case) -> float:
     """Mean over frames of the angle between the camera asked for and the one that kinema's camera reader sees in the
-    clip, degrees. 10.8 would be a camera that never moves; what the reader says of paths that were followed exactly
-    stands beside it in AC3D's claim.
+    clip, degrees. 10.8 would be a camera that never moves; what the reader says of paths that were followed exactly,
+    also with the model's own textures, stands beside it in AC3D's claim.
     """
     return math.degrees(float(errors(clip, case)[0].mean()))
 

@@ -3,8 +3,9 @@
 What can be followed over the ground (`kinema.metrics.camera`) is gone from clips that went through a video
 autoencoder of strong compression, and so from the clips that kinema's own models make. This network looks at a clip as
 that autoencoder does: through its linear encoder, which gives nearly the same for a rendered clip and for what is
-decoded of it. It is trained on rendered clips, some of them after the autoencoder (`kinema train camera_reader`), and
-measured by `python -m kinema.claims.camera_reader`. It is a network of our own; no paper is followed.
+decoded of it. It is trained on rendered clips, some of them after the autoencoder and some painted anew by `mini`
+(`kinema train camera_reader`), and measured by `python -m kinema.claims.camera_reader`. It is a network of our own; no
+paper is followed.
 
 A camera is told by seven numbers, all of them 0 in the first frame: the vector of its rotation in radians, the place
 of its eye in heights of the first camera above the ground, both in the frame of the first camera (x right, y down,

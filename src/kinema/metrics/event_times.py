@@ -2,7 +2,8 @@
 
 A small head on the judge, whose own weights and answers it leaves as they are: for each event it weighs the frames
 that the judge looked at, once for the start and once for the end, and the weighted mean of their places is the time.
-It is trained on rendered clips, whose events have exact times (`kinema train event_times`), and measured again by
+It is trained on rendered clips, whose events have exact times, some of them painted anew by `mini` (`kinema train
+event_times`), and measured again by
 `python -m kinema.claims.sight`. It is a network of our own; no paper is followed.
 """
 
