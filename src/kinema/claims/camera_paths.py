@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinema.claims.bench.claim import Case, Numbers
-from kinema.claims.bench.scenes import anew_by, drawn, read_drawn
+from kinema.claims.bench.scenes import drawn, painter_of, read_drawn
 from kinema.layers.camera_path import DISTANCE, HEIGHT, in_words, legs_of, parse
 from kinema.metrics.camera import pose_errors
 from kinema.metrics.camera_reader import seen_path
@@ -126,9 +126,12 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
 
 
 def read_painted(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
-    """As `read_exactly`, with the model's own textures and faults: see `kinema.training.painting`."""
+    """As `read_exactly`, with the model's own textures and faults: see `kinema.training.painting`.
+
+    The model is told a prompt that names no camera, which in mini means a still one.
+    """
     camera = case.options["ac3d"]["camera"]
-    anew = anew_by(backbone, case.texts["words"], seed)
+    anew = painter_of(backbone, case.text, seed)
     return read_drawn(backbone, case, lambda spec: filmed(spec, camera), JUDGED, READERS, anew)
 
 

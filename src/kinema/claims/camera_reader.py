@@ -3,8 +3,9 @@
     python -m kinema.claims.camera_reader --count 200
 
 Clips of 25 frames at 128x128 of curriculum "cameras", the first object of a combination that was kept out of all
-training: as they are rendered, after the autoencoder of `mini`, after it with noise on their latents, and as `mini`
-paints them anew from a little noise, as in the reader's training, where what is where is settled already. Errors are
+training: as they are rendered, after the autoencoder of `mini`, after it with noise on their latents, as `mini` paints
+them anew (`training.painting`), and the same where its caption tells of the camera of another clip: a reader that had
+learned from painted clips what a caption does, and not what is seen, would read that one. Errors are
 means over the frames of a clip, of the rotation in degrees and of the eye's place in heights of the first camera, as
 `pose_errors` has them. Beside the reader stand what can be followed over the ground (`metrics.camera`), which is told
 the focal length of the first frame, and the answer that nothing ever moves.
@@ -12,6 +13,7 @@ the focal length of the first frame, and the answer that nothing ever moves.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -40,7 +42,13 @@ from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 
 CURRICULUM = "cameras"
-SEEN = ("rendered", "decoded", "decoded, noise 0.2", "painted anew")  # ways in which a clip is shown
+SEEN = (
+    "rendered",
+    "decoded",
+    "decoded, noise 0.2",
+    "painted anew",
+    "told of another camera",
+)  # ways in which a clip is shown
 NOISE = 0.2  # of the latents, which have a standard deviation of 1
 BARS = {"turned": 2.0, "orbit": 7.0}  # mean degrees in what is decoded: of all clips, and of those with an orbit
 BATCH = 10
@@ -55,15 +63,15 @@ def scenes(count: int, seed: int) -> list[SceneSpec]:
 def shown(specs: list[SceneSpec], backbone: Any, seed: int) -> Iterator[tuple[SceneSpec, dict[str, np.ndarray]]]:
     """Each scene with its frames (T, H, W, 3) uint8 in all ways of `SEEN`."""
     generator, paint = torch.Generator().manual_seed(seed), Painter(Predictor(backbone))
+    chance = torch.Generator().manual_seed(seed + 1)
     for first in range(0, len(specs), BATCH):
         some = specs[first : first + BATCH]
         frames = render_frames(simulate(some)[0])
         z = backbone.encode(as_video(frames))
         noisy = z + NOISE * torch.randn(z.shape, generator=generator)
-        ways: tuple[Tensor, ...] = (
-            frames,
-            *(backbone.decode(latents) for latents in (z, noisy, paint(z, some, generator))),
-        )
+        others = [dataclasses.replace(a, camera=b.camera) for a, b in zip(some, some[1:] + some[:1], strict=True)]
+        latents = (z, noisy, *(paint(z, told, chance) for told in (some, others)))
+        ways: tuple[Tensor, ...] = (frames, *(backbone.decode(each) for each in latents))
         for i, spec in enumerate(some):
             yield spec, {name: way[i].numpy() for name, way in zip(SEEN, ways, strict=True)}
 

@@ -9,6 +9,7 @@ otherwise as latents, by one matrix for each cell.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kinema.files import replacing
 from kinema.metrics.camera_reader import (
     CELL,
     FRAMES,
@@ -36,6 +35,7 @@ from kinema.metrics.camera_reader import (
     own_encoder,
 )
 from kinema.training.judge import TEST_SEED
+from kinema.training.kept import kept
 from kinema.training.latents import CacheSettings, LatentCache, fill_cache, open_cache
 from kinema.training.painting import Painter
 from kinema.training.start import load_autoencoder
@@ -184,28 +184,23 @@ class Changed:
 
         Changes what is missing in the folder.
         """
-        firsts = range(0, len(chosen), AT_ONCE)
-        missing = [n for n in firsts if not _part(folder, n).exists()]
-        if missing:
-            folder.mkdir(parents=True, exist_ok=True)
-            change = ready()
-        for n in missing:
+        ready, parts = functools.cache(ready), []
+        for n in range(0, len(chosen), AT_ONCE):
             some = chosen[n : n + AT_ONCE]
             scenes = [source.cache.scene(i) for i in some]
-            z = change(source.cache.latents(some, GROUPS), scenes, seeded(0, n, 0))
-            with replacing(_part(folder, n)) as temporary:
-                save_file({"latents": z.half().contiguous()}, temporary)
-        self.latents = torch.cat([load_file(_part(folder, n))["latents"] for n in firsts])
-        self.told = source.told[torch.tensor(chosen)]
+
+            def change(n: int = n, some: Sequence[int] = some, scenes: list[SceneSpec] = scenes) -> dict[str, Tensor]:
+                z = source.cache.latents(some, GROUPS)
+                return {"latents": ready()(z, scenes, seeded(0, n, 0)).half()}
+
+            made_of = [scene.to_dict() for scene in scenes]
+            parts.append(kept(folder / f"clips-{n:05d}.safetensors", made_of, change)["latents"])
+        self.latents, self.told = torch.cat(parts), source.told[torch.tensor(chosen)]
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Source.draw`."""
         chosen = torch.randint(len(self.told), (count,), generator=generator)
         return self.latents[chosen].float(), self.told[chosen]
-
-
-def _part(folder: Path, first: int) -> Path:
-    return folder / f"clips-{first:05d}.safetensors"
 
 
 @torch.no_grad()
@@ -226,7 +221,8 @@ def noisy(z: Tensor, generator: torch.Generator) -> Tensor:
 class CameraReaderStage:
     """What the trainer needs to know about the camera reader."""
 
-    def __init__(self, settings: CameraReaderSettings, folder: Path) -> None:
+    def __init__(self, settings: CameraReaderSettings, folder: Path, device: str = "cpu") -> None:
+        """device: on which clips are painted anew."""
         from importlib import resources
 
         self.settings, self.encoder = settings, own_encoder()
@@ -235,20 +231,24 @@ class CameraReaderStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.trainer.seed)
             self.net = ReaderNet(config)
+        self.clips_before = 0  # that the network it goes on from has seen
         if settings.start_from is not None:
             begun = CameraReader.load(None if settings.start_from == OWN else settings.start_from)
             if begun.net.config != config:
-                raise ValueError(f"start_from: the reader in {settings.start_from!r} has other sizes than net says")
+                raise ValueError(
+                    f"start_from: the reader in {settings.start_from!r} is of another encoder or other sizes"
+                )
             self.net.load_state_dict(begun.net.state_dict())
+            self.clips_before = begun.card.get("clips", 0) + begun.card.get("clips_before", 0)
         self.modules: Mapping[str, nn.Module] = {"camera_reader": self.net}
         self.remade, self.motion = Remade(self.encoder), Motion(self.encoder)
         self.paths, self.named = (
             Source(folder / f"latents-{name}", cache, autoencoder)
             for name, cache in (("paths", settings.paths), ("named", settings.named))
         )
-        self.decoded, self.painted = self._changed(folder, autoencoder)
+        self.decoded, self.painted = self._changed(folder, autoencoder, device)
 
-    def _changed(self, folder: Path, autoencoder: Path) -> tuple[Changed, Changed]:
+    def _changed(self, folder: Path, autoencoder: Path, device: str) -> tuple[Changed, Changed]:
         """Clips of `paths` after the autoencoder, and others painted anew, with fewer of the still cameras, from which
         there is less to learn."""
         s, encoder = self.settings, self.encoder
@@ -260,7 +260,7 @@ class CameraReaderStage:
             return lambda z, _, generator: again(noisy(z, generator), decoder, encoder)
 
         def painting() -> Change:
-            decoder, paint = load_autoencoder(autoencoder), Painter.of("mini")
+            decoder, paint = load_autoencoder(autoencoder), Painter.of("mini", device)
             return lambda z, scenes, generator: again(paint(z, scenes, generator), decoder, encoder)
 
         return (
@@ -342,7 +342,7 @@ def train_camera_reader(
 
     They go to `out`, or to the folder `camera_reader` of `folder`. An interrupted training writes none.
     """
-    stage = CameraReaderStage(settings, folder)
+    stage = CameraReaderStage(settings, folder, device)
 
     def write(report: Report) -> None:
         caches = [(cache.clips, cache.curriculum, cache.first_seed) for cache in (settings.paths, settings.named)]
@@ -352,6 +352,7 @@ def train_camera_reader(
             "data": f"rendered clips, training split: {parts}; {settings.decoded} of the first also after the "
             f"autoencoder, {settings.painted} others also painted anew by mini",
             "clips": report.clips,
+            **({"clips_before": stage.clips_before} if stage.clips_before else {}),
             "steps": report.step,
             "hardware": hardware,
             "parameters": sum(p.numel() for p in stage.net.parameters()),

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kinema.files import replacing
 from kinema.metrics.event_times import EventTimer, TimesConfig, TimesNet, fingerprint
 from kinema.metrics.judge import Judge, look
 from kinema.training.degrade import degrade, shift
 from kinema.training.judge import TEST_SEED, TRAIN_SEED, film, targets
+from kinema.training.kept import kept
 from kinema.training.painting import Painter
 from kinema.training.trainer import Report, Trainer, TrainerSettings, seeded
 from kinema.world.motion import simulate
@@ -118,7 +117,7 @@ class EventTimesStage:
         self.known: dict[int, dict[str, Tensor]] = {}  # batches by number
 
     def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """What the judge makes of rendered clips, and the times of the events that it read rightly."""
+        """What the judge makes of clips, and the times of the events that it read rightly."""
         s = self.settings
         anew = float(torch.rand(1, generator=generator)) < s.painted_share
         number = s.batches + step % s.painted if anew else step % s.batches
@@ -134,23 +133,22 @@ class EventTimesStage:
 
     def painted(self, number: int) -> dict[str, Tensor]:
         """The same of clips painted anew, from the folder if it is there."""
-        path = self.folder / f"batch-{number:05d}.safetensors"
-        if not path.exists():
-            specs, generator = self.scenes(number)
-            frames = render_frames(simulate(specs)[0])
-            config = self.judge.config
+        specs, generator = self.scenes(number)
+
+        def make() -> dict[str, Tensor]:
+            frames, config = render_frames(simulate(specs)[0]), self.judge.config
             parts = [slice(n, n + AT_ONCE) for n in range(0, len(specs), AT_ONCE)]
             anew = torch.cat([self.painter.frames(frames[part], specs[part], generator) for part in parts])
             x = torch.stack([look(clip, config.size, config.frames) for clip in anew])
-            found = self.answers(x.to(self.judge.device), specs)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                save_file({name: u.contiguous() for name, u in found.items()}, temporary)
-        return {name: u.to(self.judge.device) for name, u in load_file(path).items()}
+            return self.answers(x.to(self.judge.device), specs)
+
+        made_of = [self.net.config.judge, *(spec.to_dict() for spec in specs)]
+        found = kept(self.folder / f"batch-{number:05d}.safetensors", made_of, make)
+        return {name: u.to(self.judge.device) for name, u in found.items()}
 
     @cached_property
     def painter(self) -> Painter:
-        return Painter.of("mini")
+        return Painter.of("mini", self.judge.device)
 
     def scenes(self, number: int) -> tuple[list[SceneSpec], torch.Generator]:
         """Of a batch, and where all its other numbers come from."""
@@ -220,8 +218,9 @@ def train_event_times(
         card = {
             "what": "start and end of the events that kinema's judge reads in clips of kinema.world",
             "data": f"rendered clips, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}; "
-            f"{settings.painted * settings.trainer.batch_size} of them painted anew by mini",
-            "clips": min(report.step, settings.batches + settings.painted) * settings.trainer.batch_size,
+            f"{settings.painted_share:.0%} of the steps on {settings.painted * settings.trainer.batch_size} others that "
+            "mini painted anew",
+            "clips": len(stage.known) * settings.trainer.batch_size,
             "steps": report.step,
             "hardware": hardware,
             "parameters": sum(p.numel() for p in stage.net.parameters()),

@@ -80,7 +80,7 @@ def elsewhere(specs: tuple[SceneSpec, ...], number: int) -> SceneSpec:
     )
 
 
-def anew_by(backbone: Backbone, prompt: str, seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def painter_of(backbone: Backbone, prompt: str, seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """Paints latents (1, C, T, H, W) anew as that model would, see `kinema.training.painting`."""
     from kinema.training.denoising import Predictor
     from kinema.training.painting import Painter
@@ -97,7 +97,7 @@ def read_drawn(
     readers: Mapping[str, Callable[[Viewing, Case], float | None]],
     change: Callable[[torch.Tensor], torch.Tensor] = lambda z: z,
 ) -> Numbers:
-    """What metrics and readers see of a case's scene where only the autoencoder stands between; it costs nothing.
+    """What metrics and readers see of a case's scene after the autoencoder; it costs nothing.
 
     film: a scene to its clip (T, H, W, 3) uint8; change: what is done to its latents (1, C, T, H, W) before.
     """

@@ -5,7 +5,7 @@ import random
 
 from kinema.backbones.protocol import Backbone
 from kinema.claims.bench.claim import Arm, Case, Claim, Comparison, Numbers
-from kinema.claims.bench.scenes import anew_by, drawn, read_drawn
+from kinema.claims.bench.scenes import drawn, painter_of, read_drawn
 from kinema.claims.long_clips import READERS, SAYINGS, scene
 from kinema.timeline import Event, Timeline, plain
 from kinema.world.prompts import read_prompts
@@ -61,7 +61,7 @@ def read_exactly(backbone: Backbone, case: Case, seed: int, steps: int | None) -
 def read_painted(backbone: Backbone, case: Case, seed: int, steps: int | None) -> Numbers:
     """As `read_exactly`, with the model's own textures and faults: see `kinema.training.painting`."""
     readers = {name: READERS[name] for name in MEASURED}
-    anew = anew_by(backbone, case.texts["one text"], seed)
+    anew = painter_of(backbone, case.texts["one text"], seed)
     return read_drawn(backbone, case, lambda spec: drawn(spec)[0], JUDGED, readers, anew)
 
 
