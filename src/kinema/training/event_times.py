@@ -218,8 +218,8 @@ def train_event_times(
         card = {
             "what": "start and end of the events that kinema's judge reads in clips of kinema.world",
             "data": f"rendered clips, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}; "
-            f"{settings.painted_share:.0%} of the steps on {settings.painted * settings.trainer.batch_size} others that "
-            "mini painted anew",
+            f"{settings.painted_share:.0%} of the steps on {settings.painted * settings.trainer.batch_size} others "
+            "that mini painted anew",
             "clips": len(stage.known) * settings.trainer.batch_size,
             "steps": report.step,
             "hardware": hardware,

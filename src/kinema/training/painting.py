@@ -3,8 +3,8 @@
 A clip gets a little noise, from which the model brings it back, guided by its caption. At so little noise what is where
 and when is mostly settled, so that what is true of the rendered clip still holds; but textures and edges are now the
 model's, with the faults of its guidance. How far that goes is measured by `python -m kinema.claims.camera_reader`,
-which also has the model told of another camera than the clip's. It is SDEdit, "SDEdit: Guided Image Synthesis and Editing with
-Stochastic Differential Equations", 2022, arXiv:2108.01073, with levels far below those that edit.
+which also has the model told of another camera than the clip's. It is SDEdit, "SDEdit: Guided Image Synthesis and
+Editing with Stochastic Differential Equations", 2022, arXiv:2108.01073, with levels far below those that edit.
 """
 
 from __future__ import annotations
