@@ -30,7 +30,6 @@ class CameraAdapter(Adapter):
 
     condition: ClassVar[str] = "camera"
 
-    guidance: float = 2.0  # the text and the path are guided by the text's weight and this one less 1
     joint: bool = True
     camera: str = "static"  # a move or several, "orbit:40deg", or a JSON file of poses; see layers/camera_path.py
 
