@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinema.claims.bench.claim import Case, Claim
 from kinema.claims.bench.making import in_turn, make, measured, steps_for_equal_time
 from kinema.claims.bench.verdict import Row, summary
+from kinema.claims.cards import WEIGHTS
 from kinema.core.errors import KinemaError
-from kinema.files import reason, write_text
+from kinema.core.registry import find
+from kinema.files import reason, sha256, write_text
 from kinema.recipe import hash_folder, hash_weights
 from kinema.request import Part
 
@@ -101,8 +103,15 @@ def setting(claim: Claim, backbone: Backbone, seed: int, steps: int, quick: bool
     trained = {name: hash_folder(folder) for name, folder in folders.items() if folder.is_dir()}
     if trained:
         told["adapters"] = trained
+    told["defaults"] = {part.name: _defaults(part.name) for part in parts}
+    told["readers"] = {path.parent.name: sha256(path) for path in sorted(WEIGHTS.glob("*/model.safetensors"))}
     found: dict[str, Any] = json.loads(json.dumps(told, default=str))
     return found
+
+
+def _defaults(technique: str) -> dict[str, str]:
+    """What the fields of a technique are where an arm does not say."""
+    return {f.name: repr(f.default) for f in fields(find(technique).cls) if f.default is not MISSING}
 
 
 def measure(
