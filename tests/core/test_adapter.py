@@ -178,8 +178,8 @@ def test_without_what_is_joint_the_model_is_plain(model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "weights", "joint"),
     [
-        ({}, ("camera:2.0",), ("camera",)),
-        ({"guidance": 1.0}, (), ("camera",)),
+        ({}, (), ("camera",)),
+        ({"guidance": 2.0}, ("camera:2.0",), ("camera",)),
         ({"guidance": 0.0}, ("camera:0.0",), ()),
         ({"joint": False, "guidance": 4.5}, ("camera:4.5",), ()),
     ],

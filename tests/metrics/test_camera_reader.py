@@ -6,6 +6,7 @@ import math
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,6 +229,22 @@ def test_resumed_is_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert torch.equal(one, other)
     assert a.card["steps"] == b.card["steps"] == 3 and a.card["clips"] == 12
     assert list((tmp_path / "whole").glob("sheet-*.png"))
+
+
+def test_a_training_that_goes_on_from_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = SimpleNamespace(
+        net=torch.nn.Linear(1, 1), settings=SimpleNamespace(start_from="a", beginning=lambda: other)
+    )
+    other = SimpleNamespace(net=torch.nn.Linear(1, 1), card={"clips": 3, "clips_before": 4})
+    for _ in range(2):
+        assert training.CameraReaderStage._begin(stage, tmp_path / "begun.json") == 7  # type: ignore[arg-type]
+    assert torch.equal(stage.net.weight, other.net.weight)
+    stage.settings.start_from = None
+    with pytest.raises(ValueError, match="start_from is None, and the training began from 'a'; use --restart"):
+        training.CameraReaderStage._begin(stage, tmp_path / "begun.json")  # type: ignore[arg-type]
+    sizes = training.NetSettings(layers=1)
+    with pytest.raises(ValueError, match="the reader in 'own' has other sizes than net says"):
+        training.CameraReaderSettings(trainer=training.TrainerSettings(steps=1), net=sizes, start_from="own")
 
 
 @pytest.mark.parametrize(

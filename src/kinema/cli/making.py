@@ -75,7 +75,9 @@ def _says(request: Request) -> str:
     for part in request.techniques:
         options = ", ".join(f"{field} {_value(value)}" for field, value in part.options.items())
         parts.append(f"{part.name} ({options})" if options else part.name)
-    return "  |  ".join(parts if request.techniques else [*parts, "no technique"])
+    if request.camera:
+        parts.append(f"camera {request.camera}")
+    return "  |  ".join(parts if request.techniques or request.camera else [*parts, "no technique"])
 
 
 def _value(value: Any) -> str:

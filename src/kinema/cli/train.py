@@ -47,7 +47,9 @@ SECTIONS = {
     "sight": Section("sight:SightSettings", ("checkpoints", "log.jsonl", "sight")),
     "depth": Section("depth:DepthSettings", ("checkpoints", "log.jsonl", "depth")),
     "event_times": Section("event_times:EventTimesSettings", ("checkpoints", "log.jsonl", "event_times")),
-    "camera_reader": Section("camera_reader:CameraReaderSettings", ("checkpoints", "log.jsonl", "camera_reader")),
+    "camera_reader": Section(
+        "camera_reader:CameraReaderSettings", ("checkpoints", "log.jsonl", "begun.json", "camera_reader")
+    ),
 }
 VIDEO = tuple(name for name, section in SECTIONS.items() if section.settings.startswith("video"))
 OWN_CLIPS = (*VIDEO, "lora", "adapter")  # what trains on a user's clips

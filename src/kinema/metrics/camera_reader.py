@@ -260,7 +260,7 @@ class CameraReader:
         brackets how much it is to turn in the mean, and error of the place in heights of the camera): all 1.8 (7.4),
         0.12; still 0.2, 0.00; pan 3.8, 0.2; tilt 2.9, 0.1; rise 1.5, 0.1; orbit 6.0, 0.4; dolly 1.0, 0.2. Half of the
         clips are off by less than 0.3. Of a dolly half is read, and of orbits with another move less than there is.
-        With the textures of `mini` it is 3.8 and 0.23, and more where those go against the camera; docs/models.md.
+        With the textures of `mini` it is 3.7 and 0.23, and more where those go against the camera; docs/models.md.
         """
         numbers = self.numbers(frames)
         return SeenPath(poses_of(numbers), np.exp(numbers[:, 6]))

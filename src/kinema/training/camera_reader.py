@@ -10,6 +10,7 @@ otherwise as latents, by one matrix for each cell.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinema.files import write_text
 from kinema.metrics.camera_reader import (
     CELL,
     FRAMES,
@@ -47,7 +49,7 @@ from kinema.world.spec import SceneSpec
 
 PARTS = ("turn", "place", "zoom")  # of the loss: radians, heights of the first camera, log of the focal length
 FAR = 5.0  # heights; a clip that ends nearer to the ground, and so is backwards a longer way, is not reversed
-OWN = "own"
+OWN, BEGUN = "own", "begun.json"
 AT_ONCE = 20  # clips of a file
 DECODED_NOISE = 0.35  # standard deviation of the most noise on latents that are decoded
 Change = Callable[[Tensor, Sequence[SceneSpec], torch.Generator], Tensor]
@@ -95,6 +97,7 @@ class CameraReaderSettings:
             raise ValueError(f"decoded is {self.decoded} and painted {self.painted}; use 1 or more")
         if self.noise < 0 or not 0 <= self.light < 1:
             raise ValueError(f"noise is {self.noise} and light {self.light}; use 0 or more, and 0 to below 1")
+        self.beginning()
         if set(self.weights) != set(PARTS):
             raise ValueError(f"weights has {', '.join(self.weights)}; use exactly {', '.join(PARTS)}")
         for cache in (self.paths, self.named):
@@ -103,6 +106,16 @@ class CameraReaderSettings:
                 raise ValueError(
                     f"curriculum {cache.curriculum!r} has other clips than {FRAMES} frames of {SIZE}x{SIZE}"
                 )
+
+    def beginning(self) -> CameraReader | None:
+        """The reader to go on from. Raises: KinemaError, ValueError for one that cannot be."""
+        if self.start_from is None:
+            return None
+        begun = CameraReader.load(None if self.start_from == OWN else self.start_from)
+        sizes = vars(self.net)
+        if {name: getattr(begun.net.config, name) for name in sizes} != sizes:
+            raise ValueError(f"start_from: the reader in {self.start_from!r} has other sizes than net says")
+        return begun
 
 
 class Remade:
@@ -231,15 +244,7 @@ class CameraReaderStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.trainer.seed)
             self.net = ReaderNet(config)
-        self.clips_before = 0  # that the network it goes on from has seen
-        if settings.start_from is not None:
-            begun = CameraReader.load(None if settings.start_from == OWN else settings.start_from)
-            if begun.net.config != config:
-                raise ValueError(
-                    f"start_from: the reader in {settings.start_from!r} is of another encoder or other sizes"
-                )
-            self.net.load_state_dict(begun.net.state_dict())
-            self.clips_before = begun.card.get("clips", 0) + begun.card.get("clips_before", 0)
+        self.clips_before = self._begin(folder / BEGUN)
         self.modules: Mapping[str, nn.Module] = {"camera_reader": self.net}
         self.remade, self.motion = Remade(self.encoder), Motion(self.encoder)
         self.paths, self.named = (
@@ -248,12 +253,38 @@ class CameraReaderStage:
         )
         self.decoded, self.painted = self._changed(folder, autoencoder, device)
 
+    def _begin(self, path: Path) -> int:
+        """Takes the weights that the training begins with; gives the clips that these have seen.
+
+        Both are of the first time: a training that goes on has its own weights. Raises: ValueError where it began from
+        something else.
+        """
+        start, begun = self.settings.start_from, self.settings.beginning()
+        told: dict[str, Any] = {"start_from": start, "clips": 0}
+        if begun is not None:
+            self.net.load_state_dict(begun.net.state_dict())
+            told["clips"] = begun.card.get("clips", 0) + begun.card.get("clips_before", 0)
+        if path.is_file():
+            told = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            write_text(path, json.dumps(told) + "\n")
+        if told["start_from"] != start:
+            raise ValueError(
+                f"start_from is {start!r}, and the training began from {told['start_from']!r}; use --restart"
+            )
+        return int(told["clips"])
+
     def _changed(self, folder: Path, autoencoder: Path, device: str) -> tuple[Changed, Changed]:
         """Clips of `paths` after the autoencoder, and others painted anew, with fewer of the still cameras, from which
         there is less to learn."""
         s, encoder = self.settings, self.encoder
         scenes = enumerate(self.paths.cache.scene(i) for i in range(len(self.paths.told)))
         chosen = [i for i, spec in scenes if spec.camera.legs or i % 3 == 0]
+        if len(chosen) < s.decoded + s.painted:
+            raise ValueError(
+                f"decoded and painted are {s.decoded + s.painted} together, and of the {len(self.paths.told)} clips of "
+                f"paths {len(chosen)} have something to tell; use more clips or less of those"
+            )
 
         def decoding() -> Change:
             decoder = load_autoencoder(autoencoder)

@@ -220,7 +220,7 @@ def train_event_times(
             "data": f"rendered clips, curriculum {settings.curriculum!r}, training split, seeds from {FIRST_SEED}; "
             f"{settings.painted_share:.0%} of the steps on {settings.painted * settings.trainer.batch_size} others "
             "that mini painted anew",
-            "clips": len(stage.known) * settings.trainer.batch_size,
+            "clips": min(report.step, settings.batches + settings.painted) * settings.trainer.batch_size,
             "steps": report.step,
             "hardware": hardware,
             "parameters": sum(p.numel() for p in stage.net.parameters()),
