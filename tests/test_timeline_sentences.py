@@ -46,6 +46,10 @@ def texts(prompt):
             ["the ball on the grass, the camera zooms in", "the ball stops on the grass"],
         ),
         (
+            "a ball on the grass, the camera pans left, then zooms in, then rises",
+            ["the ball on the grass, the camera zooms in", "the ball on the grass, the camera rises"],
+        ),
+        (
             "two cats run in the garden, then they sleep, then jump",
             ["the two cats sleep in the garden", "the two cats jump in the garden"],
         ),

@@ -6,7 +6,8 @@ ball rolls on the grass", "the red ball bounces on the grass", "a blue cube fall
 - An event that begins with it, he, she or they, or with its verb, takes the subject of the event ahead: the noun phrase
   that it begins with. "the ball" is the ball that an earlier event begins with, with its colour.
 - An event that says no place stays at that of the event ahead, one that says no time of day or weather keeps that too.
-- A move of the camera is seen with the subject and the scene of the event ahead.
+- A move of the camera is seen with the subject and the scene of the event ahead, and "then zooms in" behind another move
+  of it is one.
 
 There is no dictionary behind this: a noun phrase ends where a verb, a preposition or a comma is seen. Where that does
 not say who "it" is (two things at once, a pronoun that does not fit, a sentence that is not understood), the subject
@@ -77,6 +78,7 @@ OPENING = re.compile(
     re.IGNORECASE,
 )
 CAMERA = re.compile(r"(?:(?:the|a)\s+)?(?:camera|shot|view)\b", re.IGNORECASE)
+CAMERA_MOVES = re.compile(r"(?:pans|tilts|zooms|dollies|orbits|rises)\b", re.IGNORECASE)
 CLAUSE = re.compile(r"\s*(?:[,;:!?]|\.(?=\s|$)|\b(?:while|as)\b)", re.IGNORECASE)
 DETERMINED = re.compile(r"\s*(?:a|an|the|his|her|one|two|three)\b", re.IGNORECASE)
 TOKEN = re.compile(r"[\w'’-]+|[^\w\s]")
@@ -119,6 +121,8 @@ def unclear(events: Sequence[Event]) -> list[str]:
 def _completed(text: str, ahead: Sequence[Event], subjects: Sequence[Subject | None]) -> str:
     who, scene = _subject_of_all(subjects[_last_at_once(ahead) :]), _scene(ahead[-1].text)
     begins = _begins(text)
+    if CAMERA_MOVES.match(text, begins) and CAMERA.match(ahead[-1].text.rpartition(",")[2].strip()):
+        text = f"{text[:begins]}the camera {text[begins:]}"
     if CAMERA.match(text, begins):
         seen = " ".join(filter(None, (who.name if who else "", *scene[0], *scene[1])))
         return f"{seen}, {text}" if seen else text
