@@ -6,8 +6,8 @@ ball rolls on the grass", "the red ball bounces on the grass", "a blue cube fall
 - An event that begins with it, he, she or they, or with its verb, takes the subject of the event ahead: the noun phrase
   that it begins with. "the ball" is the ball that an earlier event begins with, with its colour.
 - An event that says no place stays at that of the event ahead, one that says no time of day or weather keeps that too.
-- A move of the camera is seen with the subject and the scene of the event ahead, and "then zooms in" behind another move
-  of it is one.
+- A move of the camera is seen with the subject and the scene of the event ahead, and "then zooms in" behind another
+  move of it is one.
 
 There is no dictionary behind this: a noun phrase ends where a verb, a preposition or a comma is seen. Where that does
 not say who "it" is (two things at once, a pronoun that does not fit, a sentence that is not understood), the subject
