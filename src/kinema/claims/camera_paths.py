@@ -149,6 +149,6 @@ READERS = {"turned_wrong": turned_wrong, "stands_wrong": stands_wrong, "zooms_wr
 NOTES = {
     "mini": "A prompt that names no camera means a still one to mini, so the path alone is followed less far than the "
     "path and the same in words, as the arms of both adapters have it. Fast pans in half of a clip and large orbits "
-    "are made by half, and tilts too far, the more so the more they are guided. AC3D saw 401,600 clips and VD3D "
+    "are made by half, and tilts too far, the more so the more they are guided. AC3D saw 276,800 clips and VD3D "
     "140,800. The weight of joint guidance was chosen on 64 other paths.",
 }
