@@ -41,7 +41,8 @@ EXAMPLES = {
     "mint": 'generate "0-1.8s: a red ball rolls to the left | 1.8-3s: the red ball jumps" --technique mint',
     "modality_cfg": f"generate {ROLLS} --model Lightricks/LTX-2 --technique modality_cfg:modality_scale=3",
     "mtvg": f"generate {TWO} --num-frames 49 --technique mtvg",
-    "multi_cfg": f"generate {ROLLS} --camera orbit:40deg --technique 'multi_cfg:scale=4,weights=[\"camera:2\"]'",
+    "multi_cfg": f"generate {ROLLS} --camera orbit:40deg --technique 'multi_cfg:scale=4,weights=[\"camera:2\"]' "
+    "--technique ac3d:guidance=1",
     "pab": f"generate {ROLLS} --technique pab:self_every=2,cross_every=6",
     "pag": f"generate {ROLLS} --technique pag:pag_scale=2",
     "paint_with_words": f"generate {ROLLS} --technique 'paint_with_words:regions={PLACED}'",
