@@ -33,7 +33,7 @@ def folder(tiny_folder, tmp_path_factory):
         if family not in known:
             place = tmp_path_factory.mktemp("model") / "model"
             case = cases().get(family)
-            made = case.build(place.parent) if case is not None else tiny_folder(family)
+            made = case.build(place.parent) if case is not None else copytree(tiny_folder(family), place)
             size = {**SMALL, **{k: v for k, v in (case.request if case else {}).items() if k in ("height", "width")}}
             (made / "card.json").write_text(json.dumps({"defaults": size}))
             known[family] = made
