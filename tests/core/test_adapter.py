@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from shutil import copytree, ignore_patterns
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,6 +165,44 @@ def test_what_is_joint_with_the_text_is_left_out_with_it():
     assert joined([], {}, ["camera"]) == [] and joined([APG()], {}, ["camera"]) == [APG()]
     with pytest.raises(KinemaError, match="takes no weight of camera; set guidance=1"):
         joined([APG()], {"camera": 2.0}, ["camera"])
+
+
+def test_the_text_may_weigh_less_than_what_is_joint_with_it():
+    """v = c + (s - 1) ((e - u) + share (c - e)), where e has no text; where nothing joint acts the text weighs 1."""
+    c, u, e = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0, 2.0))
+    guide = MultiCFG(scale=3.0, weights=("events:2",), joint=("events",), text_share=0.25)
+    assert guide.dropped()["no_text"] == {"text"} and guide.needs(STEP) == ["cond", "uncond", "no_text"]
+    assert guide.guide(STEP, cond=c, uncond=u, no_text=e).item() == 5 + 3 * ((2 - 1) + 0.25 * (5 - 2))
+    resting = SimpleNamespace(provides={"events"}, active=lambda step: False)
+    run = SimpleNamespace(techniques=[resting], backbone=SimpleNamespace(expert_boundary=None))
+    late = dataclasses.replace(STEP, run=run)
+    assert guide.needs(late) == ["cond", "uncond"] and guide.guide(late, cond=c, uncond=u).item() == 1 + 3 * (5 - 1)
+    assert joined([CFG(scale=4.0)], {}, [], 0.5) == [CFG(scale=4.0)] and joined([], {}, ["events"], 0.5) == []
+    assert "no_text" not in MultiCFG(scale=1.0, joint=("events",), text_share=0.0).dropped()
+
+
+def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tmp_path, monkeypatch):
+    """It is read by u and not by e, so that e - u has it, too."""
+    backbone, size = model("kinema_mini")
+    part = adapter("mint", backbone, tmp_path / "mint")
+    request = Request(prompt="0-0.5s: a red ball rolls | 0.5-1s: it jumps", **size, seed=3)
+    guide = _guided(request, [part], backbone)[-1]
+    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events",), text_share=0.0)
+    seen, plain = [], MultiCFG.guide
+    monkeypatch.setattr(MultiCFG, "guide", lambda self, step, **b: seen.append(b) or plain(self, step, **b))
+    for no in ("", "snow"):
+        denoise(backbone, request.changed(negative_prompt=no, num_inference_steps=1), [part, guide])
+    for branch in ("cond", "no_text"):
+        torch.testing.assert_close(seen[0][branch], seen[1][branch], atol=1e-5, rtol=0)
+    assert (seen[0]["uncond"] - seen[1]["uncond"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("share", "joint"), [(-1.0, ("camera",)), (float("nan"), ("camera",)), (0.5, ())])
+def test_a_share_that_cannot_be_is_refused(share, joint, model, tmp_path):
+    backbone, size = model("kinema_mini")
+    part = adapter("ac3d", backbone, tmp_path / "ac3d")
+    with pytest.raises(KinemaError, match="use 0 or more, and 1 where nothing is joint"):
+        denoise(backbone, Request(prompt="a", **size), [part, MultiCFG(joint=joint, text_share=share)])
 
 
 def test_without_what_is_joint_the_model_is_plain(model, tmp_path):

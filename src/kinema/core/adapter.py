@@ -115,6 +115,7 @@ class Adapter(Technique, ABC):
     weight: float = 1.0  # of what it adds, no unit; 0 leaves the model as it is
     guidance: float = 1.0  # weight of its condition in the guidance, no unit; 1 adds nothing to the text's
     joint: bool = False  # whether the text's guidance, if of the plain kind, leaves the condition out too: a call less
+    text_share: float = 1.0  # of the text's own part where it is joint, 0 or more; 1 is as much, without a call
     adapter: str | None = field(default=None)  # folder of its weights; None is the one that comes with the model
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -130,7 +131,7 @@ class Adapter(Technique, ABC):
         """The condition of a run as its network takes it, each (B, ...). Raises: KinemaError for bad values."""
 
     def start(self, run: Run) -> None:
-        for name in ("weight", "guidance"):
+        for name in ("weight", "guidance", "text_share"):
             if not math.isfinite(getattr(self, name)):
                 raise KinemaError(f"{name} of {self.name} is {getattr(self, name)}; use a finite number")
         if self.weight == 0:  # nothing is read, and nothing is added

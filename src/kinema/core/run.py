@@ -139,7 +139,7 @@ class Run:
         return [blended([read[p] for p in blend.prompts], blend.weights) for blend in blends]
 
     def read_instead(self, branch: str, prompt: str) -> None:
-        """Lets a branch of the guidance read another prompt than the request's, for its owner; called at `start`."""
+        """Lets a branch of the guidance read another prompt, with or without the text; for its owner, at `start`."""
         self._text_of[branch] = self._encoded(prompt)
 
     def reads_prompt(self, branch: str) -> bool:
@@ -208,7 +208,7 @@ class Run:
         text: Mapping[str, Tensor] | None = self._text_of.get(branch)
         if text is None and "text" not in self._dropped.get(branch, ()):
             text = step.text
-        return found if text is None else replace(found, texts={False: dict(text)})
+        return found if text is None else replace(found, texts={False: dict(text), True: dict(text)})
 
     def branches(self, step: Step, x: Tensor) -> dict[str, Tensor]:
         """The velocity of every branch the guidance needs: in one call, unless they are looked at or read apart."""

@@ -119,8 +119,9 @@ class MinT(Adapter):
     time t in event n from s to e, and (n - 1/2) L of that event's text (ReRoPE).
 
     So a frame in an event is nearest to that event's text, however long it is, and as near to both texts at a border.
-    The prompt as a whole, without times, is read by the model itself as ever. The text's guidance leaves out the events
-    as well, so that one weight is of both.
+    The prompt as a whole, without times, is read by the model itself as ever. What it says of the events has no times,
+    so the guidance is of the events themselves, v = c + (s - 1) (e - u), with e without the prompt as a whole and u
+    without both, at s of the text's guidance; `text_share` = 1 is of both, u + s (c - u), and a call of the model less.
     Paper: "Mind the Time: Temporally-Controlled Multi-Event Video Generation", 2024, arXiv:2412.05263.
     Departures: the attention stands behind each block and not inside, between its cross-attention and its perceptron,
     because that is where features are seen. There is no token for cuts: the clips of the training have none, and
@@ -128,7 +129,8 @@ class MinT(Adapter):
     behind the last, t~ stays at the border. Queries and keys have RMS norms and begin with a part that is alike in all
     tokens, so that the attention begins by looking at what is near. The text is padded as the model reads it: CogVideoX
     reads its padding. Only these layers are trained. Events are the user's
-    own: the paper's language model that plans them from one prompt is no part of this.
+    own: the paper's language model that plans them from one prompt is no part of this. The paper's guidance has one
+    weight; that of the events alone is kinema's own.
     Shapes: texts (B, P, D), those of all events one behind the other; real (B, P); progress t~/L (B, T); features
     (B', L, D).
     Raises: KinemaError at start, without a prompt, for events that overlap, or without weights for the model.
@@ -139,6 +141,7 @@ class MinT(Adapter):
     follows_times: ClassVar[bool] = True
 
     joint: bool = True
+    text_share: float = 0.0
 
     def given(self, run: Run) -> Mapping[str, Tensor]:
         c, b = run.conditions, run.backbone

@@ -28,7 +28,8 @@ class MultiCFG(CFG):
     c under everything, u under the negative prompt; each of `weights` names a condition that is left out: "camera:1.5"
     for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model. What is
     `joint` is left out of u as well, and its weight is of c - u: both are then guided against neither, by one call,
-    v = u + (scale + w - 1) (c - u).
+    v = u + s (c - u) with s = scale + w - 1. Where the text says once more what the condition does, and less exactly,
+    its own part may weigh less: v = c + (s - 1) ((e - u) + text_share (c - e)), with e without the text alone.
     Paper: two weights are those of "InstructPix2Pix", 2022, arXiv:2211.09800. With "camera" this is AC3D's
     (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
     camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
@@ -41,6 +42,7 @@ class MultiCFG(CFG):
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
     joint: tuple[str, ...] = ()  # conditions that are left out together with the text
+    text_share: float = 1.0  # of the text's own part beside what is joint, 0 or more; 1 asks for no call of the model
 
     def start(self, run: Run) -> None:
         super().start(run)
@@ -50,6 +52,12 @@ class MultiCFG(CFG):
             raise KinemaError(
                 f"joint of {self.name} is {', '.join(self.joint)}; name conditions of adapters there, each once"
             )
+        if not 0 <= self.text_share < math.inf or (self.text_share != 1 and not self.joint):
+            raise KinemaError(
+                f"text_share of {self.name} is {self.text_share}; use 0 or more, and 1 where nothing is joint"
+            )
+        if self.text_share != 1 and any(request.negative_prompt for request in run.requests):
+            run.read_instead("no_text", "")  # so that e - u leads away from the negative prompt, too
 
     @property
     def weighed(self) -> Mapping[str, float]:
@@ -72,17 +80,20 @@ class MultiCFG(CFG):
     def dropped(self) -> Mapping[str, frozenset[str]]:
         negative = frozenset({"text", *self.joint})
         found = {"cond": frozenset[str](), "uncond": negative} if self._has_negative else {"cond": frozenset[str]()}
+        found |= {"no_text": frozenset({"text"})} if self._has_negative and self.text_share != 1 else {}
         return found | {f"no_{n}": negative | {n} if n == TIME else frozenset({n}) for n in self._apart}
 
     def needs(self, step: Step) -> Sequence[str]:
         asked = [f"no_{name}" for name in self._apart if self._excess(name, step)]
         negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._excess(name, step) for name in self.joint)
-        return ["cond", *(["uncond"] if negative else []), *asked]
+        beside = negative and self._share(step) != 1 and self._scale(step) != 1
+        return ["cond", *(["uncond"] if negative else []), *(["no_text"] if beside else []), *asked]
 
     def guide(self, step: Step, cond: Tensor, **branches: Tensor) -> Tensor:  # type: ignore[override]
-        uncond = branches.get("uncond", cond)
-        scale = self.at(step) + sum(self._excess(name, step) for name in self.joint)
+        uncond, scale = branches.get("uncond", cond), self._scale(step)
         v = cond if scale == 1 else uncond + scale * (cond - uncond)
+        if "no_text" in branches:
+            v = v - (scale - 1) * (1 - self._share(step)) * (cond - branches["no_text"])
         for name in self._apart:
             if f"no_{name}" in branches:
                 v = v + self._excess(name, step) * ((uncond if name == TIME else cond) - branches[f"no_{name}"])
@@ -98,13 +109,26 @@ class MultiCFG(CFG):
         weighs = any(self.weighed.get(name, 1.0) != 1 for name in (TIME, *self.joint))
         return weighs or self.scale != 1 or self.low_noise_scale not in (None, 1)
 
+    def _scale(self, step: Step) -> float:
+        """s: the weight of c - u."""
+        return self.at(step) + sum(self._excess(name, step) for name in self.joint)
+
+    def _share(self, step: Step) -> float:
+        """Of the text's own part: 1 where nothing that is joint acts, as there is nothing else to be guided by."""
+        return self.text_share if any(self._acts(name, step) for name in self.joint) else 1.0
+
     def _excess(self, name: str, step: Step) -> float:
         """w - 1; 0 where nobody who brings the condition acts, as its difference is nothing then."""
+        return self.weighed.get(name, 1.0) - 1 if self._acts(name, step) else 0.0
+
+    def _acts(self, name: str, step: Step) -> bool:
         bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)
-        return self.weighed.get(name, 1.0) - 1 if not bring or any(t.active(step) for t in bring) else 0.0
+        return not bring or any(t.active(step) for t in bring)
 
 
-def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = ()) -> list[Technique]:
+def joined(
+    plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = (), text_share: float = 1.0
+) -> list[Technique]:
     """The guidance of a model (see `plain_guidance`) with weights for more conditions, some joint with the text.
 
     Where the text's guidance is none, or of another kind than CFG, nothing is joint with it.
@@ -113,7 +137,8 @@ def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequ
     told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
     text = plain[0] if plain else None
     if type(text) is CFG and (weights or joint):
-        return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(joint))]
+        share, low = text_share if joint else 1.0, text.low_noise_scale
+        return [MultiCFG(scale=text.scale, low_noise_scale=low, weights=told, joint=tuple(joint), text_share=share)]
     if text is None and weights:
         return [MultiCFG(scale=1.0, weights=told)]
     if weights:
