@@ -185,7 +185,7 @@ def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tm
     """It is read by u and not by e, so that e - u has it, too."""
     backbone, size = model("kinema_mini")
     part = adapter("mint", backbone, tmp_path / "mint")
-    request = Request(prompt="0-0.5s: a red ball rolls | 0.5-1s: it jumps", **size, seed=3)
+    request = Request(prompt=asked.EVENTS, **size, seed=3)
     guide = _guided(request, [part], backbone)[-1]
     assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events",), text_share=0.0)
     seen, plain = [], MultiCFG.guide
