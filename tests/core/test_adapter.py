@@ -139,14 +139,15 @@ def test_an_adapter_of_another_model_or_name_or_a_damaged_one_is_refused(model, 
 
 
 def test_guidance_is_a_list_of_weighted_differences():
-    """v = u + s (c - u) + (w - 1) (c - without) + (w_time - 1) (u - without time)."""
+    """v = u + s (c - u) + (w - 1) (c - without) + (w_time - 1) (1 - t) (u - without time)."""
     c, u, camera, time = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0, 2.0, 0.5))
     guide = MultiCFG(scale=3.0, weights=("camera:1.5", "time:2"))
     assert guide.dropped()["no_time"] == {"text", "time"} and guide.dropped()["no_camera"] == {"camera"}
     v = guide.guide(STEP, cond=c, uncond=u, no_camera=camera, no_time=time)
-    assert v.item() == 1 + 3 * (5 - 1) + 0.5 * (5 - 2) + 1 * (1 - 0.5)
+    assert v.item() == 1 + 3 * (5 - 1) + 0.5 * (5 - 2) + 1 * 0.5 * (1 - 0.5)
     assert MultiCFG(scale=1.0, weights=("camera:1",)).needs(STEP) == ["cond"]
     assert MultiCFG(scale=1.0, weights=("time:2",)).needs(STEP) == ["cond", "uncond", "no_time"]
+    assert MultiCFG(scale=1.0, weights=("time:2",)).needs(dataclasses.replace(STEP, t=1.0)) == ["cond"]
     assert joined([CFG(scale=4.0)], {}) == [CFG(scale=4.0)]
     assert joined([CFG(scale=4.0)], {"camera": 1.5}) == [MultiCFG(scale=4.0, weights=("camera:1.5",))]
 
@@ -157,7 +158,7 @@ def test_what_is_joint_with_the_text_is_left_out_with_it():
     guide = MultiCFG(scale=3.0, weights=("camera:2", "time:2"), joint=("camera",))
     assert guide.dropped()["uncond"] == {"text", "camera"} and guide.dropped()["no_time"] == {"text", "camera", "time"}
     assert guide.needs(STEP) == ["cond", "uncond", "no_time"]
-    assert guide.guide(STEP, cond=c, uncond=u, no_time=time).item() == 1 + 4 * (5 - 1) + 1 * (1 - 0.5)
+    assert guide.guide(STEP, cond=c, uncond=u, no_time=time).item() == 1 + 4 * (5 - 1) + 1 * 0.5 * (1 - 0.5)
     quiet = MultiCFG(scale=1.0, weights=("camera:1",), joint=("camera",))
     assert quiet.needs(STEP) == ["cond"] and set(quiet.dropped()) == {"cond"}
     assert joined([CFG(scale=4.0)], {}, ["camera"]) == [MultiCFG(scale=4.0, joint=("camera",))]

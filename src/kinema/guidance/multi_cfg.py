@@ -23,7 +23,7 @@ TIME = "time"  # the one condition whose difference is taken without the text, a
 @technique("multi_cfg", paper="arXiv:2211.09800", base="InstructPix2Pix", neutral=dict(scale=1.0))
 @dataclass(frozen=True, kw_only=True)
 class MultiCFG(CFG):
-    """v = u + scale (c - u) + sum of (w - 1) (c - c without it) + (w_time - 1) (u - u without time).
+    """v = u + scale (c - u) + sum of (w - 1) (c - c without it) + (w_time - 1) (1 - t) (u - u without time).
 
     c under everything, u under the negative prompt; each of `weights` names a condition that is left out: "camera:1.5"
     for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model. What is
@@ -34,10 +34,11 @@ class MultiCFG(CFG):
     (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
     camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
     of each latent frame alone. Departures: InstructPix2Pix nests its differences, picture before text; here each is
-    taken from everything, so that their order does not matter.
+    taken from everything, so that their order does not matter. Gen-1's term is (1 - t) of
+    its own: in much noise it is decided how things move, and there weights above 1 made `mini` flicker no less.
     Shapes: all branches and the result are (B, C, T, H, W), in latent units per unit of t.
-    Raises: KinemaError at start, for weights that cannot be read, for conditions that nothing in the run has, and for
-    "text", "time" or a condition twice in `joint`.
+    Raises: KinemaError at start, for numbers out of range, weights that cannot be read, conditions that nothing in the
+    run has, and for "text", "time" or a condition twice in `joint`.
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
@@ -119,7 +120,8 @@ class MultiCFG(CFG):
 
     def _excess(self, name: str, step: Step) -> float:
         """w - 1; 0 where nobody who brings the condition acts, as its difference is nothing then."""
-        return self.weighed.get(name, 1.0) - 1 if self._acts(name, step) else 0.0
+        excess = self.weighed.get(name, 1.0) - 1 if self._acts(name, step) else 0.0
+        return excess * (1 - step.t) if name == TIME else excess
 
     def _acts(self, name: str, step: Step) -> bool:
         bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)

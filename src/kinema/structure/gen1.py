@@ -83,8 +83,9 @@ class Gen1(Adapter):
     prompt's place: its tokens are in the space of the text tokens, so that one network reads both.
     A clip is as long as may be: every shot begins anew, and within one each pass is given the last frames of the one
     ahead of it where the model has learned that, and otherwise makes them once more.
-    Guidance: u + scale (c - u) + (temporal_scale - 1) (u - v), with v what the model says of each latent frame alone;
-    above 1 frames hang together more, below 1 less. Clips and single frames are learned from together.
+    Guidance: u + scale (c - u) + (temporal_scale - 1) (1 - t) (u - v), with v what the model says of each latent frame
+    alone, and 1 - t kinema's own, see `multi_cfg`; above 1 frames hang together more, below 1 less. Clips and single
+    frames are learned from together.
     Paper: "Structure and Content-Guided Video Synthesis with Diffusion Models", 2023, arXiv:2302.03011.
     Departures: the paper trains the whole network, with the structure as more channels of its input; here the model
     is frozen and a branch beside it learns. Pictures are coded by the model's own autoencoder, without their places,
