@@ -356,8 +356,7 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
     """
     trained = [t for t in techniques if _trained(t) and t.weight]
     weights = {name: weight for t in trained for name, weight in t.weights().items()}
-    together = [t for t in trained if t.joint and t.guidance >= 1]  # below 1 it is cut out, and the text is not
-    joint, share = [t.condition for t in together], min((t.text_share for t in together), default=1.0)
+    joint = [t.jointly for t in trained if t.joint and t.guidance >= 1]  # below 1 it is cut out, and the text is not
     owner = next((t for t in techniques if t.overrides("guide")), None)
     if owner is not None:
         if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:
@@ -373,7 +372,7 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
     from kinema.guidance.cfg import plain_guidance
     from kinema.guidance.multi_cfg import joined
 
-    return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights, joint, share)]
+    return [*techniques, *joined(plain_guidance(backbone.defaults, request.guidance_scale), weights, joint)]
 
 
 def _check_negative(request: Request, techniques: list[Technique], backbone: Backbone) -> None:

@@ -171,15 +171,24 @@ def test_what_is_joint_with_the_text_is_left_out_with_it():
 def test_the_text_may_weigh_less_than_what_is_joint_with_it():
     """v = c + (s - 1) ((e - u) + share (c - e)), where e has no text; where nothing joint acts the text weighs 1."""
     c, u, e = (torch.full((1, 1, 1, 1, 1), n) for n in (5.0, 1.0, 2.0))
-    guide = MultiCFG(scale=3.0, weights=("events:2",), joint=("events",), text_share=0.25)
+    guide = MultiCFG(scale=3.0, weights=("events:2",), joint=("events:0.25",))
     assert guide.dropped()["no_text"] == {"text"} and guide.needs(STEP) == ["cond", "uncond", "no_text"]
     assert guide.guide(STEP, cond=c, uncond=u, no_text=e).item() == 5 + 3 * ((2 - 1) + 0.25 * (5 - 2))
-    resting = SimpleNamespace(provides={"events"}, active=lambda step: False)
-    run = SimpleNamespace(techniques=[resting], backbone=SimpleNamespace(expert_boundary=None))
-    late = dataclasses.replace(STEP, run=run)
-    assert guide.needs(late) == ["cond", "uncond"] and guide.guide(late, cond=c, uncond=u).item() == 1 + 3 * (5 - 1)
-    assert joined([CFG(scale=4.0)], {}, [], 0.5) == [CFG(scale=4.0)] and joined([], {}, ["events"], 0.5) == []
-    assert "no_text" not in MultiCFG(scale=1.0, joint=("events",), text_share=0.0).dropped()
+    assert joined([CFG(scale=4.0)], {}, ["events:0.5"]) == [MultiCFG(scale=4.0, joint=("events:0.5",))]
+    assert joined([], {}, ["events:0.5"]) == []
+    assert "no_text" not in MultiCFG(scale=1.0, joint=("events:0",)).dropped()
+
+
+@pytest.mark.parametrize(
+    ("acting", "share"), [((), 1.0), (("camera",), 1.0), (("events",), 0.0), (("events", "camera"), 0.0)]
+)
+def test_the_text_weighs_less_only_while_what_wants_that_acts(acting, share):
+    told = [SimpleNamespace(provides={n}, active=lambda step, n=n: n in acting) for n in ("events", "camera")]
+    run = SimpleNamespace(techniques=told, backbone=SimpleNamespace(expert_boundary=None))
+    guide, now = MultiCFG(scale=3.0, joint=("events:0", "camera")), dataclasses.replace(STEP, run=run)
+    assert guide._share(now) == share and ("no_text" in guide.needs(now)) == (share != 1)
+    told[0].weight = 0.0  # then there is nothing of it
+    assert guide._share(now) == 1.0
 
 
 def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tmp_path, monkeypatch):
@@ -188,7 +197,7 @@ def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tm
     part = adapter("mint", backbone, tmp_path / "mint")
     request = Request(prompt=asked.EVENTS, **size, seed=3)
     guide = _guided(request, [part], backbone)[-1]
-    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events",), text_share=0.0)
+    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events:0.0",))
     seen, plain = [], MultiCFG.guide
     monkeypatch.setattr(MultiCFG, "guide", lambda self, step, **b: seen.append(b) or plain(self, step, **b))
     for no in ("", "snow"):
@@ -198,12 +207,10 @@ def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tm
     assert (seen[0]["uncond"] - seen[1]["uncond"]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("share", "joint"), [(-1.0, ("camera",)), (float("nan"), ("camera",)), (0.5, ())])
-def test_a_share_that_cannot_be_is_refused(share, joint, model, tmp_path):
+def test_a_share_of_an_adapter_that_cannot_be_is_refused(model, tmp_path):
     backbone, size = model("kinema_mini")
-    part = adapter("ac3d", backbone, tmp_path / "ac3d")
-    with pytest.raises(KinemaError, match="use 0 or more, and 1 where nothing is joint"):
-        denoise(backbone, Request(prompt="a", **size), [part, MultiCFG(joint=joint, text_share=share)])
+    with pytest.raises(KinemaError, match="text_share of mint is -1; use 0 or more"):
+        made(backbone, size, dataclasses.replace(adapter("mint", backbone, tmp_path / "mint"), text_share=-1.0))
 
 
 def test_without_what_is_joint_the_model_is_plain(model, tmp_path):
@@ -233,11 +240,13 @@ def test_the_path_is_guided_with_the_text_unless_told_otherwise(change, weights,
     assert type(plain) is CFG
 
 
-@pytest.mark.parametrize("joint", [("text",), ("time",), ("camera", "camera")])
+@pytest.mark.parametrize(
+    "joint", [("text",), ("time",), ("camera", "camera"), ("camera:-1",), ("camera:nan",), ("camera:x",), (":1",)]
+)
 def test_what_cannot_be_joint_is_refused(joint, model, tmp_path):
     backbone, size = model("kinema_mini")
     part = adapter("ac3d", backbone, tmp_path / "ac3d")
-    with pytest.raises(KinemaError, match="name conditions of adapters there, each once"):
+    with pytest.raises(KinemaError, match="in joint of multi_cfg is no condition"):
         denoise(backbone, Request(prompt="a", **size), [part, MultiCFG(joint=joint)])
 
 

@@ -24,6 +24,11 @@ FAMILIES = ("kinema_mini", "cogvideox 2b", "animatediff")
 SMALL = {"num_frames": 9, "height": 32, "width": 32, "fps": 8}
 
 
+def plain(folder, place):
+    """A copy of a model without the adapters that other tests may have put beside it."""
+    return copytree(folder, place, ignore=ignore_patterns("adapters"))
+
+
 @pytest.fixture(scope="module")
 def folder(tiny_folder, tmp_path_factory):
     """folder(family): a small model that makes clips of 9 frames of 32x32."""
@@ -33,7 +38,7 @@ def folder(tiny_folder, tmp_path_factory):
         if family not in known:
             place = tmp_path_factory.mktemp("model") / "model"
             case = cases().get(family)
-            made = case.build(place.parent) if case is not None else copytree(tiny_folder(family), place)
+            made = case.build(place.parent) if case is not None else plain(tiny_folder(family), place)
             size = {**SMALL, **{k: v for k, v in (case.request if case else {}).items() if k in ("height", "width")}}
             (made / "card.json").write_text(json.dumps({"defaults": size}))
             known[family] = made
@@ -84,7 +89,7 @@ def test_resumed_is_unbroken(folder, tmp_path):
 
 
 def test_a_training_goes_on_from_an_adapter_that_is_there(folder, tmp_path):
-    model = copytree(folder("kinema_mini"), tmp_path / "plain", ignore=ignore_patterns("adapters"))
+    model = plain(folder("kinema_mini"), tmp_path / "plain")
     begun = replace(settings("vd3d", model), start_from=str(tmp_path / "vd3d"))
     backbone = load(model, device="cpu", dtype="float32")
     network, sizes = adapters.network(kind("vd3d"), backbone)

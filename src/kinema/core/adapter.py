@@ -126,6 +126,11 @@ class Adapter(Technique, ABC):
         """Weights in the guidance other than 1, by the condition that a branch leaves out."""
         return {} if 0 in (self.weight, self.guidance - 1) else {self.condition: self.guidance}
 
+    @property
+    def jointly(self) -> str:
+        """What stands in `multi_cfg.joint` for it."""
+        return self.condition if self.text_share == 1 else f"{self.condition}:{self.text_share!r}"
+
     @abstractmethod
     def given(self, run: Run) -> Mapping[str, Tensor]:
         """The condition of a run as its network takes it, each (B, ...). Raises: KinemaError for bad values."""
@@ -134,6 +139,8 @@ class Adapter(Technique, ABC):
         for name in ("weight", "guidance", "text_share"):
             if not math.isfinite(getattr(self, name)):
                 raise KinemaError(f"{name} of {self.name} is {getattr(self, name)}; use a finite number")
+        if self.text_share < 0:
+            raise KinemaError(f"text_share of {self.name} is {self.text_share:g}; use 0 or more")
         if self.weight == 0:  # nothing is read, and nothing is added
             return
         network = read_adapter(self, run.backbone)

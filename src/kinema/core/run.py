@@ -135,19 +135,20 @@ class Run:
     def encoded(self, texts: Sequence[str | Blend]) -> list[dict[str, Tensor]]:
         """What the network reads of texts, each (B, ...); called at `start`."""
         blends = [text if isinstance(text, Blend) else Blend((text,), (1.0,)) for text in texts]
-        read = {prompt: self._encoded(prompt) for blend in blends for prompt in blend.prompts}
+        read = {prompt: self._encoded(prompt, self.conditions) for blend in blends for prompt in blend.prompts}
         return [blended([read[p] for p in blend.prompts], blend.weights) for blend in blends]
 
     def read_instead(self, branch: str, prompt: str) -> None:
         """Lets a branch of the guidance read another prompt, with or without the text; for its owner, at `start`."""
-        self._text_of[branch] = self._encoded(prompt)
+        conditions = None if "text" in self._dropped[branch] else self.conditions
+        self._text_of[branch] = self._encoded(prompt, conditions)
 
     def reads_prompt(self, branch: str) -> bool:
         """Whether a branch of the guidance reads the request's own prompt."""
         return "text" not in self._dropped[branch] and branch not in self._text_of
 
-    def _encoded(self, prompt: str) -> dict[str, Tensor]:
-        return self.backbone.encode_texts([prompt] * len(self.requests), self.conditions)
+    def _encoded(self, prompt: str, conditions: Conditions | None) -> dict[str, Tensor]:
+        return self.backbone.encode_texts([prompt] * len(self.requests), conditions)
 
     def beside(self, step: Step) -> list[Tokens]:
         """What techniques put beside the clip in this step, in list order."""

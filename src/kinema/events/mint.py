@@ -120,8 +120,8 @@ class MinT(Adapter):
 
     So a frame in an event is nearest to that event's text, however long it is, and as near to both texts at a border.
     The prompt as a whole, without times, is read by the model itself as ever. What it says of the events has no times,
-    so the guidance is of the events themselves, v = c + (s - 1) (e - u), with e without the prompt as a whole and u
-    without both, at s of the text's guidance; `text_share` = 1 is of both, u + s (c - u), and a call of the model less.
+    so the guidance, where it is plain CFG, is of the events, v = c + (s - 1) (e - u), with e without the prompt as a
+    whole and u without both, at the text's s; `text_share` = 1 is of both, u + s (c - u), and a call of the model less.
     Paper: "Mind the Time: Temporally-Controlled Multi-Event Video Generation", 2024, arXiv:2412.05263.
     Departures: the attention stands behind each block and not inside, between its cross-attention and its perceptron,
     because that is where features are seen. There is no token for cuts: the clips of the training have none, and

@@ -29,7 +29,8 @@ class MultiCFG(CFG):
     for an adapter's, "time:1.2" for how frames hang together. 1 is none, and asks for no call of the model. What is
     `joint` is left out of u as well, and its weight is of c - u: both are then guided against neither, by one call,
     v = u + s (c - u) with s = scale + w - 1. Where the text says once more what the condition does, and less exactly,
-    its own part may weigh less: v = c + (s - 1) ((e - u) + text_share (c - e)), with e without the text alone.
+    its own part may weigh less, as at "events:0.25": v = c + (s - 1) ((e - u) + share (c - e)), where e leaves out the
+    text alone, and reads no negative prompt. Of several such shares the least of those that act counts.
     Paper: two weights are those of "InstructPix2Pix", 2022, arXiv:2211.09800. With "camera" this is AC3D's
     (1 + w_y + w_c) v(y, c) - w_y v(0, c) - w_c v(y, 0), 2024, arXiv:2411.18673, at scale = 1 + w_y and
     camera:(1 + w_c); with "time" it is Gen-1's, 2023, arXiv:2302.03011, where v without time is what the model says
@@ -42,22 +43,15 @@ class MultiCFG(CFG):
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
-    joint: tuple[str, ...] = ()  # conditions that are left out together with the text
-    text_share: float = 1.0  # of the text's own part beside what is joint, 0 or more; 1 asks for no call of the model
+    joint: tuple[
+        str, ...
+    ] = ()  # conditions left out together with the text, or "condition:share" of the text, 0 or more
 
     def start(self, run: Run) -> None:
         super().start(run)
         if any(not math.isfinite(weight) for weight in self.weighed.values()):
             raise KinemaError(f"weights of {self.name} are {', '.join(self.weights)}; use finite numbers")
-        if len(set(self.joint)) < len(self.joint) or {"text", TIME} & set(self.joint):
-            raise KinemaError(
-                f"joint of {self.name} is {', '.join(self.joint)}; name conditions of adapters there, each once"
-            )
-        if not 0 <= self.text_share < math.inf or (self.text_share != 1 and not self.joint):
-            raise KinemaError(
-                f"text_share of {self.name} is {self.text_share}; use 0 or more, and 1 where nothing is joint"
-            )
-        if self.text_share != 1 and any(request.negative_prompt for request in run.requests):
+        if "no_text" in self.dropped() and any(request.negative_prompt for request in run.requests):
             run.read_instead("no_text", "")  # so that e - u leads away from the negative prompt, too
 
     @property
@@ -78,15 +72,33 @@ class MultiCFG(CFG):
             found[condition] = value
         return found
 
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Joint condition -> how much the text's own part weighs beside it."""
+        found: dict[str, float] = {}
+        for text in self.joint:
+            condition, colon, share = text.partition(":")
+            try:
+                value = float(share) if colon else 1.0
+            except ValueError:
+                value = math.nan
+            if not condition or condition in (*found, "text", TIME) or not 0 <= value < math.inf:
+                raise KinemaError(
+                    f"{text!r} in joint of {self.name} is no condition; name those of adapters, each once, as camera, "
+                    "or as events:0.25 with a share of the text, 0 or more"
+                )
+            found[condition] = value
+        return found
+
     def dropped(self) -> Mapping[str, frozenset[str]]:
-        negative = frozenset({"text", *self.joint})
+        negative = frozenset({"text", *self.shares})
         found = {"cond": frozenset[str](), "uncond": negative} if self._has_negative else {"cond": frozenset[str]()}
-        found |= {"no_text": frozenset({"text"})} if self._has_negative and self.text_share != 1 else {}
+        found |= {"no_text": frozenset({"text"})} if self._has_negative and set(self.shares.values()) - {1.0} else {}
         return found | {f"no_{n}": negative | {n} if n == TIME else frozenset({n}) for n in self._apart}
 
     def needs(self, step: Step) -> Sequence[str]:
         asked = [f"no_{name}" for name in self._apart if self._excess(name, step)]
-        negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._excess(name, step) for name in self.joint)
+        negative = self.at(step) != 1 or f"no_{TIME}" in asked or any(self._excess(name, step) for name in self.shares)
         beside = negative and self._share(step) != 1 and self._scale(step) != 1
         return ["cond", *(["uncond"] if negative else []), *(["no_text"] if beside else []), *asked]
 
@@ -102,21 +114,22 @@ class MultiCFG(CFG):
 
     @property
     def _apart(self) -> list[str]:
-        return [name for name in self.weighed if name not in self.joint]
+        return [name for name in self.weighed if name not in self.shares]
 
     @property
     def _has_negative(self) -> bool:
         """Whether any step asks for the negative branch; where none does, a negative prompt is not read."""
-        weighs = any(self.weighed.get(name, 1.0) != 1 for name in (TIME, *self.joint))
+        weighs = any(self.weighed.get(name, 1.0) != 1 for name in (TIME, *self.shares))
         return weighs or self.scale != 1 or self.low_noise_scale not in (None, 1)
 
     def _scale(self, step: Step) -> float:
         """s: the weight of c - u."""
-        return self.at(step) + sum(self._excess(name, step) for name in self.joint)
+        return self.at(step) + sum(self._excess(name, step) for name in self.shares)
 
     def _share(self, step: Step) -> float:
-        """Of the text's own part: 1 where nothing that is joint acts, as there is nothing else to be guided by."""
-        return self.text_share if any(self._acts(name, step) for name in self.joint) else 1.0
+        """Of the text's own part: 1 where nothing that is joint acts, and for sound, on which no condition acts."""
+        acting = [share for name, share in self.shares.items() if self._acts(name, step)]
+        return min(acting, default=1.0) if step.of == "video" else 1.0
 
     def _excess(self, name: str, step: Step) -> float:
         """w - 1; 0 where nobody who brings the condition acts, as its difference is nothing then."""
@@ -125,12 +138,10 @@ class MultiCFG(CFG):
 
     def _acts(self, name: str, step: Step) -> bool:
         bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)
-        return not bring or any(t.active(step) for t in bring)
+        return not bring or any(t.active(step) and getattr(t, "weight", 1.0) for t in bring)
 
 
-def joined(
-    plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = (), text_share: float = 1.0
-) -> list[Technique]:
+def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = ()) -> list[Technique]:
     """The guidance of a model (see `plain_guidance`) with weights for more conditions, some joint with the text.
 
     Where the text's guidance is none, or of another kind than CFG, nothing is joint with it.
@@ -139,8 +150,7 @@ def joined(
     told = tuple(f"{name}:{weight!r}" for name, weight in weights.items())
     text = plain[0] if plain else None
     if type(text) is CFG and (weights or joint):
-        share, low = text_share if joint else 1.0, text.low_noise_scale
-        return [MultiCFG(scale=text.scale, low_noise_scale=low, weights=told, joint=tuple(joint), text_share=share)]
+        return [MultiCFG(scale=text.scale, low_noise_scale=text.low_noise_scale, weights=told, joint=tuple(joint))]
     if text is None and weights:
         return [MultiCFG(scale=1.0, weights=told)]
     if weights:

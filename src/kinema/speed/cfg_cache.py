@@ -16,6 +16,8 @@ from kinema.core.technique import Step, Technique
 if TYPE_CHECKING:
     from kinema.core.run import Run
 
+WITHOUT_TEXT = ("uncond", "no_text")  # branches, the second of `multi_cfg`
+
 
 @technique(
     "cfg_cache",
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 class CFGCache(Technique):
     """u = c + low + high, with the low and the high frequencies of the last computed u - c, each made a bit stronger.
 
+    A second branch without the text, as MinT's guidance has, is made in the same way.
     Paper: "FasterCache: Training-Free Video Diffusion Model Acceleration with High Quality", 2024, arXiv:2410.19355,
     eq. 9 to 11; its other half is the technique faster_cache. Departures: the paper takes the outputs of the network,
     here they are velocities. As in the authors' code and in diffusers', a difference grows again in every step that it
@@ -50,24 +53,25 @@ class CFGCache(Technique):
         run.state[self] = {"step": -1, "calls": {}, "series": {}}
 
     def velocity(self, step: Step, x: Tensor, branch: str, next: Callable[[Tensor], Tensor]) -> Tensor:
-        if branch not in ("cond", "uncond"):
+        if branch not in ("cond", *WITHOUT_TEXT):
             return next(x)
         kept = self._series(step, x, branch)
         if branch == "cond":
             given = next(x)
             kept["cond"], kept["step"] = given, step.index
             return given
-        if kept.get("step") != step.index:  # cond is called before uncond, or not at all
+        if kept.get("step") != step.index:  # cond is called before the others, or not at all
             return next(x)
         cond: Tensor = kept["cond"]
-        if "low" in kept and step.index - kept["computed"] < self.every:
-            kept["low"] = kept["low"] * (self.low_gain if self.low_range[0] > step.t > self.low_range[1] else 1.0)
-            kept["high"] = kept["high"] * (self.high_gain if self.high_range[0] > step.t > self.high_range[1] else 1.0)
-            approximated: Tensor = cond + kept["low"] + kept["high"]
+        own = kept.setdefault(branch, {})
+        if own and step.index - own["computed"] < self.every:
+            own["low"] = own["low"] * (self.low_gain if self.low_range[0] > step.t > self.low_range[1] else 1.0)
+            own["high"] = own["high"] * (self.high_gain if self.high_range[0] > step.t > self.high_range[1] else 1.0)
+            approximated: Tensor = cond + own["low"] + own["high"]
             return approximated
         uncond = next(x)
-        kept["low"], kept["high"] = split(uncond - cond)
-        kept["computed"] = step.index
+        own["low"], own["high"] = split(uncond - cond)
+        own["computed"] = step.index
         return uncond
 
     def _series(self, step: Step, x: Tensor, branch: str) -> dict[str, Any]:

@@ -286,6 +286,7 @@ class AdapterStage:
         """A row for each prompt of the preview."""
         from kinema.core.loop import sample
         from kinema.guidance.cfg import plain_guidance
+        from kinema.guidance.multi_cfg import joined
         from kinema.request import Request
 
         s, rows = self.settings, []
@@ -294,7 +295,9 @@ class AdapterStage:
             for shown in s.preview:
                 request = Request(prompt=shown.prompt, seed=0, num_inference_steps=s.steps)
                 technique = dataclasses.replace(self.technique, adapter=str(folder), **shown.options)
-                rows.append(sample(self.backbone, request, [technique, *plain_guidance(self.backbone.defaults)])[0])
+                joint = [technique.jointly] if technique.joint else []
+                guidance = joined(plain_guidance(self.backbone.defaults), technique.weights(), joint)
+                rows.append(sample(self.backbone, request, [technique, *guidance])[0])
         if rows:
             labels = [f"{shown.prompt} {shown.options}" for shown in s.preview]
             contact_sheet(path, torch.stack(rows).cpu(), labels)
