@@ -42,13 +42,8 @@ from kinema.world.sample import sample_spec
 from kinema.world.spec import SceneSpec
 
 CURRICULUM = "cameras"
-SEEN = (
-    "rendered",
-    "decoded",
-    "decoded, noise 0.2",
-    "painted anew",
-    "told of another camera",
-)  # ways in which a clip is shown
+# Ways in which a clip is shown.
+SEEN = ("rendered", "decoded", "decoded, noise 0.2", "painted anew", "told of another camera")
 NOISE = 0.2  # of the latents, which have a standard deviation of 1
 BARS = {"turned": 2.0, "orbit": 7.0}  # mean degrees in what is decoded: of all clips, and of those with an orbit
 BATCH = 10
