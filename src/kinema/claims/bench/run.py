@@ -16,10 +16,11 @@ from kinema.claims.bench.claim import Case, Claim
 from kinema.claims.bench.making import in_turn, make, measured, steps_for_equal_time
 from kinema.claims.bench.verdict import Row, summary
 from kinema.claims.cards import WEIGHTS
+from kinema.core import adapter
 from kinema.core.errors import KinemaError
 from kinema.core.registry import find
 from kinema.files import reason, sha256, write_text
-from kinema.recipe import hash_folder, hash_weights
+from kinema.recipe import hash_weights
 from kinema.request import Part
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ def setting(claim: Claim, backbone: Backbone, seed: int, steps: int, quick: bool
         "measures": sorted({comparison.label for comparison in claim.comparisons}),
     }
     parts = [Part.parse(text) for arm in claim.arms for text in arm.techniques]
-    folders = {part.name: backbone.folder.path / "adapters" / part.name for part in parts}
-    trained = {name: hash_folder(folder) for name, folder in folders.items() if folder.is_dir()}
+    folders = {part.name: backbone.folder.path / adapter.FOLDER / part.name for part in parts}
+    files = (adapter.CONFIG, adapter.WEIGHTS)  # and not the card, which tells the results
+    trained = {name: [sha256(folder / file) for file in files] for name, folder in folders.items() if folder.is_dir()}
     if trained:
         told["adapters"] = trained
     told["defaults"] = {part.name: _defaults(part.name) for part in parts}
