@@ -362,11 +362,10 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
         if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:
             raise KinemaError(f"guidance_scale is given and {owner.name} owns the guidance; set its own fields instead")
         if weights:
-            told = ", ".join(f"{name}:{weight:g}" for name, weight in weights.items())
-            also = f" and joint {', '.join(joint)}" if joint else ""
+            told = " and ".join(f"{name} the weight {weight:g}" for name, weight in weights.items())
             raise KinemaError(
-                f"{owner.name} owns the guidance, where {', '.join(weights)} shall have a weight; set guidance=1 of "
-                f"what brings it, or leave that to multi_cfg with weights {told}{also}"
+                f"{owner.name} owns the guidance, where {told} is asked for; leave {owner.name} out, or that "
+                "weight at 1"
             )
         return techniques
     from kinema.guidance.cfg import plain_guidance

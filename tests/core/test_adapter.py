@@ -197,7 +197,7 @@ def test_beside_a_share_of_the_text_a_negative_prompt_is_led_away_from(model, tm
     part = adapter("mint", backbone, tmp_path / "mint")
     request = Request(prompt=asked.EVENTS, **size, seed=3)
     guide = _guided(request, [part], backbone)[-1]
-    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events:0.0",))
+    assert guide == MultiCFG(scale=backbone.defaults.guidance_scale, joint=("events:0.25",))
     seen, plain = [], MultiCFG.guide
     monkeypatch.setattr(MultiCFG, "guide", lambda self, step, **b: seen.append(b) or plain(self, step, **b))
     for no in ("", "snow"):
@@ -211,6 +211,8 @@ def test_a_share_of_an_adapter_that_cannot_be_is_refused(model, tmp_path):
     backbone, size = model("kinema_mini")
     with pytest.raises(KinemaError, match="text_share of mint is -1; use 0 or more"):
         made(backbone, size, dataclasses.replace(adapter("mint", backbone, tmp_path / "mint"), text_share=-1.0))
+    with pytest.raises(KinemaError, match="text_share of ac3d is -1; use 0 or more"):  # ahead of multi_cfg's own words
+        _guided(Request(prompt="a", **size), [adapters.KINDS["ac3d"](text_share=-1.0)], backbone)
 
 
 def test_without_what_is_joint_the_model_is_plain(model, tmp_path):

@@ -128,19 +128,23 @@ class Adapter(Technique, ABC):
 
     @property
     def jointly(self) -> str:
-        """What stands in `multi_cfg.joint` for it."""
+        """What stands in `multi_cfg.joint` for it. Raises: KinemaError for numbers that cannot be."""
+        self._check_numbers()
         return self.condition if self.text_share == 1 else f"{self.condition}:{self.text_share!r}"
 
     @abstractmethod
     def given(self, run: Run) -> Mapping[str, Tensor]:
         """The condition of a run as its network takes it, each (B, ...). Raises: KinemaError for bad values."""
 
-    def start(self, run: Run) -> None:
+    def _check_numbers(self) -> None:
         for name in ("weight", "guidance", "text_share"):
             if not math.isfinite(getattr(self, name)):
                 raise KinemaError(f"{name} of {self.name} is {getattr(self, name)}; use a finite number")
         if self.text_share < 0:
             raise KinemaError(f"text_share of {self.name} is {self.text_share:g}; use 0 or more")
+
+    def start(self, run: Run) -> None:
+        self._check_numbers()
         if self.weight == 0:  # nothing is read, and nothing is added
             return
         network = read_adapter(self, run.backbone)

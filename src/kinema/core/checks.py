@@ -94,7 +94,8 @@ def refuse_unsupported(backbone: Backbone, techniques: Sequence[Technique]) -> N
                 )
         for branch, left_out in t.dropped().items():
             for condition in sorted(left_out - droppable):
+                known = ", ".join(sorted(droppable)) or "nothing"
                 raise KinemaError(
                     f"{t.name} leaves out {condition!r} in its branch {branch!r}, which the {backbone.family} family "
-                    f"cannot do; it can leave out {', '.join(sorted(droppable)) or 'nothing'}"
+                    f"cannot do, and no technique here brings it; it can leave out {known}"
                 )

@@ -120,8 +120,9 @@ class MinT(Adapter):
 
     So a frame in an event is nearest to that event's text, however long it is, and as near to both texts at a border.
     The prompt as a whole, without times, is read by the model itself as ever. What it says of the events has no times,
-    so the guidance, where it is plain CFG, is of the events, v = c + (s - 1) (e - u), with e without the prompt as a
-    whole and u without both, at the text's s; `text_share` = 1 is of both, u + s (c - u), and a call of the model less.
+    so guidance, where it is plain CFG, is mostly of the events, v = c + (s - 1) ((e - u) + text_share (c - e)), with e
+    without the prompt as a whole and u without both. At 0 what the prompt leaves unsaid, as that it is day, is kept
+    less often; 1 is u + s (c - u), for times that are kept less exactly and a call of the model less.
     Paper: "Mind the Time: Temporally-Controlled Multi-Event Video Generation", 2024, arXiv:2412.05263.
     Departures: the attention stands behind each block and not inside, between its cross-attention and its perceptron,
     because that is where features are seen. There is no token for cuts: the clips of the training have none, and
@@ -130,7 +131,7 @@ class MinT(Adapter):
     tokens, so that the attention begins by looking at what is near. The text is padded as the model reads it: CogVideoX
     reads its padding. Only these layers are trained. Events are the user's
     own: the paper's language model that plans them from one prompt is no part of this. The paper's guidance has one
-    weight; that of the events alone is kinema's own.
+    weight; the share is kinema's own.
     Shapes: texts (B, P, D), those of all events one behind the other; real (B, P); progress t~/L (B, T); features
     (B', L, D).
     Raises: KinemaError at start, without a prompt, for events that overlap, or without weights for the model.
@@ -141,7 +142,7 @@ class MinT(Adapter):
     follows_times: ClassVar[bool] = True
 
     joint: bool = True
-    text_share: float = 0.0
+    text_share: float = 0.25
 
     def given(self, run: Run) -> Mapping[str, Tensor]:
         c, b = run.conditions, run.backbone
