@@ -128,7 +128,7 @@ class Adapter(Technique, ABC):
 
     @property
     def jointly(self) -> str:
-        """What stands in `multi_cfg.joint` for it. Raises: KinemaError for numbers that cannot be."""
+        """Its condition as guidance is told of it, and a share. Raises: KinemaError for numbers that cannot be."""
         self._check_numbers()
         return self.condition if self.text_share == 1 else f"{self.condition}:{self.text_share!r}"
 
