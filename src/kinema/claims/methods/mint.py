@@ -92,8 +92,8 @@ CLAIM = Claim(
     measures={name: READERS[name] for name in MEASURED},
     notes={
         "mini": "The border between two events of unequal lengths moves most of the way that is asked for; of some "
-        "events nothing can be read. A few clips, in which one of the two is not made, weigh much in the errors of ends: "
-        "on the first 64 prompts the ends are 0.195 s off against 0.346 of one text and 0.423 of TALC. The adapter saw "
-        "182,208 clips.",
+        "events nothing can be read. A few clips, in which one of the two is not made, weigh much in the errors of "
+        "ends: on the first 64 prompts the ends are 0.195 s off against 0.346 of one text and 0.423 of TALC. The "
+        "adapter saw 182,208 clips.",
     },
 )
