@@ -356,7 +356,7 @@ def _guided(request: Request, techniques: list[Technique], backbone: Backbone) -
     """
     trained = [t for t in techniques if _trained(t) and t.weight]
     weights = {name: weight for t in trained for name, weight in t.weights().items()}
-    joint = [t.jointly for t in trained if t.joint and t.guidance >= 1]  # below 1 it is cut out, and the text is not
+    joint = [condition for t in trained for condition in t.jointly()]
     owner = next((t for t in techniques if t.overrides("guide")), None)
     if owner is not None:
         if request.guidance_scale is not None and not backbone.defaults.embedded_guidance:

@@ -126,11 +126,15 @@ class Adapter(Technique, ABC):
         """Weights in the guidance other than 1, by the condition that a branch leaves out."""
         return {} if 0 in (self.weight, self.guidance - 1) else {self.condition: self.guidance}
 
-    @property
-    def jointly(self) -> str:
-        """Its condition as guidance is told of it, and a share. Raises: KinemaError for numbers that cannot be."""
+    def jointly(self) -> list[str]:
+        """Its condition, with a share of the text other than 1, if it is guided with the text.
+
+        Below a guidance of 1 it is cut out, and the text is not. Raises: KinemaError for numbers that cannot be.
+        """
         self._check_numbers()
-        return self.condition if self.text_share == 1 else f"{self.condition}:{self.text_share!r}"
+        if not self.joint or self.guidance < 1:
+            return []
+        return [self.condition if self.text_share == 1 else f"{self.condition}:{self.text_share!r}"]
 
     @abstractmethod
     def given(self, run: Run) -> Mapping[str, Tensor]:

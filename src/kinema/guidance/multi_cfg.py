@@ -43,9 +43,7 @@ class MultiCFG(CFG):
     """
 
     weights: tuple[str, ...] = ()  # "condition:weight", each once
-    joint: tuple[
-        str, ...
-    ] = ()  # conditions left out together with the text, or "condition:share" of the text, 0 or more
+    joint: tuple[str, ...] = ()  # conditions left out with the text, or "condition:share", the text's, 0 or more
 
     def start(self, run: Run) -> None:
         super().start(run)
@@ -59,12 +57,8 @@ class MultiCFG(CFG):
         """Condition -> weight."""
         found: dict[str, float] = {}
         for text in self.weights:
-            condition, colon, weight = text.partition(":")
-            try:
-                value = float(weight)
-            except ValueError:
-                colon = ""
-            if not colon or not condition or condition in (*found, "text"):
+            condition, value = _numbered(text)
+            if value is None or not condition or condition in (*found, "text"):
                 raise KinemaError(
                     f"{text!r} in weights of {self.name} is no condition:weight; name each condition once, as in "
                     "camera:1.5, and the text's weight as scale"
@@ -77,12 +71,8 @@ class MultiCFG(CFG):
         """Joint condition -> how much the text's own part weighs beside it."""
         found: dict[str, float] = {}
         for text in self.joint:
-            condition, colon, share = text.partition(":")
-            try:
-                value = float(share) if colon else 1.0
-            except ValueError:
-                value = math.nan
-            if not condition or condition in (*found, "text", TIME) or not 0 <= value < math.inf:
+            condition, value = _numbered(text if ":" in text else f"{text}:1")
+            if not condition or condition in (*found, "text", TIME) or value is None or not 0 <= value < math.inf:
                 raise KinemaError(
                     f"{text!r} in joint of {self.name} is no condition; name those of adapters, each once, as camera, "
                     "or as events:0.25 with a share of the text, 0 or more"
@@ -139,6 +129,15 @@ class MultiCFG(CFG):
     def _acts(self, name: str, step: Step) -> bool:
         bring = () if step.run is None else tuple(t for t in step.run.techniques if name in t.provides)
         return not bring or any(t.active(step) and getattr(t, "weight", 1.0) for t in bring)
+
+
+def _numbered(text: str) -> tuple[str, float | None]:
+    """Of "condition:number" both; None for what is no number."""
+    condition, _, number = text.partition(":")
+    try:
+        return condition, float(number)
+    except ValueError:
+        return condition, None
 
 
 def joined(plain: Sequence[Technique], weights: Mapping[str, float], joint: Sequence[str] = ()) -> list[Technique]:

@@ -295,8 +295,7 @@ class AdapterStage:
             for shown in s.preview:
                 request = Request(prompt=shown.prompt, seed=0, num_inference_steps=s.steps)
                 technique = dataclasses.replace(self.technique, adapter=str(folder), **shown.options)
-                joint = [technique.jointly] if technique.joint else []
-                guidance = joined(plain_guidance(self.backbone.defaults), technique.weights(), joint)
+                guidance = joined(plain_guidance(self.backbone.defaults), technique.weights(), technique.jointly())
                 rows.append(sample(self.backbone, request, [technique, *guidance])[0])
         if rows:
             labels = [f"{shown.prompt} {shown.options}" for shown in s.preview]
